@@ -1,0 +1,83 @@
+"""AdamW in every form the grid names, and the fp32 master copy that makes `mixed` the textbook's 16 bytes."""
+
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import bitsandbytes as bnb
+import torch
+from torch import Tensor, nn
+
+from footprint.precision import PRECISIONS
+from footprint.spec import RunSpec
+
+LEARNING_RATE = 1e-3
+
+# foreach is what PyTorch picks by itself on CUDA; it is asked for on the CPU too, so that both devices do the same step.
+_FACTORIES: dict[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
+    "adamw": partial(torch.optim.AdamW, lr=LEARNING_RATE, foreach=True),
+    "adamw-fused": partial(torch.optim.AdamW, lr=LEARNING_RATE, fused=True),
+    "adamw-8bit": partial(bnb.optim.AdamW8bit, lr=LEARNING_RATE),
+    "paged-adamw": partial(bnb.optim.PagedAdamW32bit, lr=LEARNING_RATE),
+}
+
+
+class Stepper:
+    """One AdamW over the trained parameters themselves."""
+
+    def __init__(self, parameters: list[nn.Parameter], factory: Callable) -> None:
+        self.parameters = parameters
+        self.optimizer = factory(parameters)
+
+    def step(self) -> None:
+        """Update every parameter from its gradient."""
+        self.optimizer.step()
+
+    def masters(self) -> Iterable[Tensor]:
+        """The fp32 master copies: none."""
+        return ()
+
+    def states(self) -> Iterator[Tensor]:
+        """Every tensor the optimizer keeps between steps."""
+        return _tensors(self.optimizer.state.values())
+
+
+class MasterStepper:
+    """AdamW over fp32 master copies of half-precision parameters, one parameter at a time.
+
+    Each parameter has an optimizer of its own, so the only temporary is one parameter's fp32 gradient
+    (and what AdamW needs for that one tensor), never a second copy of all gradients.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], factory: Callable) -> None:
+        self.parameters = parameters
+        self._masters = [p.detach().float() for p in parameters]
+        self._optimizers = [factory([master]) for master in self._masters]
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Update every master copy from the half gradient, then round it into the parameter."""
+        for parameter, master, optimizer in zip(self.parameters, self._masters, self._optimizers, strict=True):
+            master.grad = parameter.grad.float()
+            optimizer.step()
+            master.grad = None
+            parameter.copy_(master)
+
+    def masters(self) -> Iterable[Tensor]:
+        """The fp32 master copies, one per parameter."""
+        return self._masters
+
+    def states(self) -> Iterator[Tensor]:
+        """Every tensor the optimizers keep between steps."""
+        for optimizer in self._optimizers:
+            yield from _tensors(optimizer.state.values())
+
+
+def _tensors(states: Iterable[dict]) -> Iterator[Tensor]:
+    for state in states:
+        yield from (value for value in state.values() if isinstance(value, Tensor))
+
+
+def build(spec: RunSpec, parameters: list[nn.Parameter]) -> Stepper | MasterStepper:
+    """The optimizer a spec asks for over `parameters`."""
+    stepper = MasterStepper if PRECISIONS[spec.precision].has_master else Stepper
+    return stepper(parameters, _FACTORIES[spec.optimizer])

@@ -1,0 +1,107 @@
+"""Full, LoRA and QLoRA differ only here: how a MiniGPT is prepared before the one training loop takes it."""
+
+import warnings
+from collections.abc import Callable
+
+import bitsandbytes as bnb
+import torch
+from peft import LoraConfig, inject_adapter_in_model
+from torch import nn
+
+from footprint.minigpt import MiniGPT, Rotary, initialise
+from footprint.precision import FULL, PRECISIONS
+from footprint.spec import RunSpec
+
+LORA_ALPHA_PER_RANK = 2
+"""LoRA scales its update by alpha / rank; twice the rank keeps that factor at 2 for every rank."""
+
+
+def prepare(spec: RunSpec, *, half: torch.dtype, seed: int) -> MiniGPT:
+    """A model on `spec.device`, ready to train: weights drawn from `seed`, adapters in, dtypes as the recipe says.
+
+    It is built on the meta device and materialized parameter by parameter, so the build never
+    holds a second copy of the model.
+    """
+    with torch.device("meta"):
+        model = MiniGPT(spec.model, spec.checkpointing)
+    precision = PRECISIONS[spec.precision]
+    frozen = spec.regime != "full"
+    dtype = dtype_of(precision.base if frozen else precision.trained, half)
+    materialize(model, spec, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+    _REGIMES[spec.regime](model, spec)
+    trained = dtype_of(precision.trained, half)
+    for parameter in trainable(model):
+        parameter.data = parameter.data.to(trained)
+    return model.train()
+
+
+def dtype_of(size: int, half: torch.dtype) -> torch.dtype:
+    """The torch dtype of a recipe's element size in bytes."""
+    return torch.float32 if size == FULL else half
+
+
+def trainable(model: nn.Module) -> list[nn.Parameter]:
+    """Parameters that require a gradient, in registration order."""
+    return [p for p in model.parameters() if p.requires_grad]
+
+
+def materialize(model: MiniGPT, spec: RunSpec, *, dtype: torch.dtype, generator: torch.Generator) -> None:
+    """Replace every meta tensor by a real one on `spec.device`, quantizing block Linears as soon as they are drawn."""
+    device = torch.device(spec.device)
+    for path, module in list(model.named_modules()):
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.is_meta:
+                real = torch.empty(parameter.shape, dtype=dtype, device=device)
+                initialise(real, f"{path}.{name}", generator)
+                setattr(module, name, nn.Parameter(real))
+        if isinstance(module, Rotary):
+            module.to_empty(device=device).to(dtype).reset()
+        if spec.regime == "qlora" and isinstance(module, nn.Linear) and path.startswith("blocks."):
+            model.set_submodule(path, quantized(module, spec, dtype))
+    if spec.model.tied_head:
+        model.head.weight = model.tokens.weight
+
+
+def quantized(linear: nn.Linear, spec: RunSpec, compute_dtype: torch.dtype) -> bnb.nn.Linear4bit:
+    """The NF4 form of a Linear: half a byte per weight and one fp32 absmax per 64 (8 bits when doubly quantized)."""
+    layer = bnb.nn.Linear4bit(
+        linear.in_features,
+        linear.out_features,
+        bias=linear.bias is not None,
+        compute_dtype=compute_dtype,
+        compress_statistics=spec.quantization == "nf4-double",
+        quant_type="nf4",
+        device="meta",
+    )
+    layer.weight = bnb.nn.Params4bit(
+        linear.weight.data,
+        requires_grad=False,
+        compress_statistics=spec.quantization == "nf4-double",
+        quant_type="nf4",
+        module=layer,
+    ).to(linear.weight.device)
+    layer.bias = linear.bias
+    return layer
+
+
+def _full(model: MiniGPT, spec: RunSpec) -> None:
+    model.requires_grad_(True)
+
+
+def _adapted(model: MiniGPT, spec: RunSpec) -> None:
+    """Freeze everything and let PEFT put adapters on the Linears the spec names."""
+    model.requires_grad_(False)
+    model.is_loaded_in_4bit = spec.regime == "qlora"  # PEFT reads this to choose its 4-bit layer
+    config = LoraConfig(
+        r=spec.rank,
+        lora_alpha=LORA_ALPHA_PER_RANK * spec.rank,
+        lora_dropout=0.0,
+        target_modules=list(spec.model.adapted(spec.targets)),
+        bias="none",
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*tied.*")
+        inject_adapter_in_model(config, model)
+
+
+_REGIMES: dict[str, Callable[[MiniGPT, RunSpec], None]] = {"full": _full, "lora": _adapted, "qlora": _adapted}

@@ -1,0 +1,75 @@
+"""The one training loop. Regimes differ only in how the model was prepared; recorders only listen."""
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from footprint.minigpt import MiniGPT
+from footprint.optimizers import MasterStepper, Stepper
+from footprint.precision import PRECISIONS
+from footprint.spec import RunSpec
+
+PHASES = ("forward", "backward", "step")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepResult:
+    """What one step did: loss in nats per byte, seconds of each phase."""
+
+    loss: float
+    seconds: dict[str, float]
+
+
+def train(
+    model: MiniGPT,
+    stepper: Stepper | MasterStepper,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    spec: RunSpec,
+    *,
+    half: torch.dtype,
+    phase: Callable[[int, str], AbstractContextManager] = lambda step, name: nullcontext(),
+) -> list[StepResult]:
+    """Train on each (tokens, targets) pair, both int64 (B, S) on the CPU; `phase(step, name)` wraps each phase.
+
+    The batch is moved inside the forward phase and gradients are dropped at the end of the step phase,
+    so every byte a step needs lives and dies within its phases.
+    """
+    autocast = PRECISIONS[spec.precision].autocast
+    results = []
+    for number, (tokens, targets) in enumerate(batches):
+        clock = _Clock(spec.device)
+        with phase(number, "forward"):
+            tokens, targets = tokens.to(spec.device), targets.to(spec.device)
+            with torch.autocast(spec.device, half) if autocast else nullcontext():
+                loss = model(tokens, targets)
+            clock.lap("forward")
+        with phase(number, "backward"):
+            loss.backward()
+            clock.lap("backward")
+        with phase(number, "step"):
+            stepper.step()
+            clock.lap("step")
+        results.append(StepResult(loss=loss.item(), seconds=clock.laps))
+        del loss, tokens, targets
+        model.zero_grad(set_to_none=True)
+    return results
+
+
+class _Clock:
+    """Seconds of each phase; waits for the device at every lap, which a timed phase must."""
+
+    def __init__(self, device: str) -> None:
+        self._wait = torch.cuda.synchronize if device == "cuda" else lambda: None
+        self.laps: dict[str, float] = {}
+        self._wait()
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        self._wait()
+        now = time.perf_counter()
+        self.laps[name] = now - self._last
+        self._last = now
