@@ -1,5 +1,7 @@
 """MiniGPT: the decoder that is trained, in one readable file. B batch, S sequence, H width, n heads, d = H / n, V vocabulary."""
 
+from itertools import accumulate, pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -113,7 +115,7 @@ class MiniGPT(nn.Module):
         if spec.tied_head:
             self.head.weight = self.tokens.weight
 
-    def _run_blocks(self, x: Tensor, start: int, stop: int) -> Tensor:
+    def _segment(self, x: Tensor, start: int, stop: int) -> Tensor:
         for block in self.blocks[start:stop]:
             x = block(x, self.rotary)
         return x
@@ -126,15 +128,14 @@ class MiniGPT(nn.Module):
         x = self.tokens(tokens)  # (B, S, H)
         if self.positions is not None:
             x = x + self.positions.weight[: tokens.shape[1]]
-        start = 0
-        for length in self.segments:
-            # Non-reentrant: the reentrant form drops gradients when x does not require one (frozen embeddings).
-            # No dropout in the model, so there is no random state to keep.
-            x = checkpoint(
-                self._run_blocks, x, start, start + length, use_reentrant=False, preserve_rng_state=False
-            )
-            start += length
-        x = self._run_blocks(x, start, len(self.blocks))
+        if self.segments:
+            for start, stop in pairwise(accumulate(self.segments, initial=0)):
+                # Non-reentrant: the reentrant form drops gradients when x does not require one (frozen embeddings).
+                # No dropout in the model, so there is no random state to keep.
+                x = checkpoint(self._segment, x, start, stop, use_reentrant=False, preserve_rng_state=False)
+        else:
+            for block in self.blocks:
+                x = block(x, self.rotary)
         logits = self.head(self.norm(x))  # (B, S, V)
         return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 

@@ -35,7 +35,7 @@ def train(
 ) -> list[StepResult]:
     """Train on each (tokens, targets) pair, both int64 (B, S) on the CPU; `phase(step, name)` wraps each phase.
 
-    The batch is moved inside the forward phase and gradients are dropped at the end of the step phase,
+    The batch is copied to the device inside the forward phase (on the CPU too, so that it is counted alike) and gradients are dropped at the end of the step phase,
     so every byte a step needs lives and dies within its phases.
     """
     autocast = PRECISIONS[spec.precision].autocast
@@ -43,7 +43,7 @@ def train(
     for number, (tokens, targets) in enumerate(batches):
         clock = _Clock(spec.device)
         with phase(number, "forward"):
-            tokens, targets = tokens.to(spec.device), targets.to(spec.device)
+            tokens, targets = tokens.to(spec.device, copy=True), targets.to(spec.device, copy=True)
             with torch.autocast(spec.device, half) if autocast else nullcontext():
                 loss = model(tokens, targets)
             clock.lap("forward")

@@ -76,10 +76,10 @@ class CpuRecorder:
 def _events(roots: list) -> list[Event]:
     timed: list[tuple[int, int, int]] = []
     spans: list[tuple[int, int, str]] = []
-    stack = list(roots)
+    stack = roots[::-1]
     while stack:
         node = stack.pop()
-        stack.extend(node.children)
+        stack.extend(node.children[::-1])  # in order, since the sort below must not reorder events of one nanosecond
         kind, fields = node.typed
         if kind == _EventType.Allocation:
             if fields.device.type == "cpu" and fields.ptr is not None:

@@ -1,0 +1,45 @@
+# `make help` lists the targets. Everything runs in .venv, which the first target that needs it makes.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# What pytest is told; `make test PYTEST="-m 'not slow'"` leaves out what takes long.
+PYTEST ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help report test bench quarto lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z]*\):.*## /  make \1\t/' | expand -t 16
+
+report: $(INSTALLED) ## run the published ablation on this machine's CPU and render its report
+	$(BIN)/snakemake --profile profiles/local
+	@echo "report: $(CURDIR)/results/ablation/cpu/report.html"
+
+test: $(INSTALLED) ## run every check: ruff, snakefmt, snakemake --lint, pytest
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(BIN)/snakemake --lint
+	$(BIN)/python -m pytest $(PYTEST)
+
+bench: $(INSTALLED) ## run the benchmarks; each prints one ratio and writes results/bench/*.csv
+	@set -e; for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(BIN)/python "$$benchmark"; done
+
+quarto: $(INSTALLED) ## install Quarto for a richer page; fetches the program from its release page
+	$(BIN)/python -m pip install quarto-cli==1.8.27
+
+lock: ## resolve envs/requirements.in again for every supported Python
+	$(PYTHON) envs/lock.py python3.11 python3.12 python3.13
+
+clean: ## remove the environment and every result but the reference
+	rm -rf $(VENV) .snakemake .pytest_cache .ruff_cache .hypothesis
+	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
+
+$(INSTALLED): envs/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+	  f"error: Python {v[0]}.{v[1]} is not supported; use 3.11 to 3.13, for example make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r envs/requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

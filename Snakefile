@@ -1,0 +1,28 @@
+# The memory-footprint experiment: measure, predict, compare, report. Rules are in workflow/rules, logic in src/footprint.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/corpus.smk"
+include: "workflow/rules/measure.smk"
+include: "workflow/rules/predict.smk"
+include: "workflow/rules/gather.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    """The three tables and the report of the configured experiment."""
+    default_target: True
+    input:
+        f"{RESULTS}/measurements.csv",
+        f"{RESULTS}/predictions.csv",
+        f"{RESULTS}/comparison.csv",
+        f"{RESULTS}/report.html",

@@ -1,0 +1,34 @@
+"""Render the report of one experiment from its tables, and its findings in three lines for a terminal."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from footprint import command
+from footprint.experiment import read_experiment
+from footprint.records import write_atomically
+from footprint.report import headline, render
+
+
+def main(arguments: Namespace) -> None:
+    experiment = read_experiment(arguments.experiment)
+    tables = arguments.experiment.parent
+    render(
+        tables,
+        output=arguments.output,
+        experiment=experiment.name,
+        device=experiment.device,
+        engine=experiment.engine,
+        reference=arguments.reference,
+        notebook=arguments.notebook,
+    )
+    write_atomically(arguments.headline, headline(tables) + "\n")
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--experiment", required=True, type=Path, help="experiment.json, in the folder of the tables")
+    parser.add_argument("--notebook", required=True, type=Path, help="source of the report")
+    parser.add_argument("--reference", type=Path, help="folder of results from other devices to set beside")
+    parser.add_argument("--output", required=True, type=Path, help="page to write")
+    parser.add_argument("--headline", required=True, type=Path, help="text to write")
+    command.run(parser, main)

@@ -1,0 +1,63 @@
+"""Measurement beside prediction: the join that `comparison.csv` is, one row per run."""
+
+import pandas as pd
+
+from footprint.errors import FootprintError
+from footprint.records import SHARED
+from footprint.spec import AXES
+
+SIDES = ("measured", "predicted")
+
+COMPARISON = (
+    *AXES,
+    "status",
+    "textbook_bytes",
+    *(f"{name}_{side}" for name in SHARED for side in SIDES),
+    "peak_relative_error",
+    "textbook_relative_error",
+)
+"""Columns of `comparison.csv`, in order."""
+
+
+def compare(measurements: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
+    """The runs of both tables side by side, in the order of `measurements`.
+
+    Every column they share appears as `<name>_measured` and `<name>_predicted` (bytes stay integers). The errors are
+    predicted / measured - 1 and textbook / measured - 1; a run without a measured peak (out of memory) has neither.
+    Raises FootprintError when a table lacks a column, repeats a run, or has a run the other does not.
+    """
+    _require("measurements", measurements, (*AXES, "status", *SHARED))
+    _require("predictions", predictions, (*AXES, "textbook_bytes", *SHARED))
+    _require_same_runs(measurements, predictions)
+    joined = measurements[[*AXES, "status", *SHARED]].merge(
+        predictions[[*AXES, "textbook_bytes", *SHARED]],
+        on=list(AXES),
+        how="left",
+        suffixes=tuple(f"_{side}" for side in SIDES),
+    )
+    measured = joined["peak_bytes_measured"].astype("Float64")
+    joined["peak_relative_error"] = joined["peak_bytes_predicted"] / measured - 1
+    joined["textbook_relative_error"] = joined["textbook_bytes"] / measured - 1
+    return joined[list(COMPARISON)]
+
+
+def _require(name: str, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise FootprintError(f"{name}: the table lacks the columns {', '.join(missing)}")
+    repeated = frame[frame.duplicated(list(AXES))]
+    if len(repeated):
+        raise FootprintError(f"{name}: the run {_named(repeated.iloc[0])} appears more than once; gather the runs again")
+
+
+def _require_same_runs(measurements: pd.DataFrame, predictions: pd.DataFrame) -> None:
+    measured, predicted = (pd.MultiIndex.from_frame(frame[list(AXES)]) for frame in (measurements, predictions))
+    for here, there, lacking in ((measured, predicted, "prediction"), (predicted, measured, "measurement")):
+        alone = here.difference(there, sort=False)
+        if len(alone):
+            run = _named(pd.Series(dict(zip(AXES, alone[0], strict=True))))
+            raise FootprintError(f"comparison: {len(alone)} of {len(here)} runs have no {lacking}, the first is {run}")
+
+
+def _named(run: pd.Series) -> str:
+    return ", ".join(f"{axis} {run[axis]}" for axis in AXES)

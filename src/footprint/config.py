@@ -1,0 +1,75 @@
+"""What an experiment is: the config, checked by the schema and by the specs, as one frozen object. Torch-free."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from footprint.corpus import CorpusSpec
+from footprint.grid import expand
+from footprint.schema import check
+from footprint.spec import ModelSpec, RunSpec, TrainingSpec, require
+from footprint.yaml_file import load
+
+__all__ = ["Experiment", "load", "parse"]
+
+RESERVED_EXPERIMENTS = ("bench", "corpus", "reference")
+"""Folders of results/ that are not experiments."""
+
+_NOT_TEXT_IN_A_TABLE = ("na", "null", "none", "true", "false")
+"""What pandas, R or a spreadsheet takes for a missing or a truth value in the model column."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experiment:
+    """Everything a config says, checked."""
+
+    name: str
+    device: str
+    runs: tuple[RunSpec, ...]
+    training: TrainingSpec
+    corpus: CorpusSpec
+    engine: str
+    """What renders the report: auto, quarto or nbconvert."""
+
+    @property
+    def longest_seq(self) -> int:
+        """Tokens of the longest sequence a run takes from the corpus."""
+        return max(run.seq for run in self.runs)
+
+
+def parse(config: Mapping) -> Experiment:
+    """The experiment a config describes; FootprintError names the first key that is wrong and what it may be."""
+    config = check(config)
+    name, device = config["experiment"], config.get("device", "cpu")
+    reserved = name.lower() in RESERVED_EXPERIMENTS
+    require(not reserved, "experiment", name, f"a name other than {', '.join(RESERVED_EXPERIMENTS)}")
+    models = {model: _model(model, sizes) for model, sizes in config.get("models", {}).items()}
+    return Experiment(
+        name=name,
+        device=device,
+        runs=expand(config["grids"], models, device),
+        training=_training(config.get("training", {}), device),
+        corpus=CorpusSpec(**config["corpus"]),
+        engine=config.get("report", {}).get("engine", "auto"),
+    )
+
+
+def _model(name: str, sizes: Mapping) -> ModelSpec:
+    text = name.lower() not in _NOT_TEXT_IN_A_TABLE and not _is_number(name)
+    require(text, "models", name, "a name that a table does not read as a number, a truth value or as missing")
+    return ModelSpec(name=name, **sizes)
+
+
+def _is_number(name: str) -> bool:
+    """Whether a reader of a CSV may turn it into a number (1e5, inf and nan included)."""
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _training(entries: Mapping, device: str) -> TrainingSpec:
+    training = TrainingSpec(**entries)
+    runs_here = training.half == "bf16" or device == "cuda"
+    require(runs_here, "training.half", training.half, f"bf16 on device {device} (fp16 needs device: cuda)")
+    return training

@@ -1,0 +1,136 @@
+"""Real text as a flat file of bytes: declared, prepared, split by position and cut into seeded batches. Torch-free."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from footprint.errors import FootprintError
+from footprint.fetch import pieces
+from footprint.files import replacing
+from footprint.spec import require
+
+VALIDATION_FRACTION = 0.1
+
+_KEYS = {"wheel": ("package", "version", "members"), "path": ("path",), "url": ("url",)}
+"""What each kind of corpus needs besides its sha256."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CorpusSpec:
+    """Where the text comes from. Keys of another kind are None."""
+
+    kind: str
+    """`wheel`, `path` or `url`."""
+    sha256: str
+    """Of the wheel, or of the file."""
+    package: str | None = None
+    version: str | None = None
+    members: str | None = None
+    """Glob of the wheel's files to join, in sorted order; `**` spans folders."""
+    path: str | None = None
+    """A file, relative to the working directory."""
+    url: str | None = None
+    validation_fraction: float = VALIDATION_FRACTION
+    """Part of the text, at its end, that is held out."""
+
+    def __post_init__(self) -> None:
+        require(self.kind in _KEYS, "corpus.kind", self.kind, f"one of {', '.join(_KEYS)}")
+        for key in _KEYS[self.kind]:
+            if getattr(self, key) is None:
+                raise FootprintError(f"corpus.{key}: is missing; kind: {self.kind} needs {', '.join(_KEYS[self.kind])}")
+        self._drop_other_kinds()
+        self._match("sha256", r"[0-9a-fA-F]{64}", "64 hexadecimal digits")
+        object.__setattr__(self, "sha256", self.sha256.lower())
+        {"wheel": self._check_wheel, "path": self._check_path, "url": self._check_url}[self.kind]()
+        fraction = self.validation_fraction
+        require(0 < fraction <= 0.5, "corpus.validation_fraction", fraction, "a number above 0 and at most 0.5")
+
+    @property
+    def source(self) -> str:
+        """What is fetched, as a person (and pip) names it."""
+        return f"{self.package}=={self.version}" if self.kind == "wheel" else getattr(self, self.kind)
+
+    def _drop_other_kinds(self) -> None:
+        """A file laid over config.yaml inherits its wheel, so those keys may lie beneath; a path or URL was meant."""
+        for kind in ("path", "url"):
+            given = getattr(self, kind)
+            require(kind == self.kind or given is None, f"corpus.{kind}", given, f"null, or kind: {kind}")
+        if self.kind != "wheel":
+            for key in _KEYS["wheel"]:
+                object.__setattr__(self, key, None)
+
+    def _check_wheel(self) -> None:
+        self._match("package", r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?", "the name of a package")
+        self._match("version", r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}", "an exact version, for example '3.0.0'")
+        self._match("members", r"(?!/)(?!.*\.\./)[^\\\0]{1,200}", "a glob of at most 200 characters, as texts/**/*.md")
+
+    def _check_path(self) -> None:
+        self._match("path", r"[^\0\n]{1,4000}", "the path of a file")
+
+    def _check_url(self) -> None:
+        require(_is_web_address(self.url), "corpus.url", self.url, "an address that starts with https:// or http://")
+
+    def _match(self, key: str, pattern: str, allowed: str) -> None:
+        value = getattr(self, key)
+        require(re.fullmatch(pattern, value) is not None, f"corpus.{key}", value, allowed)
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        reachable = bool(parts.hostname) and parts.username is None and parts.port != 0
+    except ValueError:  # brackets or a port that are none
+        return False
+    return reachable and parts.scheme in ("http", "https") and re.fullmatch(r"[!-~]{1,2000}", url) is not None
+
+
+def prepare(spec: CorpusSpec, path: Path, *, seq: int = 1) -> None:
+    """Write the text to `path` as raw bytes (uint8), the whole of it or nothing.
+
+    Raises FootprintError when the text cannot be had, is not what `spec.sha256` pins, or is so short
+    that a part of the split cannot fill one sequence of `seq` tokens.
+    """
+    with replacing(path) as file:
+        size = sum(file.write(piece) for piece in pieces(spec))
+        held_out = _held_out(size, spec.validation_fraction)
+        _require_length(size - held_out, seq, "the training part of the text")
+        _require_length(held_out, seq, "the validation part of the text")
+
+
+def split(path: Path, validation_fraction: float = VALIDATION_FRACTION) -> tuple[np.ndarray, np.ndarray]:
+    """(training, validation) parts of a prepared corpus: memory-mapped uint8 (bytes,), the end is held out."""
+    try:
+        text = np.memmap(path, dtype=np.uint8, mode="r")
+    except (OSError, ValueError) as error:  # ValueError: an empty file
+        raise FootprintError(f"{path}: not a readable corpus ({error}); delete it and prepare it again") from None
+    cut = len(text) - _held_out(len(text), validation_fraction)
+    return text[:cut], text[cut:]
+
+
+def batches(
+    text: np.ndarray, *, batch: int, seq: int, steps: int, seed: int, vocab: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """(tokens, targets) of each step, int64 (batch, seq): windows at random places, targets one byte further on.
+
+    The same arguments give the same batches on every platform. A vocabulary below 256 folds the bytes
+    (`% vocab`), which keeps every size and so every memory figure, but the text is then nonsense.
+    """
+    _require_length(len(text), seq, "the text")
+    places = np.random.Generator(np.random.PCG64(seed)).integers(len(text) - seq, size=(steps, batch, 1))
+    windows = np.asarray(text)[places + np.arange(seq + 1)].astype(np.int64) % vocab
+    return [(np.ascontiguousarray(w[:, :-1]), np.ascontiguousarray(w[:, 1:])) for w in windows]
+
+
+def _held_out(size: int, fraction: float) -> int:
+    return int(size * fraction)
+
+
+def _require_length(size: int, seq: int, part: str) -> None:
+    if size <= seq:
+        raise FootprintError(
+            f"corpus: {part} has {size} bytes, too few for seq {seq}; "
+            f"use a text with at least {seq + 1} bytes in each part, or a shorter seq"
+        )

@@ -1,0 +1,111 @@
+"""The seed's four drill problems, answered by computation."""
+
+import numpy as np
+import pandas as pd
+
+from footprint.ablation import FROZEN_PART, TRAINED_PARTS
+from footprint.figures_choices import checkpointing_effects
+from footprint.predict import predict
+from footprint.predict.parameters import resident
+from footprint.selection import REGIME_NAMES, NothingToShow
+from footprint.spec import NF4_BLOCK, REGIMES
+from footprint.table import Table
+from footprint.textbook_claims import SLOWDOWN, llama
+from footprint.units import format_bytes, parse_bytes
+from footprint.words import counted, percent, seconds
+
+CARD = "24 GiB"
+RANK_13B = 16
+
+OUTER_BLOCK = 256
+"""Scales that share one outer scale in double quantization."""
+
+EIGHT_BIT_BLOCK = 256
+"""Elements of an 8-bit Adam moment that share one fp32 scale (bitsandbytes' block-wise optimizers)."""
+
+
+def thirteen_billion() -> Table:
+    """Drill 1: LLaMA-13B with adapters of rank 16 on all Linears, in three regimes, against a 24 GiB card."""
+    shown, raw = [], []
+    for regime in REGIMES:
+        row = predict(llama("13b", regime, rank=RANK_13B))
+        room = parse_bytes(CARD) - row["peak_bytes"]
+        verdict = f"fits, {format_bytes(room)} left" if room >= 0 else f"{format_bytes(-room)} too much"
+        shown.append(
+            {
+                "Regime": REGIME_NAMES[regime],
+                "Trainable": f"{row['trainable_parameters']:,}",
+                "Textbook": format_bytes(row["textbook_bytes"]),
+                "Weights": format_bytes(row["weights_bytes"]),
+                "Adam": format_bytes(row["optimizer_bytes"]),
+                "Predicted peak": format_bytes(row["peak_bytes"]),
+                f"On {CARD}": verdict,
+            }
+        )
+        raw.append(row)
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw))
+
+
+def adapters_13b() -> int:
+    """Trainable parameters of drill 1."""
+    return resident(llama("13b", "lora", rank=RANK_13B)).trainable
+
+
+def scale_overhead() -> Table:
+    """Drill 2: bits per weight spent on scales, before and after double quantization."""
+    shown, raw = [], []
+    for name, bits in (("fp16, as the drill has it", 16), ("fp32, as bitsandbytes does", 32)):
+        before, after = bits / NF4_BLOCK, 8 / NF4_BLOCK + bits / (NF4_BLOCK * OUTER_BLOCK)
+        raw.append({"scales": name, "bits_before": before, "bits_after": after, "bits_saved": before - after})
+        numbers = {"Before": before, "After": after, "Saved": before - after}
+        shown.append({"Scales": name} | {column: f"{value:.3f} bits" for column, value in numbers.items()})
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw))
+
+
+def adam_states() -> Table:
+    """Drill 3: what Adam's moments cost LLaMA-7B in fp32, in half and in 8 bits, by the textbook's rule."""
+    moments = {"fp32": 8.0, "half": 4.0, "8-bit": 2 + 2 * 4 / EIGHT_BIT_BLOCK}
+    rest = sum(TRAINED_PARTS.values()) - TRAINED_PARTS["Adam"]
+    shown, raw = [], []
+    for name, each in moments.items():
+        cells: dict[str, str] = {"Adam's moments": name, "Bytes per trained parameter": f"{rest + each:.2f}"}
+        row: dict[str, object] = {"moments": name, "bytes_per_trained_parameter": rest + each}
+        for regime in REGIMES:
+            at_rest = resident(llama("7b", regime))
+            frozen = FROZEN_PART[regime] * (at_rest.total - at_rest.trainable)
+            row[f"{regime}_bytes"] = total = (rest + each) * at_rest.trainable + frozen
+            cells[REGIME_NAMES[regime]] = format_bytes(total)
+        shown.append(cells)
+        raw.append(row)
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw))
+
+
+def why_fp32_moments() -> str:
+    """Drill 3's argument, with the numbers of the two half formats."""
+    decay, gradient = 1 - 0.999, 1e-5
+    smallest = float(np.finfo(np.float16).smallest_subnormal)
+    half_step = 2.0**-8 / 2
+    return (
+        f"fp32 is the convention because the second moment v moves by {decay:.3f} of its distance to g² a step: bf16 rounds "
+        f"away relative changes below {half_step:.4f}, so v stalls, and in fp16 the square of a gradient of {gradient:g} "
+        f"({gradient**2:g}) is below the smallest number there is ({smallest:.1g}), so v is 0 and the step explodes. "
+        "8-bit moments work because each block has its own fp32 scale and the levels are not evenly spaced."
+    )
+
+
+def compute_bound(runs: pd.DataFrame, hours: float = 10.0) -> str:
+    """Drill 4: what checkpointing costs a run that takes `hours` when compute is the bottleneck."""
+    claimed = f"The text's {percent(SLOWDOWN)} turn {hours:g} hours into {hours * (1 + SLOWDOWN):.1f}"
+    try:
+        effects = checkpointing_effects(runs)
+    except NothingToShow:
+        return f"{claimed}; nothing was measured here with and without checkpointing."
+    added, saved = (float(effects[name].median()) for name in ("time_added", "peak_saved"))
+    fastest = effects.loc[effects["time_added"].astype(float).idxmin()]
+    return (
+        f"{claimed}; the median of {counted(len(effects), 'pair')} measured here, {percent(added, signed=True)}, into "
+        f"{hours * (1 + added):.1f}. It returned {percent(saved)} of the peak. If the run already fits, that memory buys "
+        f"nothing and checkpointing only costs; it makes sense where the freed bytes let a run fit at all, or let a batch "
+        f"grow that kept the machine idle (least paid here: {seconds(fastest['step_seconds_baseline'])} to "
+        f"{seconds(fastest['step_seconds'])} a step)."
+    )

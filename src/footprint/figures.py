@@ -1,0 +1,194 @@
+"""The figures of measured against predicted memory: each takes runs and returns a Drawing titled by what they show."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
+
+from footprint.bars import after, bucket_key, byte_axis, byte_unit, pair
+from footprint.records import PHASE_PEAKS
+from footprint.selection import NothingToShow, headline, label, measured, setting, varying
+from footprint.svg import NARROW, PALETTE, Drawing
+from footprint.units import format_bytes
+from footprint.words import counted, listing, outcome, percent, worst
+
+PHASES = tuple(name.removesuffix("_peak_bytes") for name in PHASE_PEAKS)
+PEAKS = ("peak_bytes_measured", "peak_bytes_predicted")
+MOST_ROWS = 24
+"""Rows that a bar figure of all runs can hold and still be read."""
+
+MARKERS = {"full": "s", "lora": "o", "qlora": "^"}
+"""One mark per regime, so that colour is never the only difference."""
+
+_DIAMOND = {"linestyle": "", "marker": "D", "mfc": PALETTE["paper"], "mec": PALETTE["ink"]}
+
+
+def largest(runs: pd.DataFrame, columns: tuple[str, ...]) -> float:
+    """The largest value in these byte columns."""
+    return float(runs[list(columns)].astype("Float64").max(axis=None))
+
+
+def beside(run: pd.Series) -> str:
+    """A run's outcome with the prediction's error: `483 MiB, predicted +0.1 %`."""
+    if run["status"] == "ok":
+        return f"{outcome(run)}, predicted {percent(run['peak_relative_error'], signed=True)}"
+    return f"{outcome(run)}, predicted {format_bytes(run['peak_bytes_predicted'])}"
+
+
+def regimes(runs: pd.DataFrame) -> Drawing:
+    """The regimes at one setting: measured and predicted buckets, and the textbook's total."""
+    rows = headline(runs)
+
+    def draw(width: float) -> Figure:
+        figure = Figure(figsize=(width, 0.95 + 0.72 * len(rows)))
+        axes = figure.subplots()
+        unit = byte_axis(axes, largest(rows, (*PEAKS, "textbook_bytes")) * (1.12 if width > NARROW else 1.25))
+        for position, (_, run) in enumerate(rows.iterrows()):
+            thick, thin = pair(axes, -position, run, height=0.68, unit=unit)
+            if position == 0:
+                for y, side in ((thick, "measured"), (thin, "predicted")):
+                    end = run[list(PEAKS)].astype("Float64").max() / unit
+                    after(axes, end, y, side, fontsize=8, color=PALETTE["muted"])
+            axes.plot(run["textbook_bytes"] / unit, thick, ms=6, zorder=3, **_DIAMOND)
+            name = axes.annotate(setting(run), (0, -position + 0.04), va="bottom", fontweight="bold")
+            axes.annotate(beside(run), (1, 0), xycoords=name, xytext=(8, 0), textcoords="offset points", va="bottom")
+        axes.set_yticks([])
+        axes.set_ylim(0.24 - len(rows), 0.32)
+        return figure
+
+    shown = [f"{setting(r)} {beside(r)}, textbook {format_bytes(r['textbook_bytes'])}" for _, r in rows.iterrows()]
+    alt = "Stacked bars of peak memory by bucket, measured over predicted, with the textbook's total: "
+    key = bucket_key(Line2D([], [], label="textbook", **_DIAMOND))
+    return Drawing(_regimes_finding(rows), alt + "; ".join(shown) + ".", draw, key)
+
+
+def _regimes_finding(rows: pd.DataFrame) -> str:
+    done = measured(rows).sort_values("peak_bytes_measured")
+    if len(done) < 2:
+        return f"{setting(rows.iloc[0])}: {outcome(rows.iloc[0])}"
+    least, most = done.iloc[0], done.iloc[-1]
+    ratio = most["peak_bytes_measured"] / least["peak_bytes_measured"]
+    return f"{setting(least)} peaks at {outcome(least)}, {ratio:.1f} times less than {setting(most)}"
+
+
+def buckets(runs: pd.DataFrame) -> Drawing:
+    """Every run's buckets at its peak; of more than MOST_ROWS runs, those predicted worst."""
+    rows = _worst_predicted(runs)
+    names = [label(run, varying(runs)) for _, run in rows.iterrows()]
+
+    def draw(width: float) -> Figure:
+        figure = Figure(figsize=(width, 0.9 + (0.25 if width > NARROW else 0.38) * len(rows)))
+        axes = figure.subplots()
+        unit = byte_axis(axes, largest(rows, PEAKS) * (1.14 if width > NARROW else 1.02))
+        for position, (name, (_, run)) in enumerate(zip(names, rows.iterrows(), strict=True)):
+            if width > NARROW:
+                thick, _ = pair(axes, 0.43 - position, run, height=0.86, unit=unit)
+                after(axes, run[list(PEAKS)].astype("Float64").max() / unit, thick, outcome(run), fontsize=8)
+            else:
+                pair(axes, 0.08 - position, run, height=0.5, unit=unit)
+                axes.annotate(f"{name}: {outcome(run)}", (0, 0.1 - position), va="bottom", fontsize=8)
+        axes.set_yticks([-float(i) for i in range(len(rows))] if width > NARROW else [], names if width > NARROW else [])
+        axes.tick_params(axis="y", labelcolor=PALETTE["ink"], labelsize=8)
+        axes.set_ylim(0.5 - len(rows), 0.55)
+        return figure
+
+    alt = f"Stacked bars of {counted(len(rows), 'run')}, thick as measured over thin as predicted: " + "; ".join(
+        f"{name}: {beside(run)}" for name, (_, run) in zip(names, rows.iterrows(), strict=True)
+    )
+    return Drawing(_buckets_finding(runs, rows), alt + ".", draw, bucket_key())
+
+
+def _worst_predicted(runs: pd.DataFrame) -> pd.DataFrame:
+    if len(runs) <= MOST_ROWS:
+        return runs
+    return runs.loc[runs["peak_relative_error"].astype(float).abs().nlargest(MOST_ROWS).index.sort_values()]
+
+
+def _buckets_finding(runs: pd.DataFrame, rows: pd.DataFrame) -> str:
+    done = measured(rows)
+    if not len(done):
+        return "No run finished: only predictions can be shown"
+    activations = (done["activations_bytes_measured"] / done["peak_bytes_measured"]).astype(float)
+    low, high = percent(activations.min()), percent(activations.max())
+    share = f"Activations are {low}" + (f" to {high}" if low != high else "") + " of the peak"
+    return share if len(rows) == len(runs) else f"The {len(rows)} runs predicted worst: {share[0].lower()}{share[1:]}"
+
+
+def accuracy(runs: pd.DataFrame) -> Drawing:
+    """Every measured peak against its prediction and against the textbook, both axes logarithmic."""
+    done = measured(runs)
+    if not len(done):
+        raise NothingToShow("No run finished, so there is no measured peak to hold a prediction against.")
+    prediction, textbook = worst(done["peak_relative_error"]), done["textbook_relative_error"].astype(float)
+
+    def draw(width: float) -> Figure:
+        figure = Figure(figsize=(width, 3.4))
+        axes = figure.subplots()
+        size, unit = byte_unit(largest(done, PEAKS))
+        peaks = done["peak_bytes_measured"].astype(float) / size
+        ends = [peaks.min() / 1.3, peaks.max() * 1.3]
+        axes.plot(ends, ends, color=PALETTE["muted"], linewidth=0.8)
+        axes.plot(peaks, done["textbook_bytes"].astype(float) / size, ms=5, **_DIAMOND, label="textbook")
+        predicted = done["peak_bytes_predicted"].astype(float) / size
+        axes.plot(peaks, predicted, "o", color=PALETTE["lora"], ms=6, label="predicted")
+        axes.set(xscale="log", yscale="log", xlabel=f"measured peak ({unit})", ylabel=f"estimated peak ({unit})")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("")
+        axes.grid()
+        axes.legend(loc="upper left")
+        return figure
+
+    finding = f"The prediction is within {percent(prediction)} of every run; the textbook is off by up to "
+    alt = (
+        f"Scatter of {counted(len(done), 'run')}: predictions lie on the diagonal, at most {percent(prediction)} off; "
+        f"the textbook's totals lie between {percent(textbook.min(), signed=True)} and "
+        f"{percent(textbook.max(), signed=True)} of what was measured."
+    )
+    return Drawing(finding + percent(worst(textbook)), alt, draw)
+
+
+def phases(runs: pd.DataFrame) -> Drawing:
+    """The three phase peaks of each headline run: bars measured, ticks predicted, the highest in colour."""
+    rows = measured(headline(runs))
+    if not len(rows):
+        raise NothingToShow("No run that represents a regime finished, so there are no phases to show.")
+
+    def draw(width: float) -> Figure:
+        figure = Figure(figsize=(width, 0.7 + 0.85 * len(rows)))
+        axes = figure.subplots()
+        unit = byte_axis(axes, largest(rows, PEAKS) * (1.14 if width > NARROW else 1.3), "live bytes")
+        places = []
+        for group, (_, run) in enumerate(rows.iterrows()):
+            for place, phase in enumerate(PHASES):
+                y = -(group * 4.2 + place)
+                places.append((y, phase))
+                size, predicted = (run[f"{phase}_peak_bytes_{side}"] for side in ("measured", "predicted"))
+                highest = phase == run["peak_phase_measured"]
+                axes.barh(y, size / unit, height=0.7, color=PALETTE[run["regime"] if highest else "rule"])
+                axes.plot([predicted / unit] * 2, [y - 0.42, y + 0.42], color=PALETTE["ink"], linewidth=1.4)
+                after(axes, max(size, predicted) / unit, y, format_bytes(size), fontsize=8)
+            axes.annotate(setting(run), (0, 0.55 - group * 4.2), va="bottom", fontweight="bold")
+        axes.set_yticks(*zip(*places, strict=True))
+        axes.set_ylim(1.4 - 4.2 * len(rows), 1.6)
+        return figure
+
+    alt = "Bars of the bytes live in forward, backward and optimizer step, ticks for the prediction: " + "; ".join(
+        f"{setting(run)} " + listing(f"{phase} {format_bytes(run[f'{phase}_peak_bytes_measured'])}" for phase in PHASES)
+        for _, run in rows.iterrows()
+    )
+    return Drawing(_phases_finding(measured(runs)), alt + ".", draw)
+
+
+def _phases_finding(done: pd.DataFrame) -> str:
+    counts = done["peak_phase_measured"].value_counts()
+    if len(counts) == 1:
+        whose = f"all {len(done)} runs" if len(done) > 1 else "the one run"
+        return f"The peak of {whose} is in {_phase_name(counts.index[0])}"
+    where = listing(f"in {_phase_name(phase)} in {count}" for phase, count in counts.items())
+    return f"The peak is {where} of {counted(len(done), 'run')}"
+
+
+def _phase_name(phase: str) -> str:
+    return "the optimizer step" if phase == "step" else str(phase)

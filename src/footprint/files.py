@@ -1,0 +1,41 @@
+"""Files that are whole or absent: written beside their place, then moved into it. Stdlib only."""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from footprint.errors import FootprintError
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that becomes `path` when the block ends and vanishes when it raises.
+
+    Raises FootprintError where the file cannot be written (read-only folder, full disk); an OSError
+    of what the block reads is the block's to translate.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A run's name nearly fills the 255 bytes of a file name, so the temporary one takes a part of it.
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+    except OSError as error:
+        raise _cannot_write(path, error) from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException as error:
+        Path(temporary).unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise _cannot_write(path, error) from None
+        raise
+
+
+def _cannot_write(path: Path, error: OSError) -> FootprintError:
+    return FootprintError(f"{path}: cannot be written ({error.strerror or error}); use a folder with space and access")

@@ -1,0 +1,73 @@
+"""The report's findings as sentences, every number computed: the top of the page, and the lines in the terminal."""
+
+import pandas as pd
+
+from footprint.selection import axis_text, headline, in_common, measured, one_change, setting
+from footprint.units import format_bytes
+from footprint.words import counted, listing, outcome, percent, worst
+
+
+def answers(runs: pd.DataFrame) -> list[str]:
+    """Three sentences: what each regime needs, how good the estimates are, what to change first."""
+    return [needs(runs), quality(runs), advice(runs)]
+
+
+def needs(runs: pd.DataFrame) -> str:
+    """How much memory each regime needs here."""
+    rows = headline(runs)
+    finished = [f"{outcome(run)} for {setting(run)}" for _, run in measured(rows).iterrows()]
+    failed = [
+        f"{setting(run)} ended {outcome(run)}, predicted at {format_bytes(run['peak_bytes_predicted'])}"
+        for _, run in rows[(rows["status"] != "ok").to_numpy()].iterrows()
+    ]
+    return f"Peak memory of one training step ({in_common(rows)}): {'; '.join([listing(finished), *failed]).strip('; ')}."
+
+
+def quality(runs: pd.DataFrame) -> str:
+    """How close the prediction and the textbook come."""
+    done = measured(runs)
+    if not len(done):
+        return f"None of the {counted(len(runs), 'run')} finished, so no prediction could be checked."
+    errors = done["peak_relative_error"].astype(float)
+    textbook = worst(done["textbook_relative_error"])
+    return (
+        f"Over {counted(len(done), 'measured run')} the prediction is off by {percent(errors.abs().mean())} on average "
+        f"and {percent(worst(errors))} at worst; the textbook's 16 bytes per parameter, without activations, by up to "
+        f"{percent(textbook)}."
+    )
+
+
+def advice(runs: pd.DataFrame) -> str:
+    """The two decisions that save most: from the most expensive regime measured, then from where that leads."""
+    regimes = headline(runs)
+    done = measured(regimes)
+    if not len(done):
+        return "What to change first cannot be told from runs that did not finish."
+    start = done.loc[done["peak_bytes_measured"].astype(float).idxmax()]
+    first = _best_change(runs, start, regimes)
+    if first is None:
+        return f"Nothing measured here needs less than {setting(start)}; add settings to the grid to see what saves."
+    sentence = f"Change first: {_change(start, first)} saves {_saving(start, first)}"
+    second = _best_change(runs, first, regimes)
+    if second is None:
+        return sentence + "."
+    return f"{sentence}; then {_change(first, second)} saves {_saving(first, second)} of what is left."
+
+
+def _best_change(runs: pd.DataFrame, start: pd.Series, regimes: pd.DataFrame) -> pd.Series | None:
+    found = one_change(runs, start, regimes)
+    found = found[(found["peak_bytes_measured"] < start["peak_bytes_measured"]).to_numpy()]
+    return found.iloc[0] if len(found) else None
+
+
+def _change(start: pd.Series, end: pd.Series) -> str:
+    if start["regime"] != end["regime"]:
+        return f"{setting(start)} to {setting(end)}"
+    axis = next(a for a in ("rank", "targets", "checkpointing", "precision", "optimizer", "quantization", "batch", "seq")
+                if start[a] != end[a])
+    before, after = (f"rank {run[axis]}" if axis == "rank" else axis_text(axis, run[axis]) for run in (start, end))
+    return f"{before} to {after}"
+
+
+def _saving(start: pd.Series, end: pd.Series) -> str:
+    return percent(1 - end["peak_bytes_measured"] / start["peak_bytes_measured"])

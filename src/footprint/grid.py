@@ -1,0 +1,74 @@
+"""From the sub-grids of a config to the runs they stand for: product, defaults, collapse, no duplicates. Torch-free."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING
+
+from footprint.errors import FootprintError
+from footprint.spec import AXES, AXIS_DEFAULTS, PRESETS, ModelSpec, RunSpec, require
+
+if TYPE_CHECKING:
+    import pandas
+
+MOST_RUNS = 20_000
+"""Runs a config may ask for before de-duplication; more is a slip of the keyboard, not an experiment."""
+
+
+def expand(grids: Sequence[Mapping], models: Mapping[str, ModelSpec], device: str) -> tuple[RunSpec, ...]:
+    """The runs of all sub-grids in the order written, each cell once.
+
+    An axis value may be a list or a single value; axes a sub-grid does not mention take AXIS_DEFAULTS.
+    Models are looked up in `models`, then in PRESETS. Raises FootprintError naming the position
+    (`grids[1].rank`) and the combination that cannot run.
+    """
+    axes = [_axes(grid) for grid in grids]
+    sizes = [prod(map(len, values.values())) for values in axes]
+    for number, size in enumerate(sizes):
+        require(size > 0, f"grids[{number}]", size, "at least one value for every axis: no run is left")
+    require(sum(sizes) <= MOST_RUNS, "grids", sum(sizes), f"at most {MOST_RUNS} runs (counted before de-duplication)")
+    known = PRESETS | dict(models)
+    runs: dict[RunSpec, None] = {}
+    for number, values in enumerate(axes):
+        where = f"grids[{number}]"
+        values["model"] = [_model(name, known, models, f"{where}.model") for name in values["model"]]
+        runs |= dict.fromkeys(_runs(values, device, where))
+    return tuple(runs)
+
+
+def _axes(grid: Mapping) -> dict[str, list]:
+    values = AXIS_DEFAULTS | dict(grid)
+    return {axis: list(value) if isinstance(value, list | tuple) else [value] for axis, value in values.items()}
+
+
+def _model(name: str, known: Mapping[str, ModelSpec], declared: Iterable[str], where: str) -> ModelSpec:
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    own = f"one of this config's models ({', '.join(declared) or 'none'})"
+    raise FootprintError(f"{where}: unknown model {name!r}{hint}; use {own} or of the presets ({', '.join(PRESETS)})")
+
+
+def _runs(values: Mapping[str, list], device: str, where: str) -> Iterator[RunSpec]:
+    for combination in product(*values.values()):
+        cell = dict(zip(values, combination, strict=True))
+        try:
+            yield RunSpec(**cell, device=device)
+        except FootprintError as error:
+            raise FootprintError(f"{where}.{error} [in {_shown(cell, device)}]") from None
+
+
+def _shown(cell: Mapping, device: str) -> str:
+    named = cell | {"model": cell["model"].name, "device": device}
+    return ", ".join(f"{axis} {named[axis]}" for axis in (*AXES, "device"))
+
+
+def frame(runs: Iterable[RunSpec]) -> pandas.DataFrame:
+    """One row per run with the axis columns, text and whole numbers only, as Snakemake's Paramspace needs them."""
+    import pandas  # half a second that a command which needs no table should not pay
+
+    return pandas.DataFrame([run.axes() for run in runs], columns=list(AXES))

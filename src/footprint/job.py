@@ -1,0 +1,38 @@
+"""One measured run from its JSON to its file: read the corpus, draw the batches, measure, write the row."""
+
+from pathlib import Path
+
+import torch
+
+from footprint import corpus
+from footprint.corpus import VALIDATION_FRACTION
+from footprint.errors import FootprintError
+from footprint.measure import batches_needed, measure
+from footprint.plan import parse_run
+from footprint.records import MEASUREMENTS, write_row
+
+
+def measure_run(run: str, corpus_file: str, output: str, held_out: float = VALIDATION_FRACTION) -> None:
+    """Measure the run described by the JSON `run` on the text in `corpus_file`; its row is written to `output`.
+
+    `held_out` is the fraction of the text kept for validation, at its end.
+
+    Call it once per process: the process is part of what is measured.
+    """
+    spec, training = parse_run(run)
+    if spec.device == "cuda" and not torch.cuda.is_available():
+        raise FootprintError(
+            f"device: cuda is not usable here with PyTorch {torch.__version__}; "
+            "use device=cpu or install a CUDA build of PyTorch on a machine with a GPU"
+        )
+    text, _ = corpus.split(Path(corpus_file), held_out)
+    batches = corpus.batches(
+        text,
+        batch=spec.batch,
+        seq=spec.seq,
+        steps=batches_needed(training),
+        seed=training.seed,
+        vocab=spec.model.vocab,
+    )
+    tensors = [(torch.from_numpy(tokens), torch.from_numpy(targets)) for tokens, targets in batches]
+    write_row(Path(output), measure(spec, training, tensors), MEASUREMENTS)

@@ -1,0 +1,32 @@
+"""A run as the workflow hands it to a job: everything it must know as JSON, and the name of its files. Stdlib only."""
+
+import json
+from dataclasses import asdict
+
+from footprint.errors import FootprintError
+from footprint.spec import AXES, ModelSpec, RunSpec, TrainingSpec
+
+
+def run_name(spec: RunSpec) -> str:
+    """The name of a run's files without suffix; Snakemake's Paramspace makes the same from the axes."""
+    return "_".join(f"{axis}~{value}" for axis, value in spec.axes().items())
+
+
+def run_json(spec: RunSpec, training: TrainingSpec) -> str:
+    """Everything a job must know to carry out one run and nothing of other runs: a change reruns only what it must."""
+    axes = {axis: value for axis, value in spec.axes().items() if axis != "model"}
+    return json.dumps(
+        {"model": asdict(spec.model), "axes": axes, "device": spec.device, "training": asdict(training)},
+        sort_keys=True,
+    )
+
+
+def parse_run(text: str) -> tuple[RunSpec, TrainingSpec]:
+    """What `run_json` wrote; FootprintError for anything else."""
+    try:
+        told = json.loads(text)
+        model = ModelSpec(**told["model"])
+        axes = {axis: told["axes"][axis] for axis in AXES if axis != "model"}
+        return RunSpec(model=model, device=told["device"], **axes), TrainingSpec(**told["training"])
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise FootprintError(f"run: not a run as `scripts/measure.py --help` describes it ({error})") from None

@@ -1,0 +1,231 @@
+"""A shadow of PyTorch's autograd: the same tensors with the same lifetimes, but only their sizes.
+
+The predictor runs a shadow of the model instead of guessing a formula for its peak. A `Storage` records its
+allocation when it is made and its release when the last reference to it dies, so lifetimes follow from the
+same Python reference counting that decides them in the real program. Nodes save storages for backward as the
+real ones do (derivatives.yaml of PyTorch names what each operator saves), and `Shadow.backward` runs them in
+autograd's order. Sizes are bytes: integers, or arrays with one entry per run of a group that shares its structure.
+"""
+
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+Size = Any
+"""Bytes: an int or an int64 array."""
+
+ACTIVATIONS, GRADIENTS = 0, 1
+
+
+class Event(NamedTuple):
+    """One allocation (sign +1) or release (-1) of `size` bytes of a kind, within a piece of the step."""
+
+    piece: tuple[str, str]
+    """The pass (`forward`, `after forward`, `before recompute`, `recompute`, `after recompute` or `backward`) and
+    the part of the model (`embedding`, `block 0`, ..., `head`, `end`)."""
+    name: str
+    kind: int
+    size: Size
+    sign: int
+
+
+class Storage:
+    """Bytes that live as long as something refers to them."""
+
+    __slots__ = ("shadow", "size", "kind", "name")
+
+    def __init__(self, shadow: "Shadow", name: str, size: Size, kind: int = ACTIVATIONS) -> None:
+        self.shadow, self.name, self.size, self.kind = shadow, name, size, kind
+        if shadow.recording:
+            shadow.events.append(Event((shadow.pass_, shadow.part), name, kind, size, 1))
+
+    def __del__(self) -> None:
+        shadow = self.shadow
+        if shadow.recording:
+            shadow.events.append(Event((shadow.pass_, shadow.part), self.name, self.kind, self.size, -1))
+
+
+class Gradient(NamedTuple):
+    """A gradient on its way to a node. A view cannot be accumulated into, so the first sum is a new tensor."""
+
+    storage: Storage
+    view: bool = False
+
+
+class Node:
+    """One backward function: where its gradients go, what it saved, what it allocates when it runs."""
+
+    __slots__ = ("sequence", "part", "edges", "saved", "kept", "frame", "slots", "run")
+
+    def __init__(self, sequence: int, part: str, edges: Sequence["Node | None"]) -> None:
+        self.sequence, self.part, self.edges = sequence, part, edges
+        self.saved: list[Storage | None] = []
+        self.kept: Storage | None = None
+        """A saved Python number."""
+        self.frame: Frame | None = None
+        self.slots: list[int] = []
+        self.run: Callable[[Gradient], Sequence[Gradient | None]]
+
+
+class Variable:
+    """A tensor of the shadow program: its storage, bytes per element, and the node that made it (if any)."""
+
+    __slots__ = ("storage", "element", "node")
+
+    def __init__(self, storage: Storage, element: Size, node: Node | None) -> None:
+        self.storage, self.element, self.node = storage, element, node
+
+
+class Frame:
+    """One checkpointed segment: what it keeps instead of its saved tensors, and what recomputing gives back."""
+
+    def __init__(self, function: Callable[[Variable], Variable], argument: Variable) -> None:
+        self.function, self.argument = function, argument
+        self.saved = 0
+        self.recomputed: dict[int, Storage | None] | None = None
+
+
+class _StopRecomputation(Exception):
+    """Everything the segment had saved is there again; the rest of it need not run."""
+
+
+class Shadow:
+    """The allocator, the autograd graph and its engine."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.pass_, self.part = "forward", ""
+        self.recording = True
+        self.gradients: list[Storage] = []
+        """Gradients of parameters, which outlive backward."""
+        self._held: list[tuple[str, Storage]] = []
+        self._sequence = 0
+        self._packing: Frame | None = None
+        self._recomputing: Frame | None = None
+        self._recomputed = 0
+
+    def allocate(self, name: str, size: Size, kind: int = ACTIVATIONS) -> Storage:
+        """A new storage; keep the reference as long as the real tensor would live."""
+        return Storage(self, name, size, kind)
+
+    def scratch(self, name: str, size: Size | None) -> None:
+        """Memory an operator takes and gives back while it runs."""
+        if size is not None:
+            Storage(self, name, size)
+
+    def node(self, *inputs: Variable | None, trained: bool = False) -> Node | None:
+        """A node with edges to the inputs' nodes, or None when nothing behind it needs a gradient."""
+        edges = [None if variable is None else variable.node for variable in inputs]
+        if not trained and not any(edges):
+            return None
+        self._sequence += 1
+        node = Node(self._sequence, self.part, edges)
+        node.frame = self._packing
+        return node
+
+    def save(self, node: Node | None, *storages: Storage | None) -> None:
+        """Keep storages for backward; None stands for a parameter, which is kept anyway.
+
+        Within a checkpointed segment nothing is kept, only counted. While recomputing, the saved tensors are
+        handed to the segment's frame, and the last one ends the recomputation (torch.utils.checkpoint's early stop).
+        """
+        if node is None:
+            return
+        for storage in storages:
+            if self._packing is not None:
+                node.slots.append(self._packing.saved)
+                self._packing.saved += 1
+            elif self._recomputing is not None:
+                frame = self._recomputing
+                frame.recomputed[self._recomputed] = storage
+                self._recomputed += 1
+                if self._recomputed == frame.saved:
+                    raise _StopRecomputation
+            else:
+                node.saved.append(storage)
+
+    def hold(self, storage: Storage) -> None:
+        """Keep a storage until the pass ends: autocast's copy of a parameter, until autocast is left."""
+        self._held.append((self.part, storage))
+
+    def keep_number(self, node: Node | None, number: Storage) -> None:
+        """Save a Python number. It stays although checkpointing drops what is saved: hooks are not offered numbers."""
+        if node is not None and self._recomputing is None:
+            node.kept = number
+        elif node is not None:
+            self.hold(number)  # the graph of the recomputation goes when it ends
+
+    def release_held(self, pass_: str) -> None:
+        """Drop what is held at the end of a pass; each release counts for the part that made the storage."""
+        self.pass_ = f"after {pass_}"
+        while self._held:
+            self.part, held = self._held.pop()
+            del held
+
+    def checkpoint(self, function: Callable[[Variable], Variable], argument: Variable) -> Variable:
+        """Run `function` without keeping what it saves; backward runs it again to get it."""
+        frame = Frame(function, argument)
+        self._packing = frame
+        result = function(argument)
+        self._packing = None
+        return result
+
+    def _unpack(self, node: Node) -> None:
+        frame = node.frame
+        if frame is None or not node.slots:
+            return
+        if frame.recomputed is None:
+            self._recompute(frame)
+        node.saved = [frame.recomputed.pop(slot) for slot in node.slots]
+
+    def _recompute(self, frame: Frame) -> None:
+        part = self.part
+        self.pass_ = "recompute"
+        frame.recomputed, self._recomputing, self._recomputed = {}, frame, 0
+        try:
+            frame.function(frame.argument)
+        except _StopRecomputation:
+            pass
+        self._recomputing = None
+        self.release_held("recompute")  # recomputing enters an autocast of its own
+        self.pass_, self.part = "backward", part
+
+    def backward(self, root: Node, gradient: Gradient) -> None:
+        """Run the graph below `root`, latest node first, as autograd's ready queue does."""
+        waiting: dict[int, tuple[Node, Gradient]] = {root.sequence: (root, gradient)}
+        queue = [-root.sequence]
+        del gradient, root
+        while queue:
+            node, gradient = waiting.pop(-heapq.heappop(queue))
+            self.part = node.part
+            waits = node.frame is not None and node.frame.recomputed is None
+            self.pass_ = "before recompute" if waits else "backward"
+            self._unpack(node)
+            gradients = list(node.run(gradient))
+            del gradient
+            node.saved, node.kept, node.frame = [], None, None
+            edges = node.edges
+            del node
+            for edge in edges:
+                self._deliver(edge, gradients.pop(0), waiting, queue)
+
+    def _deliver(
+        self,
+        edge: Node | None,
+        arriving: Gradient | None,
+        waiting: dict[int, tuple[Node, Gradient]],
+        queue: list[int],
+    ) -> None:
+        if edge is None or arriving is None:
+            return
+        if edge.sequence in waiting:
+            arriving = self._accumulate(waiting.pop(edge.sequence)[1], arriving)
+        else:
+            heapq.heappush(queue, -edge.sequence)
+        waiting[edge.sequence] = (edge, arriving)
+
+    def _accumulate(self, present: Gradient, arriving: Gradient) -> Gradient:
+        if not present.view:
+            return present
+        return Gradient(self.allocate("gradient sum", arriving.storage.size))
+

@@ -1,0 +1,83 @@
+"""The two programs that make the page from the executed notebook: Quarto, and nbconvert where Quarto is absent."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import nbformat
+from bs4 import BeautifulSoup, Tag
+from nbconvert import HTMLExporter
+from nbformat import NotebookNode
+
+from footprint.errors import FootprintError
+
+RESOURCES = ("_quarto.yml", "page.css", "dark.scss", "references.bib")
+"""Files beside the notebook that Quarto reads."""
+
+
+def quarto(executed: NotebookNode, source: Path, scratch: Path) -> str:
+    """The page as Quarto makes it, without executing anything again.
+
+    Quarto exits with 0 on an unresolved reference, so the page itself is searched for one.
+    """
+    for name in RESOURCES:
+        shutil.copy(source / name, scratch / name)
+    front = f"---\ntitle: {executed.metadata['title']}\n---"
+    executed.cells.insert(0, nbformat.v4.new_raw_cell(front))
+    nbformat.write(executed, scratch / "report.ipynb")
+    command = ["quarto", "render", "report.ipynb", "--to", "html", "--no-execute", "--no-execute-daemon"]
+    done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
+    pages = list(scratch.rglob("report.html"))
+    if done.returncode != 0 or not pages:
+        raise FootprintError(f"report.engine: quarto failed; use nbconvert, or mend what it says: {done.stderr.strip()}")
+    page = pages[0].read_text(encoding="utf-8")
+    dead = re.findall(r"quarto-unresolved-ref|\?@[a-z]+-[\w-]+", page)
+    if dead:
+        raise ValueError(f"the page refers to figures or tables that are not on it: {sorted(set(dead))}")
+    return page
+
+
+def nbconvert(executed: NotebookNode, source: Path, scratch: Path) -> str:
+    """The page as nbconvert makes it with the template in `source`/nbconvert."""
+    exporter = HTMLExporter(
+        template_name="nbconvert",
+        extra_template_basedirs=[str(source)],
+        exclude_input_prompt=True,
+        exclude_output_prompt=True,
+        exclude_anchor_links=True,
+    )
+    styles = "\n".join((source / name).read_text(encoding="utf-8") for name in ("page.css", "nbconvert/layout.css"))
+    page, _ = exporter.from_notebook_node(executed, resources={"styles": styles})
+    return finished(page)
+
+
+def finished(page: str) -> str:
+    """What nbconvert leaves undone: ids of headings, the table of contents, numbers of figures, tables and references."""
+    soup = BeautifulSoup(page, "html.parser")
+    contents = soup.select_one("#contents ul")
+    for heading in soup.select("main h2"):
+        heading["id"] = slug(heading.get_text())
+        contents.append(_entry(soup, heading))
+    names = {}
+    for word, kind in (("Figure", "fig"), ("Table", "tbl")):
+        for number, float_ in enumerate(soup.select(f"figure[id^={kind}-]"), start=1):
+            names[float_["id"]] = f"{word} {number}"
+            label = soup.new_tag("span", attrs={"class": "number"})
+            label.string = f"{word} {number}. "
+            float_.figcaption.insert(0, label)
+    for reference in soup.select("a.ref"):
+        reference.string = names[reference["href"].removeprefix("#")]
+    return str(soup)
+
+
+def slug(heading: str) -> str:
+    """The id pandoc gives a heading, so that a link to a section works on the page of either renderer."""
+    return re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", heading.strip().lower()))
+
+
+def _entry(soup: BeautifulSoup, heading: Tag) -> Tag:
+    item, link = soup.new_tag("li"), soup.new_tag("a", href=f"#{heading['id']}")
+    link.string = heading.get_text()
+    item.append(link)
+    return item

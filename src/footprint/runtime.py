@@ -1,0 +1,28 @@
+"""The private folder in which processes of one user on one machine meet: device locks and the worker's socket."""
+
+import os
+import stat
+from pathlib import Path
+
+from footprint.errors import FootprintError
+
+FOLDER = "FOOTPRINT_RUNTIME_DIR"
+"""Environment variable that names another folder than the default."""
+
+
+def runtime_folder() -> Path:
+    """The folder, made when it is missing; FootprintError when it cannot be private and writable.
+
+    Fixed rather than taken from TMPDIR: schedulers give each job its own, and locks only work where all meet. It is
+    short because the path of a Unix socket may have at most 107 bytes.
+    """
+    folder = Path(os.environ.get(FOLDER) or f"/tmp/footprint-{os.getuid()}")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        status = folder.lstat()
+    except OSError as error:
+        raise FootprintError(f"{folder}: {error.strerror}; set {FOLDER} to a folder of your own") from None
+    private = stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
+    if not private or not os.access(folder, os.W_OK | os.X_OK):
+        raise FootprintError(f"{folder}: must be a folder that you own and only you may enter; set {FOLDER} to one")
+    return folder

@@ -1,0 +1,162 @@
+"""Which runs a section of the report shows and what they are called: pure pandas, for the grid of any experiment."""
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from footprint.checkpointing import CHECKPOINTING
+from footprint.comparison import COMPARISON, SIDES
+from footprint.errors import FootprintError
+from footprint.precision import PRECISIONS
+from footprint.records import SHARED, read_table
+from footprint.spec import AXES, AXIS_DEFAULTS, REGIMES, TARGETS
+
+REGIME_NAMES = {"full": "Full FT", "lora": "LoRA", "qlora": "QLoRA"}
+CHECKPOINTING_NAMES = {"none": "no checkpoints", "block": "block checkpoints", "sqrt": "√L checkpoints"}
+ADAPTER_AXES = ("regime", "rank", "targets", "quantization")
+"""What changes together when the regime does; the other axes are the setting a comparison of regimes holds fixed."""
+
+SETTING_AXES = tuple(axis for axis in AXES if axis not in ADAPTER_AXES)
+NAMED_AXES = tuple(axis for axis in AXES if axis not in ("regime", "rank"))
+"""Axes a label names one by one; regime and rank are in `setting` already."""
+
+_BYTES = tuple(name for name in SHARED if name.endswith("_bytes"))
+
+
+class NothingToShow(Exception):
+    """This experiment has no runs for a figure or table; the message is the sentence that stands in its place."""
+
+
+def load(directory: Path) -> pd.DataFrame:
+    """The runs of one experiment on one device: `comparison.csv` and whatever else `measurements.csv` knows of them.
+
+    Raises FootprintError when a table is missing, lacks a column, is empty, or the two hold different runs.
+    """
+    compared, measured = (read_table(directory / f"{name}.csv") for name in ("comparison", "measurements"))
+    missing = [column for column in COMPARISON if column not in compared.columns]
+    if missing:
+        raise FootprintError(f"{directory / 'comparison.csv'}: lacks the columns {', '.join(missing)}")
+    for name in (f"{name}_{side}" for name in _BYTES for side in SIDES):
+        compared[name] = compared[name].astype("Int64")
+    rest = measured.drop(columns=[*SHARED, "status"], errors="ignore")
+    runs = compared.merge(rest, on=list(AXES), how="left", validate="one_to_one", indicator=True)
+    if not len(runs) or not (runs.pop("_merge") == "both").all():
+        raise FootprintError(f"{directory}: comparison.csv and measurements.csv hold different runs; gather them again")
+    return _in_reading_order(runs)
+
+
+def _in_reading_order(runs: pd.DataFrame) -> pd.DataFrame:
+    """Sorted as people list them: full before LoRA before QLoRA, no checkpointing before some, small before large."""
+    orders = {"regime": REGIMES, "targets": TARGETS, "checkpointing": CHECKPOINTING, "precision": tuple(PRECISIONS)}
+
+    def position(column: pd.Series) -> pd.Series:
+        order = orders.get(column.name)
+        return column if order is None else column.map(dict(zip(order, range(len(order)), strict=True)))
+
+    by = ["model", "regime", *(axis for axis in AXES if axis not in ("model", "regime"))]
+    return runs.sort_values(by, key=position, kind="stable", ignore_index=True)
+
+
+def measured(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that finished and so have peaks."""
+    return runs[(runs["status"] == "ok").to_numpy()]
+
+
+def setting(run: pd.Series) -> str:
+    """The regime and its rank, as the seed's table names them: `LoRA r=8`."""
+    name = REGIME_NAMES.get(run["regime"], str(run["regime"]))
+    return name if run["regime"] == "full" else f"{name} r={run['rank']}"
+
+
+def axis_text(axis: str, value: object) -> str:
+    """One axis value in words."""
+    if axis == "checkpointing":
+        return CHECKPOINTING_NAMES.get(value, str(value))
+    words = {"batch": "batch {}", "seq": "{} tokens", "targets": "adapters on {}", "precision": "{} precision"}
+    return words.get(axis, "{}").format(value)
+
+
+def varying(runs: pd.DataFrame) -> list[str]:
+    """Axes beyond regime and rank that tell these runs apart (a value that does not apply is no difference)."""
+    return [axis for axis in NAMED_AXES if len(_values(runs, axis)) > 1]
+
+
+def _values(runs: pd.DataFrame, axis: str) -> list:
+    """Sorted values of an axis; `none` counts only where it is a choice, not the mark of an axis that does not apply."""
+    values = set(runs[axis])
+    return sorted(values if axis == "checkpointing" else values - {"none"})
+
+
+def label(run: pd.Series, axes: Iterable[str]) -> str:
+    """A run's name among runs that differ in `axes`: `LoRA r=8, block checkpoints`."""
+    shown = [axis_text(axis, run[axis]) for axis in axes if axis == "checkpointing" or run[axis] != "none"]
+    return ", ".join([setting(run), *shown])
+
+
+def in_common(runs: pd.DataFrame) -> str:
+    """What all these runs share, in words: `minigpt-85m, mixed precision, adamw, batch 4, 256 tokens`."""
+    values = {axis: _values(runs, axis) for axis in NAMED_AXES}
+    return ", ".join(axis_text(axis, found[0]) for axis, found in values.items() if len(found) == 1)
+
+
+def headline(runs: pd.DataFrame) -> pd.DataFrame:
+    """One run per regime, alike in everything else: the rows of the seed's table.
+
+    Of all settings the one is taken that covers most regimes, then most finished runs, then the largest model, then
+    most default values; within it the rank nearest 8 on all Linears.
+    """
+    groups = [group for _, group in runs.groupby(list(SETTING_AXES), sort=False, dropna=False)]
+    best = max(groups, key=_worth_showing)
+    rows = [_most_usual(best[best["regime"] == regime]) for regime in REGIMES if (best["regime"] == regime).any()]
+    return pd.DataFrame(rows).astype(runs.dtypes)
+
+
+def _worth_showing(group: pd.DataFrame) -> tuple[int, int, int, int]:
+    first = group.iloc[0]
+    usual = sum(first[axis] == AXIS_DEFAULTS[axis] for axis in SETTING_AXES if axis in AXIS_DEFAULTS)
+    size = int(group["total_parameters_predicted"].max())
+    return group["regime"].nunique(), measured(group)["regime"].nunique(), size, usual
+
+
+def _most_usual(runs: pd.DataFrame) -> pd.Series:
+    def distance(run: pd.Series) -> tuple[bool, float, bool, bool]:
+        far = abs(math.log2(run["rank"] / AXIS_DEFAULTS["rank"])) if run["rank"] else 0.0
+        unlike = [run[axis] not in (AXIS_DEFAULTS[axis], "none") for axis in ("targets", "quantization")]
+        return unlike[0], far, unlike[1], run["status"] != "ok"
+
+    return min((run for _, run in runs.iterrows()), key=distance)
+
+
+def alike(runs: pd.DataFrame, run: pd.Series, *, but: Iterable[str]) -> pd.DataFrame:
+    """The runs that agree with `run` in every axis but those named."""
+    same = [axis for axis in AXES if axis not in set(but)]
+    return runs[(runs[same] == run[same]).all(axis=1).to_numpy()]
+
+
+def against_baseline(runs: pd.DataFrame, axis: str, baseline: object) -> pd.DataFrame:
+    """Every finished run beside the one that differs only in having `baseline` on `axis` (columns `<name>_baseline`)."""
+    finished = measured(runs)
+    others = [name for name in AXES if name != axis]
+    base = finished[(finished[axis] == baseline).to_numpy()]
+    changed = finished[(finished[axis] != baseline).to_numpy()]
+    return changed.merge(base.drop(columns=axis), on=others, suffixes=("", "_baseline"))
+
+
+def one_change(runs: pd.DataFrame, start: pd.Series, regimes: pd.DataFrame) -> pd.DataFrame:
+    """Finished runs one decision away from `start`, smallest peak first, with the decision in the column `change`.
+
+    A decision is another value of one axis, or another regime (to its row in `regimes`).
+    """
+    found = []
+    for axis in AXES:
+        if axis not in ("model", "regime"):
+            near = alike(measured(runs), start, but=[axis])
+            near = near[(near[axis] != start[axis]).to_numpy()]
+            words = [f"rank {value}" if axis == "rank" else axis_text(axis, value) for value in near[axis]]
+            found.append(near.assign(change=words))
+    other = measured(regimes)
+    other = other[(other["regime"] != start["regime"]).to_numpy()]
+    found.append(other.assign(change=[setting(run) for _, run in other.iterrows()]))
+    return pd.concat(found).sort_values("peak_bytes_measured", kind="stable", ignore_index=True)

@@ -1,0 +1,103 @@
+"""A matplotlib figure as SVG that lives in a page: themed by CSS variables, readable text, alternative text."""
+
+import html
+import io
+import re
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import matplotlib.style
+from matplotlib.artist import Artist
+from matplotlib.figure import Figure
+
+STYLE = "footprint.footprint"
+"""matplotlib's name for `footprint.mplstyle` of this package."""
+
+WIDE, NARROW = 7.2, 3.9
+"""Widths in inches: a page's column, and a phone, where text of the same size must still be readable."""
+
+TITLE_POINTS = 11
+"""`figure.titlesize` of the style file, from which the room for title and key is reckoned."""
+
+PALETTE = {
+    "ink": "#1c2026",
+    "muted": "#5b6470",
+    "rule": "#d8dce2",
+    "paper": "#ffffff",
+    "weights": "#26325f",
+    "gradients": "#b5482a",
+    "optimizer": "#3f9a9b",
+    "activations": "#f0c36d",
+    "full": "#4d5661",
+    "lora": "#2c6fb3",
+    "qlora": "#b8407f",
+}
+"""Colours by role, as drawn for a light page. The buckets darken evenly in grey; the page's CSS holds the dark values."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure before it has a width: what it finds, what it shows in words, and how to draw it."""
+
+    finding: str
+    """The title: one sentence computed from the data."""
+    alt: str
+    """What a reader who cannot see the figure needs to know."""
+    draw: Callable[[float], Figure]
+    """From a width in inches to the figure, without its title."""
+    key: tuple[Artist, ...] = ()
+    """What the colours and marks stand for, where labels in the figure do not say it."""
+
+    def figure(self, width: float = WIDE) -> Figure:
+        """The figure in the house style: title over key over what `draw` draws."""
+        with matplotlib.style.context(STYLE):
+            figure = self.draw(width)
+            title = _wrapped(self.finding, width)
+            columns = len(self.key) if width > NARROW else 3
+            # The key lies on blank lines of the title, so that the layout leaves room for it over the whole width.
+            blank = -(-len(self.key) // columns) * "\n" if self.key else ""
+            title_inches = 0.1 + (title.count("\n") + 1) * TITLE_POINTS * 1.2 / 72
+            figure.suptitle(title + blank, x=0.01, ha="left")
+            if self.key:
+                top = 1 - title_inches / figure.get_figheight()
+                figure.legend(
+                    handles=self.key, ncols=columns, loc="upper left", bbox_to_anchor=(0.01, top)
+                ).set_in_layout(False)
+        return figure
+
+    def svg(self, name: str, width: float = WIDE) -> str:
+        """One inline `<svg>` element whose ids start with `name`."""
+        buffer = io.StringIO()
+        figure = self.figure(width)
+        with matplotlib.style.context(STYLE):
+            figure.savefig(buffer, format="svg", metadata={"Date": None})
+        return inline(buffer.getvalue(), name=name, title=self.finding, alt=self.alt)
+
+
+def _wrapped(text: str, width: float) -> str:
+    """Lines short enough for bold text in DejaVu Sans, whose average character is 0.63 em wide."""
+    return "\n".join(textwrap.wrap(text, int(width * 72 / (TITLE_POINTS * 0.63)), break_long_words=True))
+
+
+def inline(svg: str, *, name: str, title: str, alt: str) -> str:
+    """matplotlib's SVG document as an element for a page, scaled by CSS.
+
+    Without prolog and metadata; ids kept only where something refers to them and made unique by `name`;
+    palette colours as CSS variables with the light value as fallback; fonts inherited from the page.
+    """
+    body = svg[svg.index("<svg") :]
+    body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
+    body = re.sub(r"\s*\n\s*", " ", body).strip()
+    body = body.replace("xlink:href=", "href=")
+    used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", body))
+    body = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", body)
+    body = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", body)
+    body = re.sub(r" font-family: 'DejaVu Sans'[^;\"]*;", "", body)
+    body = re.sub(r' transform="rotate\(-0 [^"]*"', "", body)
+    for role, colour in PALETTE.items():
+        body = body.replace(colour, f"var(--{role}, {colour})")
+    box = re.search(r'viewBox="[^"]+"', body)[0]
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {box} font-family="sans-serif" role="img"'
+    opening = f'{head} aria-label="{html.escape(alt)}"><title>{html.escape(title)}</title>'
+    return opening + body[body.index(">") + 1 :]

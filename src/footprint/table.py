@@ -1,0 +1,70 @@
+"""A table of the report: what is shown, the numbers behind it as CSV, and its HTML. Everything shown is escaped."""
+
+import base64
+from dataclasses import dataclass
+from itertools import groupby
+
+import pandas as pd
+from markupsafe import Markup, escape
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """What a table says and the numbers it says it from."""
+
+    shown: pd.DataFrame
+    """Cells as text; Markup is inserted as it is, anything else escaped."""
+    raw: pd.DataFrame
+    """The same rows as numbers (bytes, ratios, seconds), for the reader who wants to go on from there."""
+    words: tuple[str, ...] = ()
+    """Columns of text, set flush left; all others hold figures, set flush right."""
+    grouped: bool = False
+    """Whether equal neighbours in the first column are one cell."""
+    marked: tuple[str, ...] = ()
+    """One CSS class per row, or nothing."""
+
+    def html(self) -> Markup:
+        """The `<table>` element."""
+        heads = Markup("").join(
+            Markup("<th scope='col'{}>{}</th>").format(self._aligned(name), name) for name in self.shown.columns
+        )
+        body = Markup("\n").join(self._rows())
+        return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>").format(heads, body)
+
+    def _aligned(self, name: str) -> Markup:
+        return Markup(" class='words'") if name in self.words else Markup("")
+
+    def _rows(self) -> list[Markup]:
+        first, *others = self.shown.columns
+        rows = []
+        for spans, (_, row) in zip(self._spans(), self.shown.iterrows(), strict=True):
+            mark = self.marked[len(rows)] if self.marked else ""
+            cells = [Markup("<td{}>{}</td>").format(self._aligned(name), row[name]) for name in others]
+            if spans:
+                span = Markup(" rowspan='{}'").format(spans) if spans > 1 else Markup("")
+                cells.insert(0, Markup("<th scope='row'{}>{}</th>").format(span, row[first]))
+            opening = Markup("<tr class='{}'>").format(mark) if mark else Markup("<tr>")
+            rows.append(opening + Markup("").join(cells) + Markup("</tr>"))
+        return rows
+
+    def _spans(self) -> list[int]:
+        """Rows each first cell covers; 0 where the cell above covers this row too."""
+        if not self.grouped:
+            return [1] * len(self.shown)
+        lengths = [len(list(group)) for _, group in groupby(self.shown.iloc[:, 0])]
+        return [span for length in lengths for span in (length, *[0] * (length - 1))]
+
+    def csv_link(self, name: str) -> Markup:
+        """A link that saves `raw` as `<name>.csv` without asking any server."""
+        return csv_link(self.raw, name)
+
+
+def csv_link(frame: pd.DataFrame, name: str) -> Markup:
+    """A link whose target is the frame itself, as CSV."""
+    data = base64.b64encode(frame.to_csv(index=False, lineterminator="\n").encode()).decode()
+    return Markup("<a class='csv' download='{0}.csv' href='data:text/csv;base64,{1}'>{0}.csv</a>").format(name, data)
+
+
+def stacked(*lines: object) -> Markup:
+    """Lines of one cell under each other, each escaped."""
+    return Markup("<br>").join(escape(line) for line in lines)

@@ -1,0 +1,197 @@
+"""The tables of the report: each takes runs and returns a Table, every number beside the one it is held against."""
+
+import pandas as pd
+from markupsafe import Markup
+
+from footprint.figures import PHASES
+from footprint.figures_choices import checkpointing_effects
+from footprint.selection import (
+    CHECKPOINTING_NAMES,
+    REGIME_NAMES,
+    NothingToShow,
+    axis_text,
+    headline,
+    label,
+    measured,
+    one_change,
+    setting,
+    varying,
+)
+from footprint.spec import AXES
+from footprint.table import Table
+from footprint.units import format_bytes
+from footprint.words import outcome, percent, seconds
+
+GRID_NUMBERS = (
+    "status",
+    "peak_bytes_measured",
+    "peak_bytes_predicted",
+    "peak_relative_error",
+    "textbook_bytes",
+    "textbook_relative_error",
+    "peak_phase_measured",
+    "step_seconds",
+)
+
+
+def answers(runs: pd.DataFrame) -> Table:
+    """What each regime needs, with both estimates and how far off they are."""
+    rows = headline(runs)
+    shown = [
+        {
+            "Setting": setting(run),
+            "Measured peak": outcome(run),
+            "Predicted": format_bytes(run["peak_bytes_predicted"]),
+            "Error": _error(run["peak_relative_error"]),
+            "Textbook": format_bytes(run["textbook_bytes"]),
+            "Textbook's error": _error(run["textbook_relative_error"]),
+            "Trainable": f"{run['trainable_parameters_predicted']:,}",
+            "Step": _seconds(run),
+        }
+        for _, run in rows.iterrows()
+    ]
+    return Table(shown=pd.DataFrame(shown), raw=rows[[*AXES, *GRID_NUMBERS]])
+
+
+def changes(runs: pd.DataFrame) -> Table:
+    """From each regime, the single decisions that save memory, the most saving first (at most three each)."""
+    regimes = headline(runs)
+    shown, raw = [], []
+    for _, start in measured(regimes).iterrows():
+        better = one_change(runs, start, regimes)
+        better = better[(better["peak_bytes_measured"] < start["peak_bytes_measured"]).to_numpy()].head(3)
+        for _, run in better.iterrows():
+            saved = 1 - run["peak_bytes_measured"] / start["peak_bytes_measured"]
+            time = run["step_seconds"] / start["step_seconds"] - 1
+            shown.append(
+                {
+                    "From": f"{setting(start)}, {outcome(start)}",
+                    "Change to": run["change"],
+                    "Peak": outcome(run),
+                    "Saved": percent(saved),
+                    "Step time": percent(time, signed=True),
+                }
+            )
+            raw.append(
+                {"from": setting(start), "change": run["change"], "peak_bytes": run["peak_bytes_measured"]}
+                | {"saved": saved, "step_time_added": time}
+            )
+    if not shown:
+        raise NothingToShow("No finished run differs from another by one decision that saves memory.")
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Change to",), grouped=True)
+
+
+def grid(runs: pd.DataFrame) -> Table:
+    """Every run of the experiment, in reading order."""
+    axes = varying(runs)
+    shown = [
+        {"Setting": setting(run)}
+        | {axis.capitalize(): axis_text(axis, run[axis]) for axis in axes}
+        | {
+            "Measured peak": outcome(run),
+            "Predicted": format_bytes(run["peak_bytes_predicted"]),
+            "Error": _error(run["peak_relative_error"]),
+            "Textbook": format_bytes(run["textbook_bytes"]),
+            "Textbook's error": _error(run["textbook_relative_error"]),
+            "Peak in": "–" if pd.isna(run["peak_phase_measured"]) else run["peak_phase_measured"],
+            "Step": _seconds(run),
+        }
+        for _, run in runs.iterrows()
+    ]
+    marked = tuple("" if status == "ok" else "oom" for status in runs["status"])
+    words = tuple(axis.capitalize() for axis in axes if axis not in ("batch", "seq"))
+    return Table(shown=pd.DataFrame(shown), raw=runs[[*AXES, *GRID_NUMBERS]], words=words, marked=marked)
+
+
+def phases(runs: pd.DataFrame) -> Table:
+    """The peak of each phase of the headline runs, measured and predicted."""
+    rows = measured(headline(runs))
+    if not len(rows):
+        raise NothingToShow("No run that represents a regime finished, so there are no phases to list.")
+    shown, raw = [], []
+    for _, run in rows.iterrows():
+        for phase in PHASES:
+            size, predicted = (run[f"{phase}_peak_bytes_{side}"] for side in ("measured", "predicted"))
+            name = Markup("<strong>{}</strong>").format(phase) if phase == run["peak_phase_measured"] else phase
+            cells = {"Measured": format_bytes(size), "Predicted": format_bytes(predicted)}
+            shown.append({"Setting": setting(run), "Phase": name} | cells | {"Error": _error(predicted / size - 1)})
+            raw.append(
+                {"setting": setting(run), "phase": phase, "measured_bytes": size, "predicted_bytes": predicted}
+            )
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Phase",), grouped=True)
+
+
+def checkpointing(runs: pd.DataFrame, layers: dict[str, int]) -> Table:
+    """What checkpointing saves and costs by regime (medians over otherwise equal pairs), beside √L.
+
+    `layers` holds the blocks of each model whose shape is known.
+    """
+    effects = checkpointing_effects(runs)
+    columns = ["activations_factor", "activations_saved", "peak_saved", "time_added"]
+    raw = effects.groupby(["model", "regime", "checkpointing"], sort=False)[columns].median().reset_index()
+    counts = effects.groupby(["model", "regime", "checkpointing"], sort=False).size().to_list()
+    shown = [
+        {
+            "Regime": REGIME_NAMES[row["regime"]],
+            "Mode": CHECKPOINTING_NAMES[row["checkpointing"]],
+            "Activations": f"{row['activations_factor']:.1f}× less",
+            "√L": f"{layers[row['model']] ** 0.5:.1f}×" if row["model"] in layers else "–",
+            "Peak saved": percent(row["peak_saved"]),
+            "Step time": percent(row["time_added"], signed=True),
+            "Pairs": str(count),
+        }
+        for count, (_, row) in zip(counts, raw.iterrows(), strict=True)
+    ]
+    return Table(shown=pd.DataFrame(shown), raw=raw, words=("Mode",), grouped=True)
+
+
+def by_axis(runs: pd.DataFrame, series: list[pd.DataFrame], axis: str) -> Table:
+    """Each series of runs that differ in one axis: what trains, what is live, how it was predicted."""
+    rows = pd.concat(series)
+    shown = [
+        {
+            "Setting": label(run, [axis] if axis not in ("rank", "regime") else []),
+            "Trainable": f"{run['trainable_parameters_predicted']:,}",
+            "Activations": format_bytes(run["activations_bytes_measured"]),
+            "Measured peak": outcome(run),
+            "Predicted": format_bytes(run["peak_bytes_predicted"]),
+            "Error": _error(run["peak_relative_error"]),
+        }
+        for _, run in rows.iterrows()
+    ]
+    numbers = ["trainable_parameters_predicted", "activations_bytes_measured", *GRID_NUMBERS]
+    return Table(shown=pd.DataFrame(shown), raw=rows[[*AXES, *numbers]])
+
+
+def provenance(runs: pd.DataFrame) -> Table:
+    """Where the rows come from: every distinct combination of device, versions and commit, with its runs and dates."""
+    columns = ["device_name", "host_driver", "torch_version", "bitsandbytes_version", "peft_version", "git_commit", "threads"]
+    known = [column for column in columns if column in runs.columns]
+    raw = (
+        runs.assign(measured_at=runs["measured_at"].astype(str))
+        .groupby(known, dropna=False, sort=False)["measured_at"]
+        .agg(runs="size", first="min", last="max")
+        .reset_index()
+    )
+    names = {
+        "device_name": "Device",
+        "host_driver": "Host",
+        "torch_version": "PyTorch",
+        "bitsandbytes_version": "bitsandbytes",
+        "peft_version": "PEFT",
+        "git_commit": "Commit",
+        "threads": "Threads",
+        "runs": "Runs",
+        "first": "First",
+        "last": "Last",
+    }
+    shown = raw.rename(columns=names).astype(object).where(raw.notna().to_numpy(), "–").astype(str)
+    return Table(shown=shown, raw=raw, words=tuple(shown.columns.difference(["Runs", "Threads"])))
+
+
+def _error(value: float) -> str:
+    return "–" if pd.isna(value) else percent(value, signed=True)
+
+
+def _seconds(run: pd.Series) -> str:
+    return "–" if pd.isna(run["step_seconds"]) else seconds(run["step_seconds"])

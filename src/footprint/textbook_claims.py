@@ -1,0 +1,301 @@
+"""The textbook on trial: every quantitative claim of the seed text beside what is computed or measured."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+import pandas as pd
+
+from footprint.ablation import COLUMNS, counted_parts, textbook_parts
+from footprint.figures_choices import checkpointing_effects
+from footprint.predict import predict
+from footprint.predict.parameters import nf4_bytes, resident
+from footprint.predict.textbook import FROZEN_HALF, FROZEN_NF4, TRAINED
+from footprint.selection import REGIME_NAMES, NothingToShow, alike, headline, measured, setting
+from footprint.spec import NF4_BLOCK, PRESETS, RunSpec
+from footprint.table import Table
+from footprint.units import format_bytes, parse_bytes
+from footprint.verdicts import GOOD, Claim, coloured, judged, judged_bytes, ratio_claim, size_claim
+from footprint.words import listing, percent
+
+N_7B, N_LORA = 7e9, 19e6
+"""The parameter counts the seed reckons with: LLaMA-7B, and its adapters of rank 8."""
+
+SLOWDOWN, SHRINKS = 0.30, "√L"
+"""The seed's price and gain of checkpointing."""
+
+SEED_TABLE = {
+    "full": ("510 MiB", "170 MiB", "680 MiB", "1.36 GiB", None, "1.4 GiB"),
+    "lora": ("20.8 MiB", "2.6 MiB", "10.4 MiB", "33.8 MiB", "170 MiB", "200 MiB"),
+    "qlora": ("20.8 MiB", "2.6 MiB", "10.4 MiB", "33.8 MiB", "48 MiB", "80 MiB"),
+}
+"""The seed's ablation table as printed: its six columns for each regime."""
+
+_MATRIX = 4096 * 4096
+"""Weights of one square matrix of LLaMA-7B, for bytes per weight."""
+
+
+def llama(name: str, regime: str, **axes: object) -> RunSpec:
+    """A LLaMA shape on a GPU, one sequence of 512 tokens, every block recomputed unless `axes` says otherwise."""
+    usual = {"rank": 8, "batch": 1, "seq": 512, "checkpointing": "block"}
+    return RunSpec(model=PRESETS[f"llama-{name}"], regime=regime, device="cuda", **usual | axes)
+
+
+def peak(spec: RunSpec) -> int:
+    """Predicted peak in bytes."""
+    return predict(spec)["peak_bytes"]
+
+
+def activations(spec: RunSpec) -> int:
+    """Predicted bytes live at the end of forward beyond weights and optimizer state: what backward will need."""
+    row = predict(spec)
+    return row["forward_peak_bytes"] - row["weights_bytes"] - row["optimizer_bytes"]
+
+
+def claims(runs: pd.DataFrame) -> list[Claim]:
+    """Every claim, in the order of the seed; those about measurements use `runs` where it has what they need."""
+    return list(chain(_full(runs), _lora(runs), _qlora(), _checkpointing(runs), _paging()))
+
+
+def _full(runs: pd.DataFrame) -> Iterator[Claim]:
+    topic = "Full fine-tuning"
+    spec = llama("7b", "full", precision="mixed")
+    at_rest = resident(spec)
+    per_parameter = (at_rest.weights + at_rest.gradients + at_rest.optimizer) / at_rest.trainable
+    yield Claim(
+        topic=topic,
+        quote="16 N bytes of weights, gradients and Adam",
+        found=f"{per_parameter:.2f} N",
+        verdict=judged(TRAINED, per_parameter),
+        remark="Exact to the byte, with 4 more bytes per tensor for Adam's step count. " + _gradients_at_peak(runs),
+    )
+    yield size_claim(topic, "7B: 16 × 7e9 = 112 GiB", "112 GiB", TRAINED * N_7B)
+    low, high = (activations(llama("7b", "full", batch=batch, seq=2048, checkpointing="none")) for batch in (1, 4))
+    inside = low <= parse_bytes("40 GiB") and high >= parse_bytes("20 GiB")
+    yield Claim(
+        topic=topic,
+        quote="activations: easily another 20–40 GiB for sensible batch sizes",
+        found=f"{format_bytes(low)} to {format_bytes(high)}",
+        verdict="holds" if inside else judged(parse_bytes("30 GiB"), (low + high) / 2),
+        remark="Predicted for 1 to 4 sequences of 2,048 tokens without checkpointing.",
+    )
+    needed = {card: -(-TRAINED * N_7B // parse_bytes(card)) for card in ("40 GiB", "80 GiB")}
+    yield Claim(
+        topic=topic,
+        quote="4–8 A100s typical for full FT",
+        found=listing(f"at least {count:.0f} of {card}" for card, count in needed.items()),
+        verdict="holds" if max(needed.values()) <= 8 else "too few",
+        remark="16 N alone, split evenly; activations and communication take the rest.",
+    )
+
+
+def _gradients_at_peak(runs: pd.DataFrame) -> str:
+    """What the measured run says about gradients and the peak."""
+    full = measured(headline(runs))
+    full = full[(full["regime"] == "full").to_numpy()]
+    if not len(full):
+        return "All of it is live together only at the optimizer step."
+    run = full.iloc[0]
+    share = run["gradients_bytes_measured"] / (2 * run["trainable_parameters_measured"])
+    return f"At the measured peak ({run['peak_phase_measured']}) only {percent(share)} of the gradients exist."
+
+
+def _lora(runs: pd.DataFrame) -> Iterator[Claim]:
+    topic = "LoRA"
+    adapters = resident(llama("7b", "lora")).trainable
+    yield Claim(
+        topic=topic,
+        quote="LLaMA-7B, r = 8: N_lora ≈ 19M",
+        found=f"{adapters / 1e6:.2f}M",
+        verdict=judged(N_LORA, adapters),
+        remark="Rank × (inputs + outputs) over the seven Linears of 32 blocks.",
+    )
+    base, trained = FROZEN_HALF * N_7B, TRAINED * N_LORA
+    yield size_claim(topic, "base: 2 × 7e9 = 14 GiB", "14 GiB", base)
+    yield size_claim(topic, "LoRA buckets: 16 × 19e6 = 304 MiB", "304 MiB", trained)
+    yield size_claim(topic, "total (no activations): ~14.3 GiB", "14.3 GiB", base + trained)
+    with_activations = peak(llama("7b", "full")) / peak(llama("7b", "lora"))
+    remark = f"With activations, 512 tokens and checkpointing: {with_activations:.1f}×."
+    yield ratio_claim(topic, "~8× less than full FT", 8, TRAINED * N_7B / (base + trained), remark)
+    yield _same_activations(topic, runs)
+
+
+def _same_activations(topic: str, runs: pd.DataFrame) -> Claim:
+    full, everywhere, narrow = (
+        activations(llama("7b", regime, checkpointing="none", seq=2048, **axes))
+        for regime, axes in (("full", {}), ("lora", {}), ("lora", {"targets": "qv"}))
+    )
+    ratio = everywhere / full
+    rows = measured(headline(runs)).set_index("regime")["activations_bytes_measured"]
+    here = f" Measured here: {rows['lora'] / rows['full']:.2f}×." if {"full", "lora"} <= set(rows.index) else ""
+    return Claim(
+        topic=topic,
+        quote="activations: same as full FT",
+        found=f"{ratio:.2f}× on all Linears, {narrow / full:.2f}× on q and v",
+        verdict=judged(1, ratio) if judged(1, narrow / full) in GOOD else "depends on targets",
+        remark="A frozen Linear keeps its input only when an adapter needs it." + here,
+    )
+
+
+def _qlora() -> Iterator[Claim]:
+    topic = "QLoRA"
+    base, trained = 0.56 * N_7B, TRAINED * N_LORA
+    per_weight = nf4_bytes(_MATRIX, "nf4") / _MATRIX
+    yield Claim(
+        topic=topic,
+        quote="frozen base: ~0.56 N bytes",
+        found=f"{per_weight:.4f} N",
+        verdict=judged(0.56, per_weight),
+        remark="Of the quantized Linears; embeddings, head, norms and biases stay in half precision.",
+    )
+    half, quantized = (resident(llama("7b", regime)).frozen_base for regime in ("lora", "qlora"))
+    remark = f"Whole LLaMA-7B base, embeddings included: {half / quantized:.2f}×."
+    yield ratio_claim(topic, "3.6× smaller than fp16", 3.6, FROZEN_HALF / per_weight, remark)
+    scale = (per_weight - 0.5) * NF4_BLOCK
+    yield Claim(
+        topic=topic,
+        quote="scales: 4 × N/64 = N/16 bytes (one fp16 scale per block)",
+        found=f"{scale:.0f} bytes per scale",
+        verdict="holds" if round(scale) == 2 else "bytes right, name wrong",
+        remark="bitsandbytes keeps the absmax in fp32; an fp16 scale would be 2 × N/64 = N/32.",
+    )
+    yield size_claim(topic, "base (NF4): 0.56 × 7e9 = 3.9 GiB", "3.9 GiB", base)
+    yield size_claim(topic, "total (no activations): ~4.2 GiB", "4.2 GiB", base + trained)
+    full, lora, qlora = (peak(llama("7b", regime)) for regime in ("full", "lora", "qlora"))
+    yield ratio_claim(
+        topic, "~27× less than full FT", 27, TRAINED * N_7B / (base + trained), f"With activations: {full / qlora:.0f}×."
+    )
+    yield ratio_claim(
+        topic, "~3.3× less than LoRA fp16", 3.3, FROZEN_HALF * N_7B / (base + trained),
+        f"Compares a base with a total; with activations: {lora / qlora:.1f}×.",
+    )
+    yield _fits("a 24 GiB card fits QLoRA of a 13B model with room for activations", "24 GiB", llama("13b", "qlora"))
+    yield _double_quantization(topic)
+    double = llama("7b", "qlora", quantization="nf4-double")
+    yield _fits("together: a 7B model fine-tunes in < 6 GiB", "6 GiB", double)
+    yield _fits("a 7B model fits in 4 GiB with QLoRA", "4 GiB", double)
+
+
+def _fits(quote: str, limit: str, spec: RunSpec) -> Claim:
+    found = peak(spec)
+    room = parse_bytes(limit) - found
+    verb = f"{format_bytes(abs(room))} {'to spare' if room >= 0 else 'too much'}"
+    return Claim(
+        topic="QLoRA",
+        quote=quote,
+        found=f"{format_bytes(found)}, {verb}",
+        verdict="holds" if room >= 0 else "does not fit",
+        remark=f"Predicted: rank {spec.rank}, {spec.quantization}, one sequence of {spec.seq} tokens, checkpointing.",
+    )
+
+
+def _double_quantization(topic: str) -> Claim:
+    saved = (nf4_bytes(_MATRIX, "nf4") - nf4_bytes(_MATRIX, "nf4-double")) / _MATRIX
+    return Claim(
+        topic=topic,
+        quote="double quantization saves another ~0.5 bytes per weight",
+        found=f"{saved:.3f} bytes = {8 * saved:.2f} bits",
+        verdict=judged(0.5, saved),
+        remark="All scales together are half a bit per weight, so no more than that can be saved.",
+    )
+
+
+def _checkpointing(runs: pd.DataFrame) -> Iterator[Claim]:
+    topic = "Checkpointing"
+    try:
+        effects = checkpointing_effects(runs)
+    except NothingToShow:
+        return
+    yield from _root_of_layers(topic, effects)
+    slower = float(effects["time_added"].median())
+    yield Claim(
+        topic=topic,
+        quote="a single extra forward pass, ~30 % more compute",
+        found=f"{percent(slower, signed=True)} of step time",
+        verdict=judged(1 + SLOWDOWN, 1 + slower),
+        remark=f"Median over {len(effects)} pairs of otherwise equal runs.",
+    )
+    yield from _relative_footprint(topic, runs)
+
+
+def _root_of_layers(topic: str, effects: pd.DataFrame) -> Iterator[Claim]:
+    rows = effects[(effects["checkpointing"] == "sqrt").to_numpy() & effects["model"].isin(PRESETS).to_numpy()]
+    for model, group in rows.groupby("model", sort=False):
+        expected, found = PRESETS[model].layers ** 0.5, float(group["activations_factor"].median())
+        yield Claim(
+            topic=topic,
+            quote="~√L reduction in activation memory",
+            found=f"{found:.1f}× ({model}: √{PRESETS[model].layers} = {expected:.1f})",
+            verdict=judged(expected, found),
+            remark="√L segments keep √L boundaries and one segment of √L blocks: the constant is not 1.",
+        )
+
+
+def _relative_footprint(topic: str, runs: pd.DataFrame) -> Iterator[Claim]:
+    """Whether full / LoRA / QLoRA keep their proportions once checkpointing is on."""
+    rows = measured(headline(runs))
+    twins = [alike(measured(runs), run, but=["checkpointing"]) for _, run in rows.iterrows()]
+    tables = [twin.set_index("checkpointing")["peak_bytes_measured"].astype(float) for twin in twins]
+    if len(rows) < 2 or not all({"none", "block"} <= set(peaks.index) for peaks in tables):
+        return
+    before, after = (tables[0][mode] / tables[-1][mode] for mode in ("none", "block"))
+    names = f"{REGIME_NAMES[rows['regime'].iloc[0]]} / {REGIME_NAMES[rows['regime'].iloc[-1]]}"
+    yield Claim(
+        topic=topic,
+        quote="doesn't change the relative footprint of the three regimes",
+        found=f"{names}: {before:.1f}× without, {after:.1f}× with",
+        verdict=judged(before, after) if judged(before, after) in GOOD else "it does",
+        remark="Activations are common to all regimes, so taking them away widens the gap.",
+    )
+
+
+def _paging() -> Iterator[Claim]:
+    spec = llama("70b", "qlora")
+    row, card = predict(spec), parse_bytes("80 GiB")
+    decides = row["peak_bytes"] - row["optimizer_bytes"] <= card < row["peak_bytes"]
+    yield Claim(
+        topic="Paging",
+        quote="70B QLoRA: paged Adam makes the difference between fitting on one A100 and not",
+        found=f"{format_bytes(row['peak_bytes'])}, of which Adam {format_bytes(row['optimizer_bytes'])}",
+        verdict="holds" if decides else "not the deciding part",
+        remark="At rank 8 and 512 tokens on 80 GiB; paging helps against spikes of long sequences.",
+    )
+
+
+def cells(runs: pd.DataFrame) -> Table:
+    """The seed's ablation table cell by cell: as printed, by its own rule, and at the peak of the run it describes."""
+    shown, raw = [], []
+    for regime, printed_cells in SEED_TABLE.items():
+        run, side = _seed_run(runs, regime)
+        rule, found = textbook_parts(run), counted_parts(run, side)
+        for column, printed in zip(COLUMNS, printed_cells, strict=False):
+            if printed is None:
+                continue
+            verdict = judged_bytes(printed, rule[column])
+            cell = {"Setting": setting(run), "Cell": column, "Printed": printed, "Its rule gives": format_bytes(rule[column])}
+            at_peak = f"{format_bytes(found[column])} {side}"
+            shown.append(cell | {"At the peak": at_peak, "Verdict": coloured(verdict), "Why": _why(printed, column, rule)})
+            raw.append(
+                {"setting": setting(run), "cell": column, "printed": printed, "rule_bytes": rule[column]}
+                | {f"{side}_bytes": found[column], "verdict": verdict}
+            )
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Cell", "Verdict", "Why"), grouped=True)
+
+
+def _seed_run(runs: pd.DataFrame, regime: str) -> tuple[pd.Series, str]:
+    """The run a row of the seed's table describes and whether it was `measured` here or is only `predicted`."""
+    spec = RunSpec(model=PRESETS["minigpt-85m"], regime=regime)
+    done = alike(measured(runs), pd.Series(spec.axes()), but=[])
+    if len(done):
+        return done.iloc[0], "measured"
+    predicted = {f"{name}_predicted": value for name, value in predict(spec).items() if name not in spec.axes()}
+    return pd.Series(spec.axes() | predicted), "predicted"
+
+
+def _why(printed: str, column: str, rule: dict[str, float]) -> str:
+    """Which sum a wrong cell of the seed's table turns out to be."""
+    verdict = judged_bytes(printed, rule[column])
+    if verdict in GOOD or " not " in verdict:
+        return ""
+    if column == "Weights" and judged_bytes(printed, rule["Total trainable"]) != judged_bytes(printed, rule[column]):
+        return "This is already the total of 16 bytes per trained parameter."
+    return "Counts that total again as weights."

@@ -1,0 +1,57 @@
+"""Numbers and names as the report writes them."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+
+from footprint.units import format_bytes
+
+
+def escape(value: object) -> str:
+    """Text that means itself in HTML and in Markdown, whatever it contains.
+
+    Every character that either could read as markup becomes a numeric character reference, which both
+    leave alone.
+    """
+    return "".join(c if c.isalnum() or c in " .,;/-%√×−–·=" else f"&#{ord(c)};" for c in str(value))
+
+
+def percent(share: float, *, signed: bool = False) -> str:
+    """A ratio as a percentage with the digits that matter: `0.04 %`, `12 %`; with its sign `−0.04 %`, `+12 %`."""
+    value = 100 * float(share)
+    size = abs(value)
+    if 0 < size < 0.0005:
+        return "under 0.001 %"
+    digits = 0 if size >= 10 or size == 0 else 1 if size >= 1 else 2 if size >= 0.01 else 3
+    return f"{value:{'+' if signed and value else ''}.{digits}f} %".replace("-", "−")
+
+
+def listing(items: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    words = list(items)
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 run`, `21 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def seconds(value: float) -> str:
+    """A duration with three significant digits: `0.84 s`, `12.3 s`."""
+    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
+
+
+def outcome(run: pd.Series) -> str:
+    """What came of a run: its measured peak, or why it has none."""
+    if run["status"] == "ok":
+        return format_bytes(run["peak_bytes_measured"])
+    if run["status"] != "oom":
+        return str(run["status"])
+    where = run["oom_phase"] if isinstance(run["oom_phase"], str) else None
+    return f"out of memory in {where}" if where else "out of memory"
+
+
+def worst(errors: Sequence[float] | pd.Series) -> float:
+    """The largest magnitude among relative errors."""
+    return float(pd.Series(errors, dtype="float64").abs().max())

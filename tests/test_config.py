@@ -1,0 +1,136 @@
+"""A config file becomes an experiment: overlaying, defaults, the published grids."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+from snakemake.common.configfile import load_configfile
+from snakemake.utils import update_config
+
+from footprint.config import RESERVED_EXPERIMENTS, load, parse
+from footprint.corpus import CorpusSpec
+from footprint.errors import FootprintError
+from footprint.spec import PRESETS, TrainingSpec
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "config"
+
+SMALLEST = {
+    "experiment": "trial",
+    "grids": [{"model": "minigpt-3m", "regime": "full"}],
+    "corpus": {"kind": "path", "path": "text.txt", "sha256": "0" * 64},
+}
+
+
+def published(*overlays: str) -> dict:
+    return load(CONFIG / "config.yaml", *(CONFIG / name for name in overlays))
+
+
+def test_the_published_ablation_is_21_runs_of_the_85m_model_in_three_regimes():
+    experiment = parse(published())
+    assert experiment.name == "ablation"
+    assert experiment.device == "cpu"
+    assert {run.model for run in experiment.runs} == {PRESETS["minigpt-85m"]}
+    counts = {regime: sum(run.regime == regime for run in experiment.runs) for regime in ("full", "lora", "qlora")}
+    assert counts == {"full": 3, "lora": 9, "qlora": 9}
+
+
+def test_the_smoke_experiment_uses_every_value_of_every_axis_that_runs_on_a_cpu():
+    runs = parse(published("smoke.yaml")).runs
+    assert 5 <= len(runs) <= 6
+    assert {run.regime for run in runs} == {"full", "lora", "qlora"}
+    assert {run.checkpointing for run in runs} == {"none", "block", "sqrt"}
+    assert {run.precision for run in runs} == {"mixed", "amp", "bf16", "fp32"}
+    assert {run.targets for run in runs} == {"none", "all-linear", "attention", "qv"}
+    assert {run.quantization for run in runs} == {"none", "nf4", "nf4-double"}
+
+
+def test_the_sweep_has_at_least_200_runs():
+    experiment = parse(published("sweep.yaml"))
+    assert experiment.name == "sweep"
+    assert len(experiment.runs) >= 200
+
+
+@pytest.mark.parametrize("name", ["smoke.yaml", "sweep.yaml"])
+def test_files_laid_over_each_other_mean_what_snakemake_makes_of_them(name):
+    merged = load_configfile(CONFIG / "config.yaml")
+    update_config(merged, load_configfile(CONFIG / name))
+    assert merged == published(name)
+
+
+def test_a_later_file_replaces_lists_and_merges_mappings(tmp_path):
+    over = tmp_path / "over.yaml"
+    over.write_text("grids: [{model: minigpt-3m, regime: full}]\ntraining: {seed: 7}\n")
+    merged = load(CONFIG / "config.yaml", over)
+    assert merged["grids"] == [{"model": "minigpt-3m", "regime": "full"}]
+    assert merged["training"] == published()["training"] | {"seed": 7}
+
+
+def test_what_is_not_written_takes_its_default():
+    experiment = parse(SMALLEST)
+    assert experiment.device == "cpu"
+    assert experiment.engine == "auto"
+    assert experiment.training == TrainingSpec()
+    assert experiment.corpus.validation_fraction == 0.1
+    assert {axis: getattr(experiment.runs[0], axis) for axis in ("batch", "seq", "precision")} == {
+        "batch": 4,
+        "seq": 256,
+        "precision": "mixed",
+    }
+
+
+def test_parsing_leaves_the_config_as_it_was():
+    config = deepcopy(SMALLEST)
+    parse(config)
+    assert config == SMALLEST
+
+
+def test_the_device_given_on_the_command_line_reaches_every_run():
+    experiment = parse(SMALLEST | {"device": "cuda"})
+    assert {run.device for run in experiment.runs} == {"cuda"}
+
+
+def test_a_corpus_of_a_file_laid_over_a_wheel_forgets_the_wheel():
+    config = published()
+    config["corpus"] |= {"kind": "path", "path": "my.txt", "sha256": "A" * 64}
+    assert parse(config).corpus == CorpusSpec(kind="path", path="my.txt", sha256="a" * 64)
+
+
+def test_memory_limits_are_bytes_after_parsing():
+    assert parse(SMALLEST | {"training": {"memory_limit": "2GiB"}}).training.memory_limit == 2**31
+
+
+def test_the_longest_sequence_of_the_experiment_is_known():
+    grids = [{"model": "minigpt-3m", "regime": ["full", "lora"], "seq": [32, 128, 64]}]
+    assert parse(SMALLEST | {"grids": grids}).longest_seq == 128
+
+
+@pytest.mark.parametrize("name", [*RESERVED_EXPERIMENTS, "Reference"])
+def test_an_experiment_cannot_take_the_folder_of_something_else(name):
+    with pytest.raises(FootprintError, match=r"^experiment: "):
+        parse(SMALLEST | {"experiment": name})
+
+
+@pytest.mark.parametrize("name", ["1e5", "nan", "inf", "12", "NA", "null", "True"])
+def test_a_model_is_not_called_what_a_table_reads_as_something_else(name):
+    sizes = {"layers": 1, "width": 8, "heads": 1, "vocab": 16, "context": 8}
+    with pytest.raises(FootprintError, match=r"^models: "):
+        parse(SMALLEST | {"models": {name: sizes}})
+
+
+def test_config_imports_without_torch_or_pandas():
+    program = "import footprint.config, sys; print('torch' in sys.modules, 'pandas' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_the_counts_in_the_manual_are_those_of_the_files():
+    rows = re.findall(r"^\| `(\w+\.yaml)` \| (\d+) \|", (CONFIG / "README.md").read_text(), flags=re.MULTILINE)
+    counts = {name: len(parse(published(*[name] * (name != "config.yaml"))).runs) for name, _ in rows}
+    assert {name: ast.literal_eval(count) for name, count in rows} == counts

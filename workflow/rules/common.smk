@@ -1,0 +1,55 @@
+# What the rules share: the experiment the config describes, its runs, and where their files go.
+import json
+import sys
+from glob import glob
+from pathlib import Path
+
+from snakemake.utils import Paramspace
+
+# A clone measures with its own source, whichever clone the environment was installed from.
+sys.path.insert(0, f"{workflow.basedir}/src")
+
+from footprint import config as configuration
+from footprint import experiment, grid, lease, plan
+from footprint.command import keep_device, lend_interpreter, user_errors
+from footprint.resources import HostMemory
+
+lend_interpreter(Path(workflow.basedir))
+
+keep_device(config, workflow.config_settings.config)
+
+with user_errors():
+    # Snakemake has merged the files by now; reading them again refuses what it lets pass (duplicate keys, anchors).
+    configuration.load(*map(Path, workflow.configfiles))
+    EXPERIMENT = configuration.parse(config)
+
+RESULTS = f"results/{EXPERIMENT.name}/{EXPERIMENT.device}"
+CORPUS = f"results/corpus/{experiment.corpus_name(EXPERIMENT.corpus)}"
+CONDA = "../../envs/footprint.yaml"
+
+RUNS = Paramspace(grid.frame(EXPERIMENT.runs), filename_params="*", single_wildcard="run")
+RUN_JSON = {plan.run_name(spec): plan.run_json(spec, EXPERIMENT.training) for spec in EXPERIMENT.runs}
+HOST_MEMORY = HostMemory(EXPERIMENT.runs, EXPERIMENT.training)
+
+
+wildcard_constraints:
+    run="[^/]+",
+
+
+rule experiment:
+    """Write the resolved configuration beside the results; the steps after measuring read it instead of the YAML."""
+    output:
+        f"{RESULTS}/experiment.json",
+    log:
+        f"{RESULTS}/logs/experiment.log",
+    localrule: True
+    conda:
+        CONDA
+    params:
+        config=json.dumps(config, sort_keys=True),
+    shell:
+        r"""
+        printf '%s\n' {params.config:q} \
+            >{output:q} \
+            2>{log:q}
+        """

@@ -1,0 +1,44 @@
+# One job per run of the grid: the only jobs that train, and the only ones that need a device.
+
+
+onstart:
+    # Jobs of a cluster find their GPUs where they run; only here can their absence be told before anything starts.
+    if EXPERIMENT.device == "cuda" and workflow.local_exec:
+        with user_errors():
+            lease.require_devices()
+
+
+rule measure:
+    """Train one run in a fresh process under the memory recorder and write its row."""
+    input:
+        script="scripts/measure.py",
+        corpus=CORPUS,
+    output:
+        row=report(
+            f"{RESULTS}/runs/{RUNS.wildcard_pattern}.json",
+            category="Runs",
+            caption="../report/run.rst",
+        ),
+    log:
+        f"{RESULTS}/logs/{RUNS.wildcard_pattern}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{RUNS.wildcard_pattern}.tsv"
+    conda:
+        CONDA
+    threads: EXPERIMENT.training.threads
+    resources:
+        gpu=int(EXPERIMENT.device == "cuda"),
+        mem_mb=lambda wildcards, attempt: attempt * HOST_MEMORY.megabytes(wildcards.run),
+        runtime=lambda wildcards, attempt: attempt * 20,
+    params:
+        run=lambda wildcards: RUN_JSON[wildcards.run],
+        held_out=EXPERIMENT.corpus.validation_fraction,
+    shell:
+        r"""
+        python {input.script:q} \
+            --run {params.run:q} \
+            --corpus {input.corpus:q} \
+            --held-out {params.held_out} \
+            --output {output.row:q} \
+            2>{log:q}
+        """
