@@ -26,25 +26,25 @@ from footprint.units import format_bytes
 from footprint.words import counted, listing, percent
 
 
-def _series(runs: pd.DataFrame, axis: str) -> list[pd.DataFrame]:
+def series(runs: pd.DataFrame, axis: str) -> list[pd.DataFrame]:
     """For each adapter regime of the headline, the finished runs that differ from its run in `axis` alone, in order."""
     adapted = [run for _, run in headline(runs).iterrows() if run["regime"] != "full"]
-    found = [measured(alike(runs, run, but=[axis])).sort_values(axis) for run in adapted]
-    return [rows for rows in found if len(rows) > 1]
+    near = [measured(alike(runs, run, but=[axis])) for run in adapted]
+    return [rows for rows in near if len(rows) > 1]
 
 
 def ranks(runs: pd.DataFrame) -> Drawing:
     """Peak against adapter rank: dots measured, lines predicted."""
-    series = _series(runs, "rank")
-    if not series:
+    found = series(runs, "rank")
+    if not found:
         raise NothingToShow("No two finished runs differ in their rank alone, so there is no curve over ranks to show.")
-    every = pd.concat(series)
+    every = pd.concat(found)
 
     def draw(width: float) -> Figure:
         figure = Figure(figsize=(width, 2.8))
         axes = figure.subplots()
         size, unit = byte_unit(largest(every, PEAKS))
-        for rows in series:
+        for rows in found:
             regime = rows["regime"].iloc[0]
             predicted, done = (rows[f"peak_bytes_{side}"].astype(float) / size for side in ("predicted", "measured"))
             axes.plot(rows["rank"].astype(int), predicted, color=PALETTE[regime], linewidth=1.2)
@@ -60,7 +60,7 @@ def ranks(runs: pd.DataFrame) -> Drawing:
         axes.grid(axis="y")
         return figure
 
-    steepest = max(series, key=_growth)
+    steepest = max(found, key=_growth)
     first, last = steepest.iloc[0], steepest.iloc[-1]
     times = last["rank"] / first["rank"]
     finding = (
@@ -79,10 +79,10 @@ def _growth(rows: pd.DataFrame) -> float:
 
 def targets(runs: pd.DataFrame) -> Drawing:
     """The buckets for every choice of adapted Linears."""
-    series = _series(runs, "targets")
-    if not series:
+    found = series(runs, "targets")
+    if not found:
         raise NothingToShow("All adapters of a kind sit on the same Linears here, so there is no choice of targets to compare.")
-    rows = pd.concat(series)
+    rows = pd.concat(found)
 
     def draw(width: float) -> Figure:
         figure = Figure(figsize=(width, 0.7 + 0.5 * len(rows)))
@@ -96,7 +96,7 @@ def targets(runs: pd.DataFrame) -> Drawing:
         axes.set_ylim(0.36 - len(rows), 0.35)
         return figure
 
-    most = max(series, key=lambda rows: rows["activations_bytes_measured"].max() / rows["activations_bytes_measured"].min())
+    most = max(found, key=lambda rows: rows["activations_bytes_measured"].max() / rows["activations_bytes_measured"].min())
     low, high = (most.loc[most["activations_bytes_measured"].astype(float).agg(pick)] for pick in ("idxmin", "idxmax"))
     saved = 1 - low["activations_bytes_measured"] / high["activations_bytes_measured"]
     finding = (
@@ -167,7 +167,7 @@ def _claims(axes: Axes, saving: float | None, slowdown: float) -> None:
     axes.annotate(f"{percent(slowdown)} claim", (100 * slowdown, 0), xytext=(4, 4), **note)
     if saving is not None:
         axes.axhline(100 * saving, **dashed)
-        axes.annotate("√L claim", (1, 100 * saving), xycoords=("axes fraction", "data"), xytext=(0, 3), ha="right", **note)
+        axes.annotate("√L claim", (0, 100 * saving), xycoords=("axes fraction", "data"), xytext=(4, 3), **note)
 
 
 def _mark(name: str, marker: str, role: str, filled: bool) -> Line2D:

@@ -15,12 +15,13 @@ def answers(runs: pd.DataFrame) -> list[str]:
 def needs(runs: pd.DataFrame) -> str:
     """How much memory each regime needs here."""
     rows = headline(runs)
-    finished = [f"{outcome(run)} for {setting(run)}" for _, run in measured(rows).iterrows()]
+    finished = [f"{outcome(run)} in {setting(run)}" for _, run in measured(rows).iterrows()]
     failed = [
-        f"{setting(run)} ended {outcome(run)}, predicted at {format_bytes(run['peak_bytes_predicted'])}"
+        f"{setting(run)} ended with {outcome(run)}, predicted at {format_bytes(run['peak_bytes_predicted'])}"
         for _, run in rows[(rows["status"] != "ok").to_numpy()].iterrows()
     ]
-    return f"Peak memory of one training step ({in_common(rows)}): {'; '.join([listing(finished), *failed]).strip('; ')}."
+    peaks = [f"One training step peaks at {listing(finished)}"] if finished else []
+    return f"{'; '.join([*peaks, *failed])} ({in_common(rows)})."
 
 
 def quality(runs: pd.DataFrame) -> str:

@@ -65,6 +65,7 @@ class Server:
             pass
         # From here on nobody can connect; whoever has connected in the meantime is still served.
         address.unlink(missing_ok=True)
+        address.with_suffix(".log").unlink(missing_ok=True)
         while self._react(None if self._watched else 0):
             pass
 

@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 from IPython.display import HTML, Markdown, display
 from markupsafe import Markup, escape
 
 from footprint.selection import NothingToShow
 from footprint.svg import NARROW, WIDE, Drawing
-from footprint.table import Table
+from footprint.table import Table, csv_link
 
-RENDERERS = ("quarto", "nbconvert")
+TALL = 40
+"""Rows beyond which a table scrolls within a box of fixed height."""
+
+_QUANTITY = re.compile(r"[−+]?\d[\d.,]* (?:[KMGT]?i?B|%)(?!\w)")
 
 
 class Page:
@@ -36,9 +40,9 @@ class Page:
         self._html(Markup(f'<p class="facts">{" · ".join(facts)}</p>'))
 
     def answer(self, sentences: list[str]) -> None:
-        """The report's findings, set large; plain text."""
-        items = Markup("").join(Markup("<li>{}</li>").format(sentence) for sentence in sentences)
-        self._html(Markup("<ul class='answer'>{}</ul>").format(items))
+        """The report's findings in plain text, set large, sizes and percentages in bold."""
+        strong = (_QUANTITY.sub(r"<strong>\g<0></strong>", str(escape(sentence))) for sentence in sentences)
+        self._html(f"<ul class='answer'><li>{'</li><li>'.join(strong)}</li></ul>")
 
     def figure(self, name: str, drawing: Drawing, caption: str) -> None:
         """A figure with the id `fig-<name>`, drawn for the column and for a phone; the page's CSS shows one of them."""
@@ -48,9 +52,10 @@ class Page:
 
     def table(self, name: str, table: Table, caption: str) -> None:
         """A table with the id `tbl-<name>`, in a box that scrolls by itself, with its CSV."""
-        box = Markup("<div class='scroll' tabindex='0' role='region' aria-label='{}'>{}</div>")
+        tall = " tall" if len(table.shown) > TALL else ""
+        box = Markup("<div class='scroll{}' tabindex='0' role='region' aria-label='{}'>{}</div>")
         link = Markup("<p class='download'>{}</p>").format(table.csv_link(name))
-        self._float(f"tbl-{name}", box.format(Markup(caption).striptags(), table.html()) + link, caption)
+        self._float(f"tbl-{name}", box.format(tall, Markup(caption).striptags(), table.html()) + link, caption)
 
     def note(self, title: str, text: str) -> None:
         """A remark set apart: `title` is plain text, `text` one paragraph of inline HTML."""
@@ -69,6 +74,19 @@ class Page:
             self._cited.append(key)
         work = self._works[key]
         return f"[@{key}]" if self.quarto else f'(<a href="#ref-{key}">{short_name(work)}</a>)'
+
+    def downloads(self, directory: Path, names: tuple[str, ...]) -> None:
+        """Links that save the tables in `directory` the page was made from."""
+        links = (csv_link(pd.read_csv(directory / f"{name}.csv", dtype=str, keep_default_na=False), name) for name in names)
+        self._html(f"<p class='download'>The tables this page was made from: {' '.join(links)}</p>")
+
+    def config(self, text: str | None) -> None:
+        """The experiment's configuration, folded away."""
+        if text is None:
+            self.say("The configuration was not kept beside the tables.")
+        else:
+            summary = "<summary>The configuration of this experiment</summary>"
+            self._html(Markup(f"<details>{summary}<pre class='config'>{{}}</pre></details>").format(text))
 
     def references(self) -> None:
         """The list of the works cited so far."""

@@ -27,7 +27,7 @@ def prepare(spec: RunSpec, *, half: torch.dtype, seed: int) -> MiniGPT:
     precision = PRECISIONS[spec.precision]
     frozen = spec.regime != "full"
     dtype = dtype_of(precision.base if frozen else precision.trained, half)
-    materialize(model, spec, dtype=dtype, generator=torch.Generator().manual_seed(seed))
+    materialize(model, spec, dtype=dtype, half=half, generator=torch.Generator().manual_seed(seed))
     _REGIMES[spec.regime](model, spec)
     trained = dtype_of(precision.trained, half)
     for parameter in trainable(model):
@@ -45,8 +45,13 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def materialize(model: MiniGPT, spec: RunSpec, *, dtype: torch.dtype, generator: torch.Generator) -> None:
-    """Replace every meta tensor by a real one on `spec.device`, quantizing block Linears as soon as they are drawn."""
+def materialize(
+    model: MiniGPT, spec: RunSpec, *, dtype: torch.dtype, half: torch.dtype, generator: torch.Generator
+) -> None:
+    """Replace every meta tensor by a real one on `spec.device`, quantizing block Linears as soon as they are drawn.
+
+    Rotary tables take the dtype of the queries they turn, which is `half` under autocast.
+    """
     device = torch.device(spec.device)
     for path, module in list(model.named_modules()):
         for name, parameter in list(module.named_parameters(recurse=False)):
@@ -55,7 +60,7 @@ def materialize(model: MiniGPT, spec: RunSpec, *, dtype: torch.dtype, generator:
                 initialise(real, f"{path}.{name}", generator)
                 setattr(module, name, nn.Parameter(real))
         if isinstance(module, Rotary):
-            module.to_empty(device=device).to(dtype).reset()
+            module.to_empty(device=device).to(half if PRECISIONS[spec.precision].autocast else dtype).reset()
         if spec.regime == "qlora" and isinstance(module, nn.Linear) and path.startswith("blocks."):
             model.set_submodule(path, quantized(module, spec, dtype))
     if spec.model.tied_head:

@@ -58,11 +58,11 @@ class Drawing:
             # The key lies on blank lines of the title, so that the layout leaves room for it over the whole width.
             blank = -(-len(self.key) // columns) * "\n" if self.key else ""
             title_inches = 0.1 + (title.count("\n") + 1) * TITLE_POINTS * 1.2 / 72
-            figure.suptitle(title + blank, x=0.01, ha="left")
+            figure.suptitle(title + blank, x=0, ha="left")
             if self.key:
                 top = 1 - title_inches / figure.get_figheight()
                 figure.legend(
-                    handles=self.key, ncols=columns, loc="upper left", bbox_to_anchor=(0.01, top)
+                    handles=self.key, ncols=columns, loc="upper left", bbox_to_anchor=(0, top)
                 ).set_in_layout(False)
         return figure
 

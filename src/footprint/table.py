@@ -17,7 +17,9 @@ class Table:
     raw: pd.DataFrame
     """The same rows as numbers (bytes, ratios, seconds), for the reader who wants to go on from there."""
     words: tuple[str, ...] = ()
-    """Columns of text, set flush left; all others hold figures, set flush right."""
+    """Columns of names, set flush left; all others hold figures, set flush right."""
+    prose: tuple[str, ...] = ()
+    """Columns of sentences, set flush left and wrapped."""
     grouped: bool = False
     """Whether equal neighbours in the first column are one cell."""
     marked: tuple[str, ...] = ()
@@ -32,7 +34,8 @@ class Table:
         return Markup("<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>").format(heads, body)
 
     def _aligned(self, name: str) -> Markup:
-        return Markup(" class='words'") if name in self.words else Markup("")
+        kind = "words" if name in self.words else "prose" if name in self.prose else ""
+        return Markup(" class='{}'").format(kind) if kind else Markup("")
 
     def _rows(self) -> list[Markup]:
         first, *others = self.shown.columns

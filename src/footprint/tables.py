@@ -145,12 +145,12 @@ def checkpointing(runs: pd.DataFrame, layers: dict[str, int]) -> Table:
     return Table(shown=pd.DataFrame(shown), raw=raw, words=("Mode",), grouped=True)
 
 
-def by_axis(runs: pd.DataFrame, series: list[pd.DataFrame], axis: str) -> Table:
-    """Each series of runs that differ in one axis: what trains, what is live, how it was predicted."""
+def by_axis(series: list[pd.DataFrame], *axes: str) -> Table:
+    """Series of runs that differ in one axis (named in `axes` unless it is the rank): what trains, what is live."""
     rows = pd.concat(series)
     shown = [
         {
-            "Setting": label(run, [axis] if axis not in ("rank", "regime") else []),
+            "Setting": label(run, axes),
             "Trainable": f"{run['trainable_parameters_predicted']:,}",
             "Activations": format_bytes(run["activations_bytes_measured"]),
             "Measured peak": outcome(run),

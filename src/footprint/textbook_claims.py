@@ -278,7 +278,7 @@ def cells(runs: pd.DataFrame) -> Table:
                 {"setting": setting(run), "cell": column, "printed": printed, "rule_bytes": rule[column]}
                 | {f"{side}_bytes": found[column], "verdict": verdict}
             )
-    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Cell", "Verdict", "Why"), grouped=True)
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Cell", "Verdict"), prose=("Why",), grouped=True)
 
 
 def _seed_run(runs: pd.DataFrame, regime: str) -> tuple[pd.Series, str]:

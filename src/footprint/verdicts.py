@@ -78,7 +78,7 @@ def table(claims: list[Claim]) -> Table:
             "Why": raw["remark"],
         }
     )
-    return Table(shown=shown, raw=raw, words=tuple(shown.columns[1:]), grouped=True)
+    return Table(shown=shown, raw=raw, words=("Verdict",), prose=("The text says", "Found", "Why"), grouped=True)
 
 
 def coloured(verdict: str) -> Markup:

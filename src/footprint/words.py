@@ -47,7 +47,7 @@ def outcome(run: pd.Series) -> str:
     if run["status"] == "ok":
         return format_bytes(run["peak_bytes_measured"])
     if run["status"] != "oom":
-        return str(run["status"])
+        return "a loss that is not a number" if run["status"] == "diverged" else str(run["status"])
     where = run["oom_phase"] if isinstance(run["oom_phase"], str) else None
     return f"out of memory in {where}" if where else "out of memory"
 

@@ -69,7 +69,8 @@ def _ask(arguments: dict[str, str | float], device: str, lease: int | None) -> i
 
 def _die_of(number: int) -> None:
     print(f"error: the run was killed by {signal.Signals(number).name}", file=sys.stderr, flush=True)
-    signal.signal(number, signal.SIG_DFL)
+    if number != signal.SIGKILL:
+        signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
@@ -95,7 +96,7 @@ def _connect(device: str) -> socket.socket:
         return _connected(address)
     except (FileNotFoundError, ConnectionRefusedError):
         pass
-    with address.with_suffix(".lock").open("w") as lock:
+    with (address.parent / "start.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             return _connected(address)  # somebody else was faster

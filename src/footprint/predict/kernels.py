@@ -16,6 +16,9 @@ class Kernels(Protocol):
     peft_casts_4bit_input: bool
     """Whether PEFT's 4-bit layer copies its input to the adapter's dtype although autocast is on."""
 
+    fuses_rms_norm: bool
+    """Whether RMSNorm is one kernel or a composition of elementwise operators."""
+
     def statistic(self, element: Size) -> Size:
         """Bytes of one LayerNorm statistic (mean or reciprocal deviation) of one token."""
 
@@ -38,6 +41,7 @@ class CpuKernels:
     """PyTorch's native CPU kernels with a fixed number of threads."""
 
     peft_casts_4bit_input = True  # it asks torch.is_autocast_enabled(), which speaks of CUDA only
+    fuses_rms_norm = False
 
     def __init__(self, threads: int) -> None:
         self.threads = threads

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from footprint.precision import PRECISIONS
+from footprint.precision import HALF, PRECISIONS
 from footprint.spec import NF4_BLOCK, ModelSpec, RunSpec
 
 STEP_COUNTER = 4
@@ -120,9 +120,9 @@ def nf4_bytes(elements: int, quantization: str) -> int:
 
 
 def _rotary_bytes(spec: RunSpec) -> int:
-    """Cosines and sines of the rotary embedding, a buffer of the model's dtype."""
+    """Cosines and sines of the rotary embedding, a buffer in the dtype of the queries."""
     if spec.model.block != "llama":
         return 0
     precision = PRECISIONS[spec.precision]
-    element = precision.trained if spec.regime == "full" else precision.base
+    element = HALF if precision.autocast else precision.base
     return 2 * spec.model.context * spec.model.head_width * element

@@ -74,7 +74,7 @@ def structure_of(spec: RunSpec, *, unrolled: bool = False) -> Structure:
         autocast=precision.autocast,
         base=precision.base,
         trained=precision.trained,
-        grouped_queries=model.kv_heads != model.heads,
+        tied_head=model.tied_head,
         segments=segments if checkpointed else (),
         layers=model.layers if unrolled else min(model.layers, EXPLICIT),
     )

@@ -24,7 +24,7 @@ class Structure:
     autocast: bool
     base: int
     trained: int
-    grouped_queries: bool
+    tied_head: bool
     segments: tuple[int, ...]
     """Blocks per checkpointed segment, clamped to the pattern that matters; empty without checkpointing."""
     layers: int
@@ -82,7 +82,7 @@ class Program:
 
     def _model(self) -> Variable:
         sizes = self.sizes
-        x = self.ops.embedding(sizes.vocab, sizes.width, self.element, self.full)
+        x = self.ops.embedding(sizes.vocab, sizes.width, self.element, self.full, tied=self.structure.tied_head)
         if self.structure.block == "gpt":
             x = self.ops.add_positions(x, sizes.context, sizes.width, self.element, self.full)
         if self.structure.segments:
@@ -112,23 +112,29 @@ class Program:
         return self.ops.add(x, self._mlp(self._norm(x)), self.sizes.width)
 
     def _norm(self, x: Variable) -> Variable:
-        return self.ops.layer_norm(x, self.sizes.width, self.element, self.full)
+        norm = self.ops.layer_norm if self.structure.block == "gpt" else self.ops.rms_norm
+        return norm(x, self.sizes.width, self.element, self.full)
 
     def _attention(self, x: Variable) -> Variable:
         sizes = self.sizes
+        kv_width = sizes.head_width * sizes.kv_heads
         q = self._projection("q_proj", x, sizes.width, sizes.width)
-        k = self._projection("k_proj", x, sizes.width, sizes.head_width * sizes.kv_heads)
-        v = self._projection("v_proj", x, sizes.width, sizes.head_width * sizes.kv_heads)
-        y = self.ops.attention(
-            q, k, v, heads=sizes.heads, kv_heads=sizes.kv_heads, head_width=sizes.head_width
-        )
+        k = self._projection("k_proj", x, sizes.width, kv_width)
+        v = self._projection("v_proj", x, sizes.width, kv_width)
+        if self.structure.block == "llama":
+            q, k = self.ops.rotary(q, sizes.width), self.ops.rotary(k, kv_width)
+        y = self.ops.attention(q, k, v, heads=sizes.heads, kv_heads=sizes.kv_heads, head_width=sizes.head_width)
         return self._projection("o_proj", y, sizes.width, sizes.width)
 
     def _mlp(self, x: Variable) -> Variable:
         width, mlp_width = self.sizes.width, self.sizes.mlp_width
-        return self._projection(
-            "down_proj", self.ops.gelu(self._projection("up_proj", x, width, mlp_width), mlp_width), mlp_width, width
-        )
+        if self.structure.block == "gpt":
+            inner = self.ops.gelu(self._projection("up_proj", x, width, mlp_width), mlp_width)
+            return self._projection("down_proj", inner, mlp_width, width)
+        gate = self.ops.silu(self._projection("gate_proj", x, width, mlp_width), mlp_width)
+        inner = self.ops.multiply(gate, self._projection("up_proj", x, width, mlp_width), mlp_width)
+        del gate
+        return self._projection("down_proj", inner, mlp_width, width)
 
     def _linear(self, name: str, x: Variable, weight: Weight) -> Variable:
         return (self.ops.autocast_linear if self.structure.autocast else self.ops.linear)(name, x, weight)
