@@ -1,4 +1,4 @@
-"""Measure one run in a fresh process and write its row as JSON."""
+"""Measure one run in a fresh process; write its row as JSON and its timeline as CSV."""
 
 import os
 from argparse import ArgumentParser, Namespace
@@ -28,4 +28,5 @@ if __name__ == "__main__":
     parser.add_argument("--corpus", dest="corpus_file", required=True, help="file written by scripts/corpus.py")
     parser.add_argument("--held-out", type=float, default=0.1, help="fraction of the text kept for validation")
     parser.add_argument("--output", required=True, help="JSON file to write")
+    parser.add_argument("--timeline", required=True, help="CSV to write: live bytes through one step")
     command.run(parser, main)

@@ -1,4 +1,4 @@
-"""The seed's ablation table regenerated: its columns for each regime as the textbook has them, predicted and measured."""
+"""The seed's ablation table regenerated: its columns for each regime by the textbook, predicted and measured."""
 
 import pandas as pd
 
@@ -30,7 +30,9 @@ def counted_parts(run: pd.Series, side: str) -> dict[str, float]:
     """The seed's columns in bytes at the instant of the peak; `side` is measured or predicted."""
     size = {name: int(run[f"{name}_bytes_{side}"]) for name in ("weights", "gradients", "optimizer", "frozen_base")}
     trained = {"Weights": size["weights"] - size["frozen_base"], "Grad": size["gradients"], "Adam": size["optimizer"]}
-    rest = {name: int(run[f"{column}_bytes_{side}"]) for name, column in (("Activations", "activations"), ("Peak", "peak"))}
+    rest = {
+        name: int(run[f"{column}_bytes_{side}"]) for name, column in (("Activations", "activations"), ("Peak", "peak"))
+    }
     return _totals(trained, size["frozen_base"]) | rest
 
 

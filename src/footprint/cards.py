@@ -59,7 +59,9 @@ def table(predicted: pd.DataFrame) -> Table:
         cells |= {card: " / ".join(f"{seq:,}" if seq else "–" for seq in lengths) for card, lengths in held.items()}
         shown.append({"Model": model, "Regime": REGIME_NAMES[regime]} | cells)
         columns = {f"{card}, {mode}": n for card, ns in held.items() for mode, n in zip(by_mode, ns, strict=True)}
-        raw.append({"model": model, "regime": regime} | {f"peak_bytes_{seq}": size for seq, size in ends.items()} | columns)
+        raw.append(
+            {"model": model, "regime": regime} | {f"peak_bytes_{seq}": size for seq, size in ends.items()} | columns
+        )
     return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Regime",), grouped=True)
 
 
@@ -80,7 +82,7 @@ def figure(predicted: pd.DataFrame) -> Drawing:
 
     def draw(width: float) -> Figure:
         rows, columns = (1, len(MODELS)) if width > NARROW else (len(MODELS), 1)
-        drawn = Figure(figsize=(width, 3.4 if rows == 1 else 7.6))
+        drawn = Figure(figsize=(width, 2.9 if rows == 1 else 7.2))
         panels = drawn.subplots(rows, columns, sharex=True, sharey=True)
         for model, axes in zip(MODELS, panels, strict=True):
             _panel(axes, predicted[predicted["model"] == model])
@@ -90,11 +92,13 @@ def figure(predicted: pd.DataFrame) -> Drawing:
         return drawn
 
     key = tuple(
-        Line2D([], [], color=PALETTE["ink"], linestyle=_LINES[mode], label=CHECKPOINTING_NAMES[mode]) for mode in CHECKPOINTING
+        Line2D([], [], color=PALETTE["ink"], linestyle=_LINES[mode], label=CHECKPOINTING_NAMES[mode])
+        for mode in CHECKPOINTING
     )
+    ranges = predicted.groupby(["model", "regime"], sort=False)["peak_bytes"].agg(["min", "max"])
     ends = "; ".join(
-        f"{model} {REGIME_NAMES[regime]} {format_bytes(rows['peak_bytes'].min())} to {format_bytes(rows['peak_bytes'].max())}"
-        for (model, regime), rows in predicted.groupby(["model", "regime"], sort=False)
+        f"{model} {REGIME_NAMES[regime]} {format_bytes(low)} to {format_bytes(high)}"
+        for (model, regime), (low, high) in ranges.iterrows()
     )
     alt = f"Predicted peak over {SEQUENCES[0]} to {SEQUENCES[-1]} tokens, one panel per model, cards as lines: {ends}."
     return Drawing(finding(predicted), alt, draw, key)

@@ -47,7 +47,9 @@ def _require(name: str, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
         raise FootprintError(f"{name}: the table lacks the columns {', '.join(missing)}")
     repeated = frame[frame.duplicated(list(AXES))]
     if len(repeated):
-        raise FootprintError(f"{name}: the run {_named(repeated.iloc[0])} appears more than once; gather the runs again")
+        raise FootprintError(
+            f"{name}: the run {_named(repeated.iloc[0])} appears more than once; gather the runs again"
+        )
 
 
 def _require_same_runs(measurements: pd.DataFrame, predictions: pd.DataFrame) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.selection import NothingToShow, label, load, measured, varying
+from footprint.selection import NoRunsError, label, load, measured, varying
 from footprint.spec import AXES
 from footprint.table import Table
 from footprint.words import outcome, percent
@@ -14,21 +14,23 @@ _BUCKETS = [f"{name}_bytes_measured" for name in ("weights", "gradients", "optim
 
 
 def others(reference: Path | None, directory: Path) -> dict[str, pd.DataFrame]:
-    """The runs in every folder of `reference` that holds an experiment's tables, by folder name, but for `directory`."""
+    """The runs in every folder of `reference` that holds an experiment's tables, by name; not `directory` itself."""
     if reference is None or not reference.is_dir():
         return {}
     folders = sorted(path.parent for path in reference.glob("**/comparison.csv"))
     return {
-        str(folder.relative_to(reference)): load(folder) for folder in folders if folder.resolve() != directory.resolve()
+        str(folder.relative_to(reference)): load(folder)
+        for folder in folders
+        if folder.resolve() != directory.resolve()
     }
 
 
 def beside(runs: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
-    """Runs of both devices, joined on the axes (columns of the other end in `_other`); raises NothingToShow if none."""
+    """Runs of both devices, joined on the axes (columns of the other end in `_other`); raises NoRunsError if none."""
     columns = [*AXES, *_COMPARED, *_BUCKETS]
     joined = runs[columns].merge(other[columns], on=list(AXES), suffixes=("", "_other"))
     if not len(joined):
-        raise NothingToShow("It measured none of the settings of this experiment.")
+        raise NoRunsError("It measured none of the settings of this experiment.")
     return joined
 
 

@@ -7,7 +7,7 @@ from footprint.ablation import FROZEN_PART, TRAINED_PARTS
 from footprint.figures_choices import checkpointing_effects
 from footprint.predict import predict
 from footprint.predict.parameters import resident
-from footprint.selection import REGIME_NAMES, NothingToShow
+from footprint.selection import REGIME_NAMES, NoRunsError
 from footprint.spec import NF4_BLOCK, REGIMES
 from footprint.table import Table
 from footprint.textbook_claims import SLOWDOWN, llama
@@ -86,10 +86,10 @@ def why_fp32_moments() -> str:
     smallest = float(np.finfo(np.float16).smallest_subnormal)
     half_step = 2.0**-8 / 2
     return (
-        f"fp32 is the convention because the second moment v moves by {decay:.3f} of its distance to g² a step: bf16 rounds "
-        f"away relative changes below {half_step:.4f}, so v stalls, and in fp16 the square of a gradient of {gradient:g} "
-        f"({gradient**2:g}) is below the smallest number there is ({smallest:.1g}), so v is 0 and the step explodes. "
-        "8-bit moments work because each block has its own fp32 scale and the levels are not evenly spaced."
+        f"fp32 is the convention because the second moment v moves by {decay:.3f} of its distance to g² a step: bf16 "
+        f"rounds away relative changes below {half_step:.4f}, so v stalls; in fp16 the square of a gradient of "
+        f"{gradient:g} ({gradient**2:g}) is below the smallest number there is ({smallest:.1g}): v is 0 and the step "
+        "explodes. 8-bit moments work because each block has an fp32 scale and the levels are not evenly spaced."
     )
 
 
@@ -98,14 +98,15 @@ def compute_bound(runs: pd.DataFrame, hours: float = 10.0) -> str:
     claimed = f"The text's {percent(SLOWDOWN)} turn {hours:g} hours into {hours * (1 + SLOWDOWN):.1f}"
     try:
         effects = checkpointing_effects(runs)
-    except NothingToShow:
+    except NoRunsError:
         return f"{claimed}; nothing was measured here with and without checkpointing."
     added, saved = (float(effects[name].median()) for name in ("time_added", "peak_saved"))
     fastest = effects.loc[effects["time_added"].astype(float).idxmin()]
     return (
         f"{claimed}; the median of {counted(len(effects), 'pair')} measured here, {percent(added, signed=True)}, into "
-        f"{hours * (1 + added):.1f}. It returned {percent(saved)} of the peak. If the run already fits, that memory buys "
-        f"nothing and checkpointing only costs; it makes sense where the freed bytes let a run fit at all, or let a batch "
-        f"grow that kept the machine idle (least paid here: {seconds(fastest['step_seconds_baseline'])} to "
-        f"{seconds(fastest['step_seconds'])} a step)."
+        f"{hours * (1 + added):.1f}, and returned {percent(saved)} of the peak. If the run already fits, that memory "
+        "buys nothing and checkpointing only costs; it makes sense where the freed bytes let a run fit at all, or let "
+        "a batch grow that kept the machine idle. The least paid here was "
+        f"{seconds(fastest['step_seconds'] - fastest['step_seconds_baseline'])} on a step of "
+        f"{seconds(fastest['step_seconds_baseline'])}."
     )

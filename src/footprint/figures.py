@@ -7,15 +7,18 @@ from matplotlib.ticker import LogLocator
 
 from footprint.bars import after, bucket_key, byte_axis, byte_unit, pair
 from footprint.records import PHASE_PEAKS
-from footprint.selection import NothingToShow, headline, label, measured, setting, varying
+from footprint.selection import NoRunsError, headline, label, measured, setting, varying
 from footprint.svg import NARROW, PALETTE, Drawing
 from footprint.units import format_bytes
-from footprint.words import counted, listing, outcome, percent, worst
+from footprint.words import counted, listing, outcome, percent, shortened, worst
 
 PHASES = tuple(name.removesuffix("_peak_bytes") for name in PHASE_PEAKS)
 PEAKS = ("peak_bytes_measured", "peak_bytes_predicted")
 MOST_ROWS = 24
 """Rows that a bar figure of all runs can hold and still be read."""
+
+LONGEST_SIDE_LABEL = 34
+"""Characters of a run's name beyond which all names stand over their bars instead of beside them."""
 
 MARKERS = {"full": "s", "lora": "o", "qlora": "^"}
 """One mark per regime, so that colour is never the only difference."""
@@ -32,7 +35,12 @@ def beside(run: pd.Series) -> str:
     """A run's outcome with the prediction's error: `483 MiB, predicted +0.1 %`."""
     if run["status"] == "ok":
         return f"{outcome(run)}, predicted {percent(run['peak_relative_error'], signed=True)}"
-    return f"{outcome(run)}, predicted {format_bytes(run['peak_bytes_predicted'])}"
+    return f"{_briefly(run)}, predicted {format_bytes(run['peak_bytes_predicted'])}"
+
+
+def _briefly(run: pd.Series) -> str:
+    """A run's outcome where there is little room."""
+    return {"ok": outcome(run), "oom": "out of memory"}.get(run["status"], str(run["status"]))
 
 
 def regimes(runs: pd.DataFrame) -> Drawing:
@@ -40,7 +48,7 @@ def regimes(runs: pd.DataFrame) -> Drawing:
     rows = headline(runs)
 
     def draw(width: float) -> Figure:
-        figure = Figure(figsize=(width, 0.95 + 0.72 * len(rows)))
+        figure = Figure(figsize=(width, 0.6 + 0.72 * len(rows)))
         axes = figure.subplots()
         unit = byte_axis(axes, largest(rows, (*PEAKS, "textbook_bytes")) * (1.12 if width > NARROW else 1.25))
         for position, (_, run) in enumerate(rows.iterrows()):
@@ -77,17 +85,19 @@ def buckets(runs: pd.DataFrame) -> Drawing:
     names = [label(run, varying(runs)) for _, run in rows.iterrows()]
 
     def draw(width: float) -> Figure:
-        figure = Figure(figsize=(width, 0.9 + (0.25 if width > NARROW else 0.38) * len(rows)))
+        at_side = width > NARROW and max(map(len, names)) <= LONGEST_SIDE_LABEL
+        figure = Figure(figsize=(width, 0.55 + (0.25 if at_side else 0.38) * len(rows)))
         axes = figure.subplots()
-        unit = byte_axis(axes, largest(rows, PEAKS) * (1.14 if width > NARROW else 1.02))
+        unit = byte_axis(axes, largest(rows, PEAKS) * (1.16 if at_side else 1.02))
         for position, (name, (_, run)) in enumerate(zip(names, rows.iterrows(), strict=True)):
-            if width > NARROW:
+            if at_side:
                 thick, _ = pair(axes, 0.43 - position, run, height=0.86, unit=unit)
-                after(axes, run[list(PEAKS)].astype("Float64").max() / unit, thick, outcome(run), fontsize=8)
+                after(axes, run[list(PEAKS)].astype("Float64").max() / unit, thick, _briefly(run), fontsize=8)
             else:
                 pair(axes, 0.08 - position, run, height=0.5, unit=unit)
-                axes.annotate(f"{name}: {outcome(run)}", (0, 0.1 - position), va="bottom", fontsize=8)
-        axes.set_yticks([-float(i) for i in range(len(rows))] if width > NARROW else [], names if width > NARROW else [])
+                text = f"{shortened(name, int(15 * width) - 19)}: {_briefly(run)}"
+                axes.annotate(text, (0, 0.1 - position), va="bottom", fontsize=8)
+        axes.set_yticks([-float(i) for i in range(len(rows))] if at_side else [], names if at_side else [])
         axes.tick_params(axis="y", labelcolor=PALETTE["ink"], labelsize=8)
         axes.set_ylim(0.5 - len(rows), 0.55)
         return figure
@@ -118,11 +128,11 @@ def accuracy(runs: pd.DataFrame) -> Drawing:
     """Every measured peak against its prediction and against the textbook, both axes logarithmic."""
     done = measured(runs)
     if not len(done):
-        raise NothingToShow("No run finished, so there is no measured peak to hold a prediction against.")
+        raise NoRunsError("No run finished, so there is no measured peak to hold a prediction against.")
     prediction, textbook = worst(done["peak_relative_error"]), done["textbook_relative_error"].astype(float)
 
     def draw(width: float) -> Figure:
-        figure = Figure(figsize=(width, 3.4))
+        figure = Figure(figsize=(width, 3.1))
         axes = figure.subplots()
         size, unit = byte_unit(largest(done, PEAKS))
         peaks = done["peak_bytes_measured"].astype(float) / size
@@ -153,10 +163,10 @@ def phases(runs: pd.DataFrame) -> Drawing:
     """The three phase peaks of each headline run: bars measured, ticks predicted, the highest in colour."""
     rows = measured(headline(runs))
     if not len(rows):
-        raise NothingToShow("No run that represents a regime finished, so there are no phases to show.")
+        raise NoRunsError("No run that represents a regime finished, so there are no phases to show.")
 
     def draw(width: float) -> Figure:
-        figure = Figure(figsize=(width, 0.7 + 0.85 * len(rows)))
+        figure = Figure(figsize=(width, 0.5 + 0.85 * len(rows)))
         axes = figure.subplots()
         unit = byte_axis(axes, largest(rows, PEAKS) * (1.14 if width > NARROW else 1.3), "live bytes")
         places = []

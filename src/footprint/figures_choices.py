@@ -1,19 +1,17 @@
 """The figures of what one decision changes: rank, adapter targets, checkpointing; and what fits on which card."""
 
-import math
-
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import LogLocator, NullLocator
+from matplotlib.ticker import NullLocator
 
 from footprint.bars import after, bucket_key, byte_axis, byte_unit, pair
 from footprint.figures import MARKERS, PEAKS, beside, largest
 from footprint.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,
-    NothingToShow,
+    NoRunsError,
     against_baseline,
     alike,
     headline,
@@ -22,8 +20,7 @@ from footprint.selection import (
     setting,
 )
 from footprint.svg import NARROW, PALETTE, Drawing
-from footprint.units import format_bytes
-from footprint.words import counted, listing, percent
+from footprint.words import counted, outcome, percent
 
 
 def series(runs: pd.DataFrame, axis: str) -> list[pd.DataFrame]:
@@ -37,11 +34,11 @@ def ranks(runs: pd.DataFrame) -> Drawing:
     """Peak against adapter rank: dots measured, lines predicted."""
     found = series(runs, "rank")
     if not found:
-        raise NothingToShow("No two finished runs differ in their rank alone, so there is no curve over ranks to show.")
+        raise NoRunsError("No two finished runs differ in their rank alone, so there is no curve over ranks to show.")
     every = pd.concat(found)
 
     def draw(width: float) -> Figure:
-        figure = Figure(figsize=(width, 2.8))
+        figure = Figure(figsize=(width, 2.6))
         axes = figure.subplots()
         size, unit = byte_unit(largest(every, PEAKS))
         for rows in found:
@@ -81,22 +78,26 @@ def targets(runs: pd.DataFrame) -> Drawing:
     """The buckets for every choice of adapted Linears."""
     found = series(runs, "targets")
     if not found:
-        raise NothingToShow("All adapters of a kind sit on the same Linears here, so there is no choice of targets to compare.")
+        raise NoRunsError(
+            "All adapters of a kind sit on the same Linears here, so there is no choice of targets to compare."
+        )
     rows = pd.concat(found)
 
     def draw(width: float) -> Figure:
-        figure = Figure(figsize=(width, 0.7 + 0.5 * len(rows)))
+        figure = Figure(figsize=(width, 0.55 + 0.5 * len(rows)))
         axes = figure.subplots()
         unit = byte_axis(axes, 1.02 * largest(rows, PEAKS))
         for position, (_, run) in enumerate(rows.iterrows()):
             pair(axes, -position, run, height=0.58, unit=unit)
-            text = f"{label(run, ['targets'])}: {beside(run)}"
+            text = f"{label(run, ['targets'])}: {beside(run) if width > NARROW else outcome(run)}"
             axes.annotate(text, (0, 0.03 - position), va="bottom", fontsize=8)
         axes.set_yticks([])
         axes.set_ylim(0.36 - len(rows), 0.35)
         return figure
 
-    most = max(found, key=lambda rows: rows["activations_bytes_measured"].max() / rows["activations_bytes_measured"].min())
+    most = max(
+        found, key=lambda rows: rows["activations_bytes_measured"].max() / rows["activations_bytes_measured"].min()
+    )
     low, high = (most.loc[most["activations_bytes_measured"].astype(float).agg(pick)] for pick in ("idxmin", "idxmax"))
     saved = 1 - low["activations_bytes_measured"] / high["activations_bytes_measured"]
     finding = (
@@ -116,7 +117,9 @@ def checkpointing_effects(runs: pd.DataFrame) -> pd.DataFrame:
     """
     pairs = against_baseline(runs, "checkpointing", "none")
     if not len(pairs):
-        raise NothingToShow("No finished run differs from another in its checkpointing alone, so nothing can be compared.")
+        raise NoRunsError(
+            "No finished run differs from another in its checkpointing alone, so nothing can be compared."
+        )
     for bucket in ("activations", "peak"):
         now, before = (pairs[f"{bucket}_bytes_measured{side}"].astype(float) for side in ("", "_baseline"))
         pairs[f"{bucket}_saved"] = 1 - now / before
@@ -126,14 +129,14 @@ def checkpointing_effects(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def checkpointing(runs: pd.DataFrame, claimed_saving: float | None, claimed_slowdown: float) -> Drawing:
-    """Activation bytes saved against seconds paid, one mark per pair of runs; dashed, the textbook's claims (ratios)."""
+    """Activation bytes saved against seconds paid, one mark per pair of runs; dashed, the claims (both ratios)."""
     effects = checkpointing_effects(runs)
     modes = [mode for mode in CHECKPOINTING_NAMES if mode in set(effects["checkpointing"])]
     # A run disturbed by its machine would squeeze all others together: it stands at the edge, with its value.
     edge = max(2 * claimed_slowdown, 2 * effects["time_added"].median(), 1.1 * effects["time_added"].quantile(0.75))
 
     def draw(width: float) -> Figure:
-        figure = Figure(figsize=(width, 3.2))
+        figure = Figure(figsize=(width, 2.9))
         axes = figure.subplots()
         for _, pair_ in effects.iterrows():
             regime, filled = pair_["regime"], pair_["checkpointing"] == modes[0]
@@ -172,7 +175,9 @@ def _claims(axes: Axes, saving: float | None, slowdown: float) -> None:
 
 def _mark(name: str, marker: str, role: str, filled: bool) -> Line2D:
     colour = PALETTE[role]
-    return Line2D([], [], linestyle="", marker=marker, mec=colour, mfc=colour if filled else PALETTE["paper"], label=name)
+    return Line2D(
+        [], [], linestyle="", marker=marker, mec=colour, mfc=colour if filled else PALETTE["paper"], label=name
+    )
 
 
 def _checkpointing_alt(effects: pd.DataFrame) -> str:
@@ -183,4 +188,5 @@ def _checkpointing_alt(effects: pd.DataFrame) -> str:
             f"{REGIME_NAMES[regime]} with {CHECKPOINTING_NAMES[mode]} saves {percent(middle['activations_saved'])} "
             f"of activations for {percent(middle['time_added'], signed=True)} of step time"
         )
-    return f"Scatter of {counted(len(effects), 'pair')} of runs with and without checkpointing; medians: {'; '.join(parts)}."
+    pairs = counted(len(effects), "pair")
+    return f"Scatter of {pairs} of runs with and without checkpointing; medians: {'; '.join(parts)}."

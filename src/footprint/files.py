@@ -37,5 +37,11 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new, never half of it."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
 def _cannot_write(path: Path, error: OSError) -> FootprintError:
     return FootprintError(f"{path}: cannot be written ({error.strerror or error}); use a folder with space and access")

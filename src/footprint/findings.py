@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from footprint.predict.textbook import TRAINED
 from footprint.selection import axis_text, headline, in_common, measured, one_change, setting
 from footprint.units import format_bytes
 from footprint.words import counted, listing, outcome, percent, worst
@@ -28,13 +29,13 @@ def quality(runs: pd.DataFrame) -> str:
     """How close the prediction and the textbook come."""
     done = measured(runs)
     if not len(done):
-        return f"None of the {counted(len(runs), 'run')} finished, so no prediction could be checked."
+        return f"Of {counted(len(runs), 'run')} none finished, so no prediction could be checked."
     errors = done["peak_relative_error"].astype(float)
-    textbook = worst(done["textbook_relative_error"])
+    mean = f"{percent(errors.abs().mean())} on average and " if len(done) > 1 else ""
     return (
-        f"Over {counted(len(done), 'measured run')} the prediction is off by {percent(errors.abs().mean())} on average "
-        f"and {percent(worst(errors))} at worst; the textbook's 16 bytes per parameter, without activations, by up to "
-        f"{percent(textbook)}."
+        f"Over {counted(len(done), 'measured run')} the prediction is off by {mean}{percent(worst(errors))} at worst; "
+        f"the textbook's {TRAINED} bytes per trained parameter, without activations, by up to "
+        f"{percent(worst(done['textbook_relative_error']))}."
     )
 
 
@@ -64,8 +65,11 @@ def _best_change(runs: pd.DataFrame, start: pd.Series, regimes: pd.DataFrame) ->
 def _change(start: pd.Series, end: pd.Series) -> str:
     if start["regime"] != end["regime"]:
         return f"{setting(start)} to {setting(end)}"
-    axis = next(a for a in ("rank", "targets", "checkpointing", "precision", "optimizer", "quantization", "batch", "seq")
-                if start[a] != end[a])
+    axis = next(
+        a
+        for a in ("rank", "targets", "checkpointing", "precision", "optimizer", "quantization", "batch", "seq")
+        if start[a] != end[a]
+    )
     before, after = (f"rank {run[axis]}" if axis == "rank" else axis_text(axis, run[axis]) for run in (start, end))
     return f"{before} to {after}"
 

@@ -10,10 +10,12 @@ from footprint.errors import FootprintError
 from footprint.measure import batches_needed, measure
 from footprint.plan import parse_run
 from footprint.records import MEASUREMENTS, write_row
+from footprint.timeline import write_timeline
 
 
-def measure_run(run: str, corpus_file: str, output: str, held_out: float = VALIDATION_FRACTION) -> None:
-    """Measure the run described by the JSON `run` on the text in `corpus_file`; its row is written to `output`.
+def measure_run(run: str, corpus_file: str, output: str, timeline: str, held_out: float = VALIDATION_FRACTION) -> None:
+    """Measure the run described by the JSON `run` on the text in `corpus_file`; its row is written to `output`,
+    what was live through one step to `timeline`.
 
     `held_out` is the fraction of the text kept for validation, at its end.
 
@@ -35,4 +37,6 @@ def measure_run(run: str, corpus_file: str, output: str, held_out: float = VALID
         vocab=spec.model.vocab,
     )
     tensors = [(torch.from_numpy(tokens), torch.from_numpy(targets)) for tokens, targets in batches]
-    write_row(Path(output), measure(spec, training, tensors), MEASUREMENTS)
+    measurement = measure(spec, training, tensors)
+    write_timeline(Path(timeline), measurement.timeline)
+    write_row(Path(output), measurement.row, MEASUREMENTS)

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from math import isfinite
 
 import torch
@@ -13,6 +14,7 @@ from footprint.provenance import provenance
 from footprint.records import MEASUREMENTS
 from footprint.regimes import prepare, trainable
 from footprint.spec import RunSpec, TrainingSpec
+from footprint.timeline import Point, thinned
 from footprint.trace.cpu import CpuRecorder
 from footprint.trace.cuda import CudaRecorder
 from footprint.trace.reader import Labels, Peak, Trace, TraceError
@@ -30,8 +32,18 @@ def batches_needed(training: TrainingSpec) -> int:
     return training.warmup_steps + 2 * training.measured_steps
 
 
-def measure(spec: RunSpec, training: TrainingSpec, batches: Batches) -> dict[str, object]:
-    """The row of `measurements.csv` for one run, measured in this process.
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What one measured run leaves behind."""
+
+    row: dict[str, object]
+    """The row of `measurements.csv`."""
+    timeline: list[Point]
+    """Live bytes through the first measured step; empty unless `status` is `ok`."""
+
+
+def measure(spec: RunSpec, training: TrainingSpec, batches: Batches) -> Measurement:
+    """Measure one run in this process.
 
     Call it once per fresh process and before any other tensor exists. Running out of memory is a row
     with `status: oom`, a loss that is not a number one with `status: diverged`.
@@ -47,10 +59,13 @@ def measure(spec: RunSpec, training: TrainingSpec, batches: Batches) -> dict[str
         if not _is_out_of_memory(error):
             raise
         requested = run.recorder.requested_at_failure(error)
-        return row | {"status": "oom", "oom_phase": _phase_name(run.phase_now), "oom_requested_bytes": requested}
+        row |= {"status": "oom", "oom_phase": _phase_name(run.phase_now), "oom_requested_bytes": requested}
+        return Measurement(row, [])
     row |= {"process_peak_bytes": run.recorder.process_peak()} | run.parameter_counts()
     row |= _timing(timed, spec) | _losses(steps + timed)
-    return row | run.memory() if row["status"] is None else row
+    if row["status"] is None:
+        row |= run.memory()
+    return Measurement(row, run.timeline() if row["status"] == "ok" else [])
 
 
 class _Run:
@@ -109,6 +124,12 @@ class _Run:
         totals = [self.recorder.allocated(peak) for peak in peaks]
         highest = max(zip(totals, peaks, strict=True), key=lambda pair: pair[0])
         return {"status": "ok"} | self._peak_columns(peaks, totals) | self._bucket_columns(*highest)
+
+    def timeline(self) -> list[Point]:
+        """Live bytes of each bucket through the first measured step."""
+        first = self.training.warmup_steps
+        points = self.trace.timeline(f"{first}/{name}" for name in PHASES)
+        return thinned([Point(_phase_name(phase), **sizes) for phase, sizes in points])
 
     def _peak_columns(self, peaks: list[Peak], totals: list[int]) -> dict[str, object]:
         reserved = self.recorder.reserved(peak.phase for peak in peaks)

@@ -1,4 +1,4 @@
-"""How an experiment was set up, as its report tells it: the config it ran with, what differs between rows, how to rerun."""
+"""Where an experiment's rows come from: the config they ran with, what differs between them, how to rerun."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 import yaml
 
 from footprint.spec import PRESETS
-from footprint.words import counted, escape, listing
+from footprint.words import escape, listing
 
 EXPERIMENT = "experiment.json"
 """The resolved configuration, as the workflow leaves it beside the tables."""
@@ -37,7 +37,9 @@ def config_text(directory: Path) -> str | None:
 def layers(directory: Path) -> dict[str, int]:
     """Blocks of every model whose shape is known: the presets and those of the configuration."""
     own = (config(directory) or {}).get("models", {})
-    return {name: spec.layers for name, spec in PRESETS.items()} | {name: model["layers"] for name, model in own.items()}
+    return {name: spec.layers for name, spec in PRESETS.items()} | {
+        name: model["layers"] for name, model in own.items()
+    }
 
 
 def mixture(runs: pd.DataFrame) -> str:
@@ -52,7 +54,7 @@ def mixture(runs: pd.DataFrame) -> str:
     parts = (f"{len(values)} {words} ({listing(map(escape, values))})" for words, values in differing.items())
     return (
         f"**The rows do not come from one place:** {'; '.join(parts)}. "
-        f"Delete the older run files and run the workflow again where the {counted(len(runs), 'run')} must be comparable."
+        f"Delete the older run files and run the workflow again where all {len(runs)} must be comparable."
     )
 
 
@@ -60,6 +62,6 @@ def rerun(experiment: str, device: str) -> str:
     """The commands that make this page again."""
     target = f"results/{experiment}/{device}"
     return (
-        f"To measure again, delete `{escape(target)}` and run `make report` (the published ablation on this machine's CPU), "
-        "or `snakemake --cores 2 --configfile <config>` with the configuration below."
+        f"To measure again, delete <code>{escape(target)}</code> and run `make report` (the published ablation on this "
+        "machine's CPU) or `snakemake --cores 2 --configfile <config>` with the configuration below."
     )

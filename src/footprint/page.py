@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 from markupsafe import Markup, escape
 
-from footprint.selection import NothingToShow
+from footprint.selection import NoRunsError
 from footprint.svg import NARROW, WIDE, Drawing
 from footprint.table import Table, csv_link
 
@@ -77,7 +77,9 @@ class Page:
 
     def downloads(self, directory: Path, names: tuple[str, ...]) -> None:
         """Links that save the tables in `directory` the page was made from."""
-        links = (csv_link(pd.read_csv(directory / f"{name}.csv", dtype=str, keep_default_na=False), name) for name in names)
+        links = (
+            csv_link(pd.read_csv(directory / f"{name}.csv", dtype=str, keep_default_na=False), name) for name in names
+        )
         self._html(f"<p class='download'>The tables this page was made from: {' '.join(links)}</p>")
 
     def config(self, text: str | None) -> None:
@@ -101,7 +103,7 @@ class Page:
         """What a block cannot show for want of runs is said in one sentence instead."""
         try:
             yield
-        except NothingToShow as nothing:
+        except NoRunsError as nothing:
             self.say(str(nothing))
 
     def _html(self, content: str) -> None:

@@ -1,14 +1,13 @@
 """The rows every CSV is made of: column names and order, one JSON file per run, gathered into one table."""
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from footprint.errors import FootprintError
+from footprint.files import write_atomically
 from footprint.spec import AXES
 
 PHASE_PEAKS = ("forward_peak_bytes", "backward_peak_bytes", "step_peak_bytes")
@@ -62,22 +61,6 @@ INTEGERS = tuple(c for c in MEASUREMENTS + PREDICTIONS if c.endswith(("_bytes", 
     "seq",
     "threads",
 )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old content or the new, never half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def write_row(path: Path, row: dict, columns: tuple[str, ...]) -> None:

@@ -30,7 +30,9 @@ def quarto(executed: NotebookNode, source: Path, scratch: Path) -> str:
     done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
     pages = list(scratch.rglob("report.html"))
     if done.returncode != 0 or not pages:
-        raise FootprintError(f"report.engine: quarto failed; use nbconvert, or mend what it says: {done.stderr.strip()}")
+        raise FootprintError(
+            f"report.engine: quarto failed; use nbconvert, or mend what it says: {done.stderr.strip()}"
+        )
     page = pages[0].read_text(encoding="utf-8")
     dead = re.findall(r"quarto-unresolved-ref|\?@[a-z]+-[\w-]+", page)
     if dead:
@@ -53,7 +55,7 @@ def nbconvert(executed: NotebookNode, source: Path, scratch: Path) -> str:
 
 
 def finished(page: str) -> str:
-    """What nbconvert leaves undone: ids of headings, the table of contents, numbers of figures, tables and references."""
+    """What nbconvert leaves undone: ids of headings, the contents, numbers of figures, tables and references."""
     soup = BeautifulSoup(page, "html.parser")
     contents = soup.select_one("#contents ul")
     for heading in soup.select("main h2"):

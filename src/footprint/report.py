@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from footprint import findings, renderers, selection
 from footprint.errors import FootprintError
 from footprint.provenance import REPOSITORY
-from footprint.records import write_atomically
+from footprint.files import write_atomically
 
 NOTEBOOK = REPOSITORY / "report" / "report.py"
 ENGINES = ("auto", "quarto", "nbconvert")

@@ -10,7 +10,7 @@ from footprint.checkpointing import CHECKPOINTING
 from footprint.comparison import COMPARISON, SIDES
 from footprint.errors import FootprintError
 from footprint.precision import PRECISIONS
-from footprint.records import SHARED, read_table
+from footprint.records import MEASUREMENTS, SHARED, read_table
 from footprint.spec import AXES, AXIS_DEFAULTS, REGIMES, TARGETS
 
 REGIME_NAMES = {"full": "Full FT", "lora": "LoRA", "qlora": "QLoRA"}
@@ -25,7 +25,7 @@ NAMED_AXES = tuple(axis for axis in AXES if axis not in ("regime", "rank"))
 _BYTES = tuple(name for name in SHARED if name.endswith("_bytes"))
 
 
-class NothingToShow(Exception):
+class NoRunsError(Exception):
     """This experiment has no runs for a figure or table; the message is the sentence that stands in its place."""
 
 
@@ -34,17 +34,23 @@ def load(directory: Path) -> pd.DataFrame:
 
     Raises FootprintError when a table is missing, lacks a column, is empty, or the two hold different runs.
     """
-    compared, measured = (read_table(directory / f"{name}.csv") for name in ("comparison", "measurements"))
-    missing = [column for column in COMPARISON if column not in compared.columns]
-    if missing:
-        raise FootprintError(f"{directory / 'comparison.csv'}: lacks the columns {', '.join(missing)}")
+    compared = _read(directory / "comparison.csv", COMPARISON)
+    rest = _read(directory / "measurements.csv", MEASUREMENTS).drop(columns=[*SHARED, "status"])
     for name in (f"{name}_{side}" for name in _BYTES for side in SIDES):
         compared[name] = compared[name].astype("Int64")
-    rest = measured.drop(columns=[*SHARED, "status"], errors="ignore")
-    runs = compared.merge(rest, on=list(AXES), how="left", validate="one_to_one", indicator=True)
-    if not len(runs) or not (runs.pop("_merge") == "both").all():
+    runs = compared.merge(rest, on=list(AXES), how="outer", indicator=True)
+    same = (runs.pop("_merge") == "both").all() and len(runs) == len(compared) == len(rest)
+    if not len(runs) or not same:
         raise FootprintError(f"{directory}: comparison.csv and measurements.csv hold different runs; gather them again")
     return _in_reading_order(runs)
+
+
+def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    frame = read_table(path)
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise FootprintError(f"{path}: lacks the columns {', '.join(missing)}; gather the runs again")
+    return frame
 
 
 def _in_reading_order(runs: pd.DataFrame) -> pd.DataFrame:
@@ -84,15 +90,16 @@ def varying(runs: pd.DataFrame) -> list[str]:
 
 
 def _values(runs: pd.DataFrame, axis: str) -> list:
-    """Sorted values of an axis; `none` counts only where it is a choice, not the mark of an axis that does not apply."""
+    """Sorted values of an axis; `none` counts only where it is a choice, not where the axis does not apply."""
     values = set(runs[axis])
     return sorted(values if axis == "checkpointing" else values - {"none"})
 
 
 def label(run: pd.Series, axes: Iterable[str]) -> str:
     """A run's name among runs that differ in `axes`: `LoRA r=8, block checkpoints`."""
-    shown = [axis_text(axis, run[axis]) for axis in axes if axis == "checkpointing" or run[axis] != "none"]
-    return ", ".join([setting(run), *shown])
+    applicable = (axis for axis in axes if axis == "checkpointing" or run[axis] != "none")
+    brief = (run[axis] if axis in ("targets", "precision") else axis_text(axis, run[axis]) for axis in applicable)
+    return ", ".join([setting(run), *brief])
 
 
 def in_common(runs: pd.DataFrame) -> str:
@@ -136,7 +143,7 @@ def alike(runs: pd.DataFrame, run: pd.Series, *, but: Iterable[str]) -> pd.DataF
 
 
 def against_baseline(runs: pd.DataFrame, axis: str, baseline: object) -> pd.DataFrame:
-    """Every finished run beside the one that differs only in having `baseline` on `axis` (columns `<name>_baseline`)."""
+    """Every finished run beside the one that has `baseline` on `axis` and is else equal (`<name>_baseline`)."""
     finished = measured(runs)
     others = [name for name in AXES if name != axis]
     base = finished[(finished[axis] == baseline).to_numpy()]

@@ -20,6 +20,9 @@ WIDE, NARROW = 7.2, 3.9
 TITLE_POINTS = 11
 """`figure.titlesize` of the style file, from which the room for title and key is reckoned."""
 
+LINE_INCHES = TITLE_POINTS * 1.2 / 72
+"""Height of one line of the title, or of the key."""
+
 PALETTE = {
     "ink": "#1c2026",
     "muted": "#5b6470",
@@ -33,7 +36,7 @@ PALETTE = {
     "lora": "#2c6fb3",
     "qlora": "#b8407f",
 }
-"""Colours by role, as drawn for a light page. The buckets darken evenly in grey; the page's CSS holds the dark values."""
+"""Colours by role on a light page; the page's CSS holds the dark values. In grey the buckets step evenly to light."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Drawing:
     alt: str
     """What a reader who cannot see the figure needs to know."""
     draw: Callable[[float], Figure]
-    """From a width in inches to the figure, without its title."""
+    """From a width in inches to the figure; its height is to leave out title and key."""
     key: tuple[Artist, ...] = ()
     """What the colours and marks stand for, where labels in the figure do not say it."""
 
@@ -55,15 +58,15 @@ class Drawing:
             figure = self.draw(width)
             title = _wrapped(self.finding, width)
             columns = len(self.key) if width > NARROW else 3
+            key_rows = -(-len(self.key) // columns) if self.key else 0
+            title_rows = title.count("\n") + 1
+            figure.set_figheight(figure.get_figheight() + (title_rows + key_rows) * LINE_INCHES)
             # The key lies on blank lines of the title, so that the layout leaves room for it over the whole width.
-            blank = -(-len(self.key) // columns) * "\n" if self.key else ""
-            title_inches = 0.1 + (title.count("\n") + 1) * TITLE_POINTS * 1.2 / 72
-            figure.suptitle(title + blank, x=0, ha="left")
+            figure.suptitle(title + key_rows * "\n", x=0, ha="left")
             if self.key:
-                top = 1 - title_inches / figure.get_figheight()
-                figure.legend(
-                    handles=self.key, ncols=columns, loc="upper left", bbox_to_anchor=(0, top)
-                ).set_in_layout(False)
+                top = 1 - (0.1 + title_rows * LINE_INCHES) / figure.get_figheight()
+                key = figure.legend(handles=self.key, ncols=columns, loc="upper left", bbox_to_anchor=(0, top))
+                key.set_in_layout(False)
         return figure
 
     def svg(self, name: str, width: float = WIDE) -> str:

@@ -8,7 +8,7 @@ from footprint.figures_choices import checkpointing_effects
 from footprint.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,
-    NothingToShow,
+    NoRunsError,
     axis_text,
     headline,
     label,
@@ -77,7 +77,7 @@ def changes(runs: pd.DataFrame) -> Table:
                 | {"saved": saved, "step_time_added": time}
             )
     if not shown:
-        raise NothingToShow("No finished run differs from another by one decision that saves memory.")
+        raise NoRunsError("No finished run differs from another by one decision that saves memory.")
     return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Change to",), grouped=True)
 
 
@@ -107,7 +107,7 @@ def phases(runs: pd.DataFrame) -> Table:
     """The peak of each phase of the headline runs, measured and predicted."""
     rows = measured(headline(runs))
     if not len(rows):
-        raise NothingToShow("No run that represents a regime finished, so there are no phases to list.")
+        raise NoRunsError("No run that represents a regime finished, so there are no phases to list.")
     shown, raw = [], []
     for _, run in rows.iterrows():
         for phase in PHASES:
@@ -115,9 +115,7 @@ def phases(runs: pd.DataFrame) -> Table:
             name = Markup("<strong>{}</strong>").format(phase) if phase == run["peak_phase_measured"] else phase
             cells = {"Measured": format_bytes(size), "Predicted": format_bytes(predicted)}
             shown.append({"Setting": setting(run), "Phase": name} | cells | {"Error": _error(predicted / size - 1)})
-            raw.append(
-                {"setting": setting(run), "phase": phase, "measured_bytes": size, "predicted_bytes": predicted}
-            )
+            raw.append({"setting": setting(run), "phase": phase, "measured_bytes": size, "predicted_bytes": predicted})
     return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Phase",), grouped=True)
 
 
@@ -165,7 +163,15 @@ def by_axis(series: list[pd.DataFrame], *axes: str) -> Table:
 
 def provenance(runs: pd.DataFrame) -> Table:
     """Where the rows come from: every distinct combination of device, versions and commit, with its runs and dates."""
-    columns = ["device_name", "host_driver", "torch_version", "bitsandbytes_version", "peft_version", "git_commit", "threads"]
+    columns = [
+        "device_name",
+        "host_driver",
+        "torch_version",
+        "bitsandbytes_version",
+        "peft_version",
+        "git_commit",
+        "threads",
+    ]
     known = [column for column in columns if column in runs.columns]
     raw = (
         runs.assign(measured_at=runs["measured_at"].astype(str))

@@ -5,30 +5,21 @@ from itertools import chain
 
 import pandas as pd
 
-from footprint.ablation import COLUMNS, counted_parts, textbook_parts
 from footprint.figures_choices import checkpointing_effects
 from footprint.predict import predict
 from footprint.predict.parameters import nf4_bytes, resident
-from footprint.predict.textbook import FROZEN_HALF, FROZEN_NF4, TRAINED
-from footprint.selection import REGIME_NAMES, NothingToShow, alike, headline, measured, setting
+from footprint.predict.textbook import FROZEN_HALF, TRAINED
+from footprint.selection import REGIME_NAMES, NoRunsError, alike, headline, measured
 from footprint.spec import NF4_BLOCK, PRESETS, RunSpec
-from footprint.table import Table
 from footprint.units import format_bytes, parse_bytes
-from footprint.verdicts import GOOD, Claim, coloured, judged, judged_bytes, ratio_claim, size_claim
+from footprint.verdicts import GOOD, Claim, judged, ratio_claim, size_claim
 from footprint.words import listing, percent
 
 N_7B, N_LORA = 7e9, 19e6
 """The parameter counts the seed reckons with: LLaMA-7B, and its adapters of rank 8."""
 
-SLOWDOWN, SHRINKS = 0.30, "√L"
-"""The seed's price and gain of checkpointing."""
-
-SEED_TABLE = {
-    "full": ("510 MiB", "170 MiB", "680 MiB", "1.36 GiB", None, "1.4 GiB"),
-    "lora": ("20.8 MiB", "2.6 MiB", "10.4 MiB", "33.8 MiB", "170 MiB", "200 MiB"),
-    "qlora": ("20.8 MiB", "2.6 MiB", "10.4 MiB", "33.8 MiB", "48 MiB", "80 MiB"),
-}
-"""The seed's ablation table as printed: its six columns for each regime."""
+SLOWDOWN = 0.30
+"""The compute that checkpointing costs, according to the seed."""
 
 _MATRIX = 4096 * 4096
 """Weights of one square matrix of LLaMA-7B, for bytes per weight."""
@@ -162,10 +153,17 @@ def _qlora() -> Iterator[Claim]:
     yield size_claim(topic, "total (no activations): ~4.2 GiB", "4.2 GiB", base + trained)
     full, lora, qlora = (peak(llama("7b", regime)) for regime in ("full", "lora", "qlora"))
     yield ratio_claim(
-        topic, "~27× less than full FT", 27, TRAINED * N_7B / (base + trained), f"With activations: {full / qlora:.0f}×."
+        topic,
+        "~27× less than full FT",
+        27,
+        TRAINED * N_7B / (base + trained),
+        f"With activations: {full / qlora:.0f}×.",
     )
     yield ratio_claim(
-        topic, "~3.3× less than LoRA fp16", 3.3, FROZEN_HALF * N_7B / (base + trained),
+        topic,
+        "~3.3× less than LoRA fp16",
+        3.3,
+        FROZEN_HALF * N_7B / (base + trained),
         f"Compares a base with a total; with activations: {lora / qlora:.1f}×.",
     )
     yield _fits("a 24 GiB card fits QLoRA of a 13B model with room for activations", "24 GiB", llama("13b", "qlora"))
@@ -203,7 +201,7 @@ def _checkpointing(runs: pd.DataFrame) -> Iterator[Claim]:
     topic = "Checkpointing"
     try:
         effects = checkpointing_effects(runs)
-    except NothingToShow:
+    except NoRunsError:
         return
     yield from _root_of_layers(topic, effects)
     slower = float(effects["time_added"].median())
@@ -259,43 +257,3 @@ def _paging() -> Iterator[Claim]:
         verdict="holds" if decides else "not the deciding part",
         remark="At rank 8 and 512 tokens on 80 GiB; paging helps against spikes of long sequences.",
     )
-
-
-def cells(runs: pd.DataFrame) -> Table:
-    """The seed's ablation table cell by cell: as printed, by its own rule, and at the peak of the run it describes."""
-    shown, raw = [], []
-    for regime, printed_cells in SEED_TABLE.items():
-        run, side = _seed_run(runs, regime)
-        rule, found = textbook_parts(run), counted_parts(run, side)
-        for column, printed in zip(COLUMNS, printed_cells, strict=False):
-            if printed is None:
-                continue
-            verdict = judged_bytes(printed, rule[column])
-            cell = {"Setting": setting(run), "Cell": column, "Printed": printed, "Its rule gives": format_bytes(rule[column])}
-            at_peak = f"{format_bytes(found[column])} {side}"
-            shown.append(cell | {"At the peak": at_peak, "Verdict": coloured(verdict), "Why": _why(printed, column, rule)})
-            raw.append(
-                {"setting": setting(run), "cell": column, "printed": printed, "rule_bytes": rule[column]}
-                | {f"{side}_bytes": found[column], "verdict": verdict}
-            )
-    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Cell", "Verdict"), prose=("Why",), grouped=True)
-
-
-def _seed_run(runs: pd.DataFrame, regime: str) -> tuple[pd.Series, str]:
-    """The run a row of the seed's table describes and whether it was `measured` here or is only `predicted`."""
-    spec = RunSpec(model=PRESETS["minigpt-85m"], regime=regime)
-    done = alike(measured(runs), pd.Series(spec.axes()), but=[])
-    if len(done):
-        return done.iloc[0], "measured"
-    predicted = {f"{name}_predicted": value for name, value in predict(spec).items() if name not in spec.axes()}
-    return pd.Series(spec.axes() | predicted), "predicted"
-
-
-def _why(printed: str, column: str, rule: dict[str, float]) -> str:
-    """Which sum a wrong cell of the seed's table turns out to be."""
-    verdict = judged_bytes(printed, rule[column])
-    if verdict in GOOD or " not " in verdict:
-        return ""
-    if column == "Weights" and judged_bytes(printed, rule["Total trainable"]) != judged_bytes(printed, rule[column]):
-        return "This is already the total of 16 bytes per trained parameter."
-    return "Counts that total again as weights."

@@ -37,6 +37,11 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def shortened(text: str, length: int) -> str:
+    """At most `length` characters, the last of them an ellipsis where something is left out."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
 def seconds(value: float) -> str:
     """A duration with three significant digits: `0.84 s`, `12.3 s`."""
     return f"{value:.2f} s" if value < 10 else f"{value:.1f} s" if value < 100 else f"{value:.0f} s"

@@ -81,7 +81,10 @@ def _send(connection: socket.socket, request: dict, descriptors: list[int]) -> N
 
 
 def _receive_status(connection: socket.socket) -> int:
-    answer = connection.recv(STATUS.size, socket.MSG_WAITALL)
+    try:
+        answer = connection.recv(STATUS.size, socket.MSG_WAITALL)
+    except ConnectionResetError:
+        answer = b""
     if len(answer) < STATUS.size:
         raise FootprintError("the worker server stopped before the run ended; its log is beside its socket")
     return STATUS.unpack(answer)[0]

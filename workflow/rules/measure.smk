@@ -19,6 +19,7 @@ rule measure:
             category="Runs",
             caption="../report/run.rst",
         ),
+        timeline=f"{RESULTS}/timelines/{RUNS.wildcard_pattern}.csv",
     log:
         f"{RESULTS}/logs/{RUNS.wildcard_pattern}.log",
     benchmark:
@@ -40,5 +41,6 @@ rule measure:
             --corpus {input.corpus:q} \
             --held-out {params.held_out} \
             --output {output.row:q} \
+            --timeline {output.timeline:q} \
             2>{log:q}
         """

@@ -4,17 +4,13 @@ from collections.abc import Sequence
 
 from footprint.predict.kernels import kernels_for
 from footprint.predict.parameters import Resident, resident
-from footprint.predict.phases import Phases, phases, step_temporaries
+from footprint.predict.phases import Phases, phases, step_temporaries, unrolled
 from footprint.predict.textbook import textbook_bytes
 from footprint.records import PREDICTIONS
 from footprint.spec import RunSpec, TrainingSpec
+from footprint.timeline import Point
 
 PHASE_NAMES = ("forward", "backward", "step")
-
-NF4_TABLES, NESTED_TABLES = 15 * 4 + 16 * 8 + 16 * 4, 256 * 4
-"""Tables bitsandbytes keeps for the process: NF4's bounds (fp32), their order (int64) and levels (fp32); the levels
-of the 8-bit code for nested scales. No tensor of the model refers to them, so they count as activations."""
-
 
 def predict(spec: RunSpec, training: TrainingSpec | None = None) -> dict[str, object]:
     """The row of `predictions.csv` for one run."""
@@ -31,8 +27,7 @@ def predict_many(specs: Sequence[RunSpec], training: TrainingSpec | None = None)
 
 
 def _row(spec: RunSpec, at_rest: Resident, found: Phases, index: int) -> dict[str, object]:
-    tables = (spec.regime == "qlora") * NF4_TABLES + (spec.quantization == "nf4-double") * NESTED_TABLES
-    floor = at_rest.weights + at_rest.optimizer + tables
+    floor = at_rest.weights + at_rest.optimizer + at_rest.activations
     after_backward = int(found.after_backward[index])
     peaks = {
         "forward": (floor + int(found.forward[index]), 0),
@@ -60,3 +55,18 @@ def _row(spec: RunSpec, at_rest: Resident, found: Phases, index: int) -> dict[st
         "adapter_bytes": at_rest.adapter,
         "master_bytes": at_rest.master,
     }
+
+
+def timeline(spec: RunSpec, training: TrainingSpec | None = None) -> list[Point]:
+    """Live bytes through one step of a run, one point per predicted allocator event."""
+    training = training or TrainingSpec()
+    at_rest = resident(spec)
+    rest = at_rest.activations
+    points = []
+    for phase, gradients, activations in unrolled(spec, kernels_for(spec.device, training)):
+        points.append(Point(phase, at_rest.weights, gradients, at_rest.optimizer, rest + activations))
+    after = points[-1].activations
+    temporary = step_temporaries(spec, at_rest.stepped, at_rest.stepped_elements)
+    for extra in (0, temporary, 0):
+        points.append(Point("step", at_rest.weights, at_rest.gradients, at_rest.optimizer, after + extra))
+    return points

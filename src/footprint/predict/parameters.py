@@ -16,6 +16,11 @@ NESTED_BLOCK, NESTED_CODE_BOOK, NESTED_OFFSET = 256, 256 * 4, 4
 """Double quantization: one fp32 scale per 256 absmax bytes, a table of 256 fp32 levels, one fp32 offset."""
 
 
+NF4_TABLES, NESTED_TABLE = 15 * 4 + 16 * 8 + 16 * 4, 256 * 4
+"""What bitsandbytes keeps for the process once it has quantized: NF4's bounds (fp32), their order (int64) and levels
+(fp32); with double quantization the fp32 levels of the 8-bit code as well."""
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """`count` tensors of `elements` elements each."""
@@ -72,6 +77,8 @@ class Resident:
     master: int
     gradients: int
     optimizer: int
+    activations: int
+    """Tables a library keeps for the process, which no tensor of the model refers to."""
     stepped: tuple[int, ...]
     """Elements of each stepped tensor, without repetitions."""
     stepped_elements: int
@@ -101,6 +108,7 @@ def resident(spec: RunSpec) -> Resident:
         master=elements * precision.stepped if precision.has_master else 0,
         gradients=elements * precision.trained,
         optimizer=2 * elements * precision.stepped + STEP_COUNTER * tensors,
+        activations=_library_tables(spec),
         stepped=tuple({p.elements for p in trained}),
         stepped_elements=elements,
     )
@@ -117,6 +125,12 @@ def nf4_bytes(elements: int, quantization: str) -> int:
     if quantization == "nf4":
         return packed + 4 * blocks
     return packed + blocks + 4 * -(-blocks // NESTED_BLOCK) + NESTED_CODE_BOOK + NESTED_OFFSET
+
+
+def _library_tables(spec: RunSpec) -> int:
+    if spec.regime != "qlora":
+        return 0
+    return NF4_TABLES + (spec.quantization == "nf4-double") * NESTED_TABLE
 
 
 def _rotary_bytes(spec: RunSpec) -> int:

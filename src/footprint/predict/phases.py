@@ -1,7 +1,7 @@
 """Peaks of forward, backward and optimizer step for any number of runs at once, and the unrolled timeline of one."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import accumulate, groupby
@@ -14,7 +14,7 @@ from footprint.predict.kernels import Kernels
 from footprint.predict.operators import INT64
 from footprint.predict.profile import Bytes, Profile, nothing, profile
 from footprint.predict.program import Program, Sizes, Structure
-from footprint.predict.shadow import Event
+from footprint.predict.shadow import ACTIVATIONS, GRADIENTS, Event
 from footprint.spec import RunSpec
 
 EXPLICIT = 3
@@ -103,6 +103,14 @@ def phases(specs: Sequence[RunSpec], kernels: Kernels) -> Phases:
     for structure, indices in groups.items():
         columns[:, indices] = _group(structure, [specs[i] for i in indices], kernels)
     return Phases(*columns)
+
+
+def unrolled(spec: RunSpec, kernels: Kernels) -> Iterator[tuple[str, int, int]]:
+    """(phase, gradients, activations) above what is at rest, after every event of forward and backward of one run."""
+    live = [0, 0]
+    for event in Program(structure_of(spec, unrolled=True), sizes_of([spec]), kernels).run():
+        live[event.kind] += event.sign * int(np.asarray(event.size).flat[0])
+        yield "forward" if "forward" in event.piece[0] else "backward", live[GRADIENTS], live[ACTIVATIONS]
 
 
 def _group(structure: Structure, specs: Sequence[RunSpec], kernels: Kernels) -> tuple[Bytes, ...]:

@@ -117,6 +117,25 @@ class Trace:
             raise TraceError(f"buckets sum to {sum(sizes.values())} bytes but {self.live[after - 1]} are live")
         return sizes
 
+    def timeline(self, phases: Iterable[str]) -> list[tuple[str, dict[str, int]]]:
+        """(phase, bytes of each bucket) after every event of some consecutive phases."""
+        indices = [index for phase in phases for index in self._in(phase)]
+        kinds = self.kinds(indices[0])
+        sizes = dict.fromkeys(BUCKET_OF.values(), 0)
+        for kind, size in kinds.items():
+            sizes[BUCKET_OF[kind]] += size
+        changes: dict[int, Block] = {}
+        for block in self.blocks:
+            changes[block.born] = block
+            if block.died is not None:
+                changes[block.died] = block
+        points = []
+        for index in range(indices[0], indices[-1] + 1):
+            event = self.events[index]
+            sizes[BUCKET_OF[changes[index].kind]] += event.delta
+            points.append((event.phase, dict(sizes)))
+        return points
+
     def first_over(self, limit: int) -> Event | None:
         """The first allocation that takes the live total past `limit` bytes."""
         pairs = zip(self.events, self.live, strict=True)

@@ -1,0 +1,164 @@
+"""How far the prediction is from the measurement: random runs, each measured in a fresh process on this machine's CPU.
+
+python benchmarks/accuracy.py --seed 1 [--specs 120] [--workers 1] [--blocks gpt,llama]
+"""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from footprint.fresh import measure_each
+from footprint.predict import predict_many
+from footprint.records import BUCKET_BYTES, PHASE_PEAKS, write_table
+from footprint.spec import AXES, BLOCKS, CHECKPOINTING, PRECISIONS, QUANTIZATIONS, REGIMES, TARGETS
+from footprint.spec import ModelSpec, RunSpec, TrainingSpec
+
+OUTPUT = Path("results/bench/accuracy.csv")
+MEAN, WORST, PHASE_WORST = 0.002, 0.01, 0.015
+"""Targets: relative errors of the peak over all runs, and of any phase peak of any run."""
+
+# What a draw may cost, so that 120 runs of three steps take minutes; a draw above any of these is drawn again.
+MOST_LOGITS = 60_000_000  # batch x seq x vocab: 240 MB in fp32, four of them live at once
+MOST_ACTIVATIONS = 10_000_000  # batch x seq x width x layers
+MOST_PARAMETERS = 60_000_000  # trained ones take up to 20 bytes each
+MOST_ODD = 2_000_000  # weights of a quantized block of odd width: bitsandbytes then compiles a slow routine
+
+HEAD_WIDTHS = (16, 17, 24, 31, 32, 40, 48, 64, 96, 97)
+VOCABULARIES = (96, 97, 256, 1000, 5003, 32000, 50000)
+SIZES = ("layers", "width", "heads", "kv_heads", "mlp_width", "vocab", "tied_head", "block")
+
+
+def draw(generator: random.Random, blocks: tuple[str, ...]) -> RunSpec:
+    """One random run within the caps, valid by construction of the specs."""
+    while True:
+        model = _draw_model(generator, generator.choice(blocks))
+        spec = RunSpec(
+            model=model,
+            regime=generator.choice(REGIMES),
+            rank=generator.randint(1, min(64, *(min(shape) for shape in model.linears.values()))),
+            targets=generator.choice(TARGETS),
+            checkpointing=generator.choice(CHECKPOINTING),
+            precision=generator.choice(list(PRECISIONS)),
+            optimizer=generator.choice(("adamw", "adamw-fused")),
+            quantization=generator.choice(QUANTIZATIONS),
+            batch=generator.randint(1, 8),
+            seq=generator.randint(32, 512),
+        )
+        if _affordable(spec):
+            return spec
+
+
+def _draw_model(generator: random.Random, block: str) -> ModelSpec:
+    """A model of width 64 to 768, odd and prime sizes included; rotary embeddings need an even width per head."""
+    llama = block == "llama"
+    widths = [width for width in HEAD_WIDTHS if not (llama and width % 2)]
+    shapes = [(n, d) for n in range(1, 13) for d in widths if 64 <= n * d <= 768]
+    heads, head_width = generator.choice(shapes)
+    width = heads * head_width
+    return ModelSpec(
+        name="random",
+        block=block,
+        layers=generator.randint(2, 13),
+        width=width,
+        heads=heads,
+        kv_heads=generator.choice([n for n in range(1, heads + 1) if heads % n == 0]) if llama else heads,
+        mlp_width=generator.choice((4 * width, generator.randint(width, 4 * width))),
+        vocab=generator.choice(VOCABULARIES),
+        context=512,
+        tied_head=generator.random() < 0.2,
+    )
+
+
+def _affordable(spec: RunSpec) -> bool:
+    model, tokens = spec.model, spec.batch * spec.seq
+    in_blocks = model.layers * sum(d_in * d_out for d_in, d_out in model.linears.values())
+    odd = spec.regime == "qlora" and (model.width % 2 or model.mlp_width % 2)
+    return (
+        tokens * model.vocab <= MOST_LOGITS
+        and tokens * model.width * model.layers <= MOST_ACTIVATIONS
+        and in_blocks + 2 * model.vocab * model.width <= MOST_PARAMETERS
+        and (not odd or in_blocks <= MOST_ODD)
+    )
+
+
+def compared(specs: list[RunSpec], rows: Iterable[dict]) -> Iterator[dict]:
+    """One row per spec: its axes and sizes, both opinions in bytes, the relative errors."""
+    began = time.perf_counter()
+    names = (*PHASE_PEAKS, "peak_bytes", *BUCKET_BYTES)
+    for number, (spec, measured, predicted) in enumerate(zip(specs, rows, predict_many(specs), strict=True), start=1):
+        seconds, began = time.perf_counter() - began, time.perf_counter()
+        print(f"\r{number}/{len(specs)} runs", end="", file=sys.stderr, flush=True)
+        row = spec.axes() | {name: getattr(spec.model, name) for name in SIZES} | {"seconds": round(seconds, 2)}
+        row |= {"device": spec.device, "peak_phase": measured["peak_phase"]}
+        row |= {f"{name}_measured": measured[name] for name in names}
+        row |= {f"{name}_predicted": predicted[name] for name in names}
+        for name in (*PHASE_PEAKS, "peak_bytes"):
+            row[f"{name.removesuffix('_bytes')}_error"] = abs(predicted[name] / measured[name] - 1)
+        yield row
+    print(file=sys.stderr)
+
+
+def error_table(frame: pd.DataFrame) -> str:
+    """Mean and worst error of the peak, and the worst of each phase, in percent, by regime, precision, ..."""
+    errors = [name for name in frame.columns if name.endswith("_error")]
+    lines = []
+    for axis in ("regime", "precision", "checkpointing", "block", "device"):
+        for value, group in frame.groupby(axis, sort=False):
+            worst = 100 * group[errors].max()
+            exact = (group[errors] == 0).all(axis=1).sum()
+            lines.append(
+                {"axis": axis, "value": value, "runs": len(group), "exact": exact}
+                | {"mean %": 100 * group["peak_error"].mean(), "worst %": worst["peak_error"]}
+                | {f"{name.removesuffix('_peak_error')} worst %": worst[name] for name in errors if name != "peak_error"}
+            )
+    return pd.DataFrame(lines).to_string(index=False, float_format="%.4f")
+
+
+def worst_runs(frame: pd.DataFrame, count: int = 10) -> str:
+    """The runs with the largest phase error: predicted minus measured of each phase in bytes, the peak, the spec."""
+    phase_errors = frame[[f"{name.removesuffix('_bytes')}_error" for name in PHASE_PEAKS]].max(axis=1)
+    lines = []
+    for index in phase_errors.nlargest(count).index:
+        row = frame.loc[index]
+        off = {name.removesuffix("_peak_bytes"): row[f"{name}_predicted"] - row[f"{name}_measured"] for name in PHASE_PEAKS}
+        spec = " ".join(f"{name}={row[name]}" for name in (*AXES[1:], *SIZES))
+        lines.append(f"{100 * phase_errors[index]:.4f} % of {row['peak_bytes_measured']:,} B, off by {off}\n    {spec}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Draw, measure, predict, print; 1 when a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--specs", type=int, default=120, help="how many runs to draw")
+    parser.add_argument("--workers", type=int, default=1, help="runs at a time, each with two threads")
+    parser.add_argument("--blocks", default="gpt", help=f"block styles to draw from: {','.join(BLOCKS)}")
+    arguments = parser.parse_args()
+    generator = random.Random(arguments.seed)
+    specs = [draw(generator, tuple(arguments.blocks.split(","))) for _ in range(arguments.specs)]
+    rows = measure_each(specs, TrainingSpec(measured_steps=1), workers=arguments.workers)
+    frame = pd.DataFrame(list(compared(specs, rows)))
+    write_table(OUTPUT, frame)
+    print(error_table(frame), "\nworst runs:", worst_runs(frame), sep="\n")
+    return _verdict(frame, arguments.seed)
+
+
+def _verdict(frame: pd.DataFrame, seed: int) -> int:
+    mean, worst = frame["peak_error"].mean(), frame["peak_error"].max()
+    phase_worst = frame[[f"{name.removesuffix('_bytes')}_error" for name in PHASE_PEAKS]].max().max()
+    resident = sum((frame[f"{name}_predicted"] != frame[f"{name}_measured"]).sum() for name in ("weights_bytes", "optimizer_bytes"))
+    print(
+        f"\nseed {seed}, {len(frame)} runs: peak error mean {mean:.4%} (target < {MEAN:.1%}), worst {worst:.4%} "
+        f"(< {WORST:.1%}), phase worst {phase_worst:.4%} (< {PHASE_WORST:.1%}), "
+        f"weights or optimizer not exact in {resident} -> {OUTPUT}"
+    )
+    return int(not (mean < MEAN and worst < WORST and phase_worst < PHASE_WORST and resident == 0))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,116 @@
+"""Figures: their titles are findings, their text is escaped, they follow the page's theme and work in grey."""
+
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+from synthetic import ABLATION, HOSTILE, SMALL, grid, write_results
+
+from footprint import cards, figures, figures_choices, selection
+from footprint.provenance import REPOSITORY
+from footprint.selection import NoRunsError
+from footprint.svg import NARROW, PALETTE, WIDE, Drawing
+from footprint.textbook_claims import SLOWDOWN
+
+pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # matplotlib warns where a layout has no room
+
+SVG = "{http://www.w3.org/2000/svg}"
+FIGURES = {
+    "regimes": figures.regimes,
+    "buckets": figures.buckets,
+    "accuracy": figures.accuracy,
+    "phases": figures.phases,
+    "ranks": figures_choices.ranks,
+    "targets": figures_choices.targets,
+    "checkpointing": lambda runs: figures_choices.checkpointing(runs, 0.5, SLOWDOWN),
+    "cards": lambda runs: cards.figure(cards.predictions()),
+}
+
+
+@pytest.fixture(scope="module", name="runs")
+def _runs(tmp_path_factory):
+    return selection.load(write_results(tmp_path_factory.mktemp("ablation"), ABLATION))
+
+
+@pytest.fixture(params=FIGURES, name="drawing")
+def _drawing(request, runs) -> Drawing:
+    return FIGURES[request.param](runs)
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_figure_is_one_element_named_by_its_finding(drawing, width):
+    root = ET.fromstring(drawing.svg("fig", width))
+    assert root.tag == f"{SVG}svg"
+    assert root.get("role") == "img"
+    assert root.get("aria-label") == drawing.alt
+    assert root.find(f"{SVG}title").text == drawing.finding
+    words = " ".join(text.text for text in root.iter(f"{SVG}text"))
+    assert all(word in words for word in drawing.finding.split()), "the title is drawn, too"
+
+
+def test_a_title_states_a_number(drawing):
+    assert re.search(r"\d", drawing.finding)
+
+
+def test_every_colour_follows_the_theme(drawing):
+    svg = re.sub(r"var\(--\w+, #[0-9a-f]{6}\)", "", drawing.svg("fig"))
+    assert not re.search(r"#[0-9a-fA-F]{6}\b|rgb\(", svg)
+
+
+def test_ids_differ_between_the_figures_of_a_page(runs):
+    page = figures.regimes(runs).svg("one") + figures.buckets(runs).svg("two")
+    ids = re.findall(r' id="([^"]+)"', page)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(#|href="#)([^)"]+)', page)) <= set(ids)
+
+
+def test_axes_are_labelled_with_their_unit(runs):
+    for draw, unit in ((figures.regimes, "peak memory (MiB)"), (figures.phases, "live bytes (MiB)")):
+        assert unit in draw(runs).svg("fig")
+
+
+def test_the_regimes_are_ranked_by_what_they_need(runs):
+    assert re.fullmatch(r"QLoRA r=8 peaks at [\d.]+ MiB, [\d.]+ times less than Full FT", figures.regimes(runs).finding)
+
+
+def test_of_many_runs_the_worst_predicted_are_drawn(runs):
+    assert len(runs) > figures.MOST_ROWS
+    assert figures.buckets(runs).finding.startswith(f"The {figures.MOST_ROWS} runs predicted worst")
+
+
+def test_a_run_out_of_memory_keeps_its_place(tmp_path):
+    specs = grid(regime=("full", "lora"))
+    drawing = figures.regimes(selection.load(write_results(tmp_path, specs, lambda spec: "oom")))
+    assert "Full FT out of memory, predicted" in drawing.alt
+    assert drawing.svg("fig", NARROW).count("out of memory") >= 2
+
+
+@pytest.mark.parametrize("name", ["accuracy", "phases", "ranks", "targets", "checkpointing"])
+def test_a_figure_without_runs_says_why_in_one_sentence(tmp_path, name):
+    runs = selection.load(write_results(tmp_path, grid(regime=("lora",)), lambda spec: "oom"))
+    with pytest.raises(NoRunsError, match=r"^[A-Z][^.]+\.$"):
+        FIGURES[name](runs)
+
+
+@pytest.mark.parametrize("draw", [figures.regimes, figures.buckets], ids=["regimes", "buckets"])
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_a_hostile_name_stays_text(tmp_path, draw, width):
+    specs = [spec for model in (HOSTILE, SMALL) for spec in grid(model, regime=("full", "lora"))]
+    root = ET.fromstring(draw(selection.load(write_results(tmp_path, specs))).svg("fig", width))
+    assert not list(root.iter(f"{SVG}script"))
+
+
+def test_buckets_differ_in_grey():
+    def grey(colour: str) -> float:
+        red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+        return 0.299 * red + 0.587 * green + 0.114 * blue
+
+    steps = [grey(PALETTE[name]) for name in ("weights", "gradients", "optimizer", "activations")]
+    assert all(after - before > 25 for before, after in zip(steps, steps[1:], strict=False))
+
+
+def test_the_page_has_every_colour_in_both_themes():
+    css = (Path(REPOSITORY) / "report" / "page.css").read_text(encoding="utf-8")
+    pairs = dict(re.findall(r"--(\w+): light-dark\((#\w+), #\w+\)", css))
+    assert {name: pairs.get(name) for name in PALETTE} == PALETTE

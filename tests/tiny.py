@@ -1,0 +1,32 @@
+"""Models and runs small enough to train within a test, and what the tests of the training code share."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from footprint.optimizers import build
+from footprint.regimes import prepare, trainable
+from footprint.spec import ModelSpec, RunSpec, TrainingSpec
+from footprint.training import train
+
+GPT = ModelSpec(name="tiny", layers=2, width=64, heads=2, vocab=96, context=64)
+LLAMA = replace(GPT, name="tiny-llama", block="llama", kv_heads=1, mlp_width=160)
+
+TRAINING = TrainingSpec(measured_steps=1)
+HALF = torch.bfloat16
+
+every_regime = pytest.mark.parametrize("regime", ["full", "lora", "qlora"])
+every_precision = pytest.mark.parametrize("precision", ["mixed", "amp", "bf16", "fp32"])
+
+
+def run(regime: str = "full", *, model: ModelSpec = GPT, **axes) -> RunSpec:
+    """A tiny run; axes not given are small, or the contract's defaults."""
+    return RunSpec(model=model, regime=regime, **{"rank": 4, "batch": 2, "seq": 40, "precision": "fp32"} | axes)
+
+
+def trained(spec: RunSpec, batches, **options):
+    """The model, its stepper and the results after training on `batches`."""
+    model = prepare(spec, half=HALF, seed=0)
+    stepper = build(spec, trainable(model))
+    return model, stepper, train(model, stepper, batches, spec, half=HALF, **options)
