@@ -114,7 +114,11 @@ def error_table(frame: pd.DataFrame) -> str:
             lines.append(
                 {"axis": axis, "value": value, "runs": len(group), "exact": exact}
                 | {"mean %": 100 * group["peak_error"].mean(), "worst %": worst["peak_error"]}
-                | {f"{name.removesuffix('_peak_error')} worst %": worst[name] for name in errors if name != "peak_error"}
+                | {
+                    f"{name.removesuffix('_peak_error')} worst %": worst[name]
+                    for name in errors
+                    if name != "peak_error"
+                }
             )
     return pd.DataFrame(lines).to_string(index=False, float_format="%.4f")
 
@@ -125,7 +129,9 @@ def worst_runs(frame: pd.DataFrame, count: int = 10) -> str:
     lines = []
     for index in phase_errors.nlargest(count).index:
         row = frame.loc[index]
-        off = {name.removesuffix("_peak_bytes"): row[f"{name}_predicted"] - row[f"{name}_measured"] for name in PHASE_PEAKS}
+        off = {
+            name.removesuffix("_peak_bytes"): row[f"{name}_predicted"] - row[f"{name}_measured"] for name in PHASE_PEAKS
+        }
         spec = " ".join(f"{name}={row[name]}" for name in (*AXES[1:], *SIZES))
         lines.append(f"{100 * phase_errors[index]:.4f} % of {row['peak_bytes_measured']:,} B, off by {off}\n    {spec}")
     return "\n".join(lines)
@@ -151,7 +157,9 @@ def main() -> int:
 def _verdict(frame: pd.DataFrame, seed: int) -> int:
     mean, worst = frame["peak_error"].mean(), frame["peak_error"].max()
     phase_worst = frame[[f"{name.removesuffix('_bytes')}_error" for name in PHASE_PEAKS]].max().max()
-    resident = sum((frame[f"{name}_predicted"] != frame[f"{name}_measured"]).sum() for name in ("weights_bytes", "optimizer_bytes"))
+    resident = sum(
+        (frame[f"{name}_predicted"] != frame[f"{name}_measured"]).sum() for name in ("weights_bytes", "optimizer_bytes")
+    )
     print(
         f"\nseed {seed}, {len(frame)} runs: peak error mean {mean:.4%} (target < {MEAN:.1%}), worst {worst:.4%} "
         f"(< {WORST:.1%}), phase worst {phase_worst:.4%} (< {PHASE_WORST:.1%}), "

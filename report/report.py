@@ -22,6 +22,7 @@ from footprint import (
     drills,
     figures,
     figures_choices,
+    figures_timeline,
     findings,
     origin,
     selection,
@@ -134,6 +135,15 @@ with page.unless_empty():
         "The most bytes live in each phase; the phase that sets the peak in colour, the prediction as a tick.",
     )
     page.table("phases", tables.phases(runs), "The peak of each phase, and how well it was predicted.")
+
+# %%
+with page.unless_empty():
+    page.figure(
+        "timeline",
+        figures_timeline.timeline(origin.timelines(Path(directory), runs)),
+        "Live bytes through one training step, event by event, the dot at the peak: filled as measured, the line as "
+        "predicted. Each phase is stretched to a width of its own.",
+    )
 
 # %% [markdown]
 # ## Ranks and targets
@@ -262,11 +272,11 @@ page.table(
 beside = devices.others(Path(reference) if reference else None, Path(directory))
 if not beside:
     page.say("No results of another device lie in the reference folder, so this page shows one device.")
-for name, other in beside.items():
+for number, (name, other) in enumerate(beside.items(), start=1):
     with page.unless_empty():
         page.say(f"**{escape(name)}** ({listing(escape(d) for d in dict.fromkeys(other['device_name'].astype(str)))}):")
         page.table(
-            f"device-{len(name)}",
+            f"device-{number}",
             devices.table(runs, other),
             f"Peaks here ({escape(device)}) and there ({escape(name)}).",
         )

@@ -5,12 +5,11 @@ from math import log
 
 import pytest
 import torch
-from tiny import GPT, LLAMA, run
+from tiny import GPT, LLAMA, prepared, run
 
 from footprint.fresh import random_batches
 from footprint.minigpt import MiniGPT, Rotary
 from footprint.predict.parameters import parameter_count
-from footprint.regimes import prepare
 from footprint.spec import PRESETS
 from footprint.trace.cpu import CpuRecorder
 
@@ -38,7 +37,7 @@ def batch():
 
 
 def untrained(model):
-    return prepare(run(model=model), half=torch.bfloat16, seed=0)
+    return prepared(run(model=model))
 
 
 @pytest.mark.parametrize(("name", "parameters"), PUBLISHED.items())

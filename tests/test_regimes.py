@@ -6,14 +6,14 @@ import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
-from tiny import GPT, HALF, LLAMA, every_precision, every_regime, run, trained
+from tiny import GPT, HALF, LLAMA, every_precision, every_regime, prepared, run, trained
 
 from footprint.fresh import random_batches
 from footprint.minigpt import MiniGPT
 from footprint.optimizers import build
 from footprint.precision import FULL, PRECISIONS
 from footprint.predict.parameters import resident
-from footprint.regimes import prepare, trainable
+from footprint.regimes import trainable
 from footprint.spec import NF4_BLOCK, PRESETS, RunSpec
 from footprint.training import train
 
@@ -34,7 +34,7 @@ def quantized_linears(model):
 
 def test_rank_8_on_all_linears_of_minigpt_trains_1_327_104_parameters():
     spec = RunSpec(model=MINIGPT, regime="lora", rank=8, precision="bf16")
-    assert trainable_parameters(prepare(spec, half=HALF, seed=0)) == 1_327_104
+    assert trainable_parameters(prepared(spec)) == 1_327_104
     assert resident(spec).trainable == 1_327_104
 
 
@@ -49,13 +49,13 @@ def test_adapters_grow_in_proportion_to_the_rank(rank):
 def test_every_adapted_linear_gets_rank_times_both_its_widths(regime, targets, model):
     spec = run(regime, model=model, targets=targets, rank=3)
     expected = model.layers * sum(3 * sum(model.linears[name]) for name in model.adapted(targets))
-    assert trainable_parameters(prepare(spec, half=HALF, seed=0)) == resident(spec).trainable == expected
+    assert trainable_parameters(prepared(spec)) == resident(spec).trainable == expected
 
 
 def test_full_trains_everything():
     with torch.device("meta"):
         expected = sum(p.numel() for p in MiniGPT(GPT).parameters())
-    assert trainable_parameters(prepare(run("full"), half=HALF, seed=0)) == expected
+    assert trainable_parameters(prepared(run("full"))) == expected
 
 
 def test_full_collapses_rank_targets_and_quantization():
@@ -65,8 +65,8 @@ def test_full_collapses_rank_targets_and_quantization():
 
 @every_regime
 def test_every_regime_starts_from_the_same_weights(regime):
-    full = dict(prepare(run("full"), half=HALF, seed=0).named_parameters())
-    same = dict(prepare(run(regime), half=HALF, seed=0).named_parameters())
+    full = dict(prepared(run("full")).named_parameters())
+    same = dict(prepared(run(regime)).named_parameters())
     for name in ("tokens.weight", "head.weight", "blocks.1.mlp_norm.weight"):
         assert torch.equal(full[name], same[name])
 
@@ -75,7 +75,7 @@ def test_every_regime_starts_from_the_same_weights(regime):
 @every_precision
 def test_training_leaves_the_base_as_it_was_and_moves_every_adapter(regime, precision):
     spec = run(regime, precision=precision)
-    before = {name: p.clone() for name, p in prepare(spec, half=HALF, seed=0).named_parameters()}
+    before = {name: p.clone() for name, p in prepared(spec).named_parameters()}
     model, _, _ = trained(spec, random_batches(spec, 3))
     for name, parameter in model.named_parameters():
         assert parameter.requires_grad == ("lora_" in name)
@@ -86,7 +86,7 @@ def test_training_leaves_the_base_as_it_was_and_moves_every_adapter(regime, prec
 @every_precision
 def test_every_tensor_has_the_dtype_of_its_recipe(regime, precision):
     spec, recipe = run(regime, precision=precision), PRECISIONS[precision]
-    model = prepare(spec, half=HALF, seed=0)
+    model = prepared(spec)
     stepper, gradients = build(spec, trainable(model)), set()
 
     @contextmanager
@@ -103,7 +103,7 @@ def test_every_tensor_has_the_dtype_of_its_recipe(regime, precision):
 
 
 def test_an_nf4_weight_takes_half_a_byte_and_one_fp32_scale_per_64():
-    linears = quantized_linears(prepare(run("qlora"), half=HALF, seed=0))
+    linears = quantized_linears(prepared(run("qlora")))
     assert len(linears) == GPT.layers * len(GPT.linears)
     for linear in linears:
         elements = linear.weight.quant_state.shape.numel()
@@ -114,20 +114,20 @@ def test_an_nf4_weight_takes_half_a_byte_and_one_fp32_scale_per_64():
 
 
 def test_double_quantization_keeps_the_scales_in_8_bits():
-    for linear in quantized_linears(prepare(run("qlora", quantization="nf4-double"), half=HALF, seed=0)):
+    for linear in quantized_linears(prepared(run("qlora", quantization="nf4-double"))):
         state = linear.weight.quant_state
         assert (state.absmax.dtype, state.absmax.numel()) == (torch.uint8, state.shape.numel() // NF4_BLOCK)
         assert state.state2.absmax.numel() == -(-state.absmax.numel() // 256)
 
 
 def test_embeddings_head_norms_and_biases_are_not_quantized():
-    model = prepare(run("qlora"), half=HALF, seed=0)
+    model = prepared(run("qlora"))
     plain = {name for name, p in model.named_parameters() if p.dtype == torch.float32 and "lora_" not in name}
     assert {"tokens.weight", "positions.weight", "head.weight", "norm.weight"} <= plain
     assert all("bias" in name or "norm" in name for name in plain if name.startswith("blocks."))
 
 
 def test_an_nf4_weight_stays_near_the_weight_it_replaces():
-    dense = prepare(run("full"), half=HALF, seed=0).blocks[0].mlp.up_proj.weight
-    packed = prepare(run("qlora"), half=HALF, seed=0).blocks[0].mlp.up_proj.base_layer.weight
+    dense = prepared(run("full")).blocks[0].mlp.up_proj.weight
+    packed = prepared(run("qlora")).blocks[0].mlp.up_proj.base_layer.weight
     assert torch.corrcoef(torch.stack([dense, dequantize_4bit(packed, packed.quant_state)]).flatten(1))[0, 1] > 0.99

@@ -6,13 +6,13 @@ from statistics import mean
 
 import pytest
 import torch
-from tiny import GPT, HALF, LLAMA, every_precision, every_regime, run, trained
+from tiny import GPT, HALF, LLAMA, every_precision, every_regime, prepared, run, trained
 from torch import nn
 
 from footprint.checkpointing import segment_lengths
 from footprint.fresh import random_batches
 from footprint.optimizers import LEARNING_RATE, build
-from footprint.regimes import prepare, trainable
+from footprint.regimes import trainable
 from footprint.spec import PRESETS, RunSpec
 
 LICENSE = Path(__file__).parents[1] / "LICENSE"  # English that every clone has
@@ -45,7 +45,7 @@ def test_loss_falls_for_llama_blocks_too(regime):
 
 
 def loss_and_gradients(spec):
-    model = prepare(spec, half=HALF, seed=0)
+    model = prepared(spec)
     loss = model(*random_batches(spec, 1)[0])
     loss.backward()
     return loss.detach(), [p.grad for p in trainable(model)]
@@ -85,7 +85,8 @@ def test_the_fused_step_does_what_the_foreach_step_does(regime, precision):
         trained(run(regime, precision=precision, optimizer=name), random_batches(run(), 3))[0]
         for name in ("adamw", "adamw-fused")
     )
-    tolerance = {"rtol": 1e-4, "atol": 1e-6} if precision in ("fp32", "amp") else {"rtol": 2e-2, "atol": 4e-3}
+    # The gradient of a key's bias is rounding noise (softmax ignores a shift), which Adam divides by itself.
+    tolerance = {"rtol": 1e-4, "atol": LEARNING_RATE / 100} if precision in ("fp32", "amp") else {"rtol": 0.02, "atol": 0.004}
     for one, other in zip(trainable(foreach), trainable(fused), strict=True):
         torch.testing.assert_close(one, other, **tolerance)
 
@@ -121,7 +122,7 @@ def test_after_a_step_every_half_weight_is_its_master_rounded():
 @every_precision
 def test_only_amp_computes_in_half_what_it_keeps_in_fp32(precision):
     spec, dtypes = run("full", precision=precision), []
-    model = prepare(spec, half=HALF, seed=0)
+    model = prepared(spec)
     model.head.register_forward_hook(lambda module, inputs, output: dtypes.append((module.weight.dtype, output.dtype)))
     with torch.autocast("cpu", HALF, enabled=precision == "amp"):
         model(*random_batches(spec, 1)[0])

@@ -94,7 +94,8 @@ def run(regime: str = "qlora", steps: int = 1) -> str:
 
 def command(run: str, corpus: Path, output: Path) -> list[str | Path]:
     script = REPOSITORY / "scripts" / "measure.py"
-    return [sys.executable, script, "--run", run, "--corpus", corpus, "--output", output]
+    files = ["--corpus", corpus, "--output", output, "--timeline", output.with_suffix(".csv")]
+    return [sys.executable, script, "--run", run, *files]
 
 
 def wait_for(condition, seconds: float = 60):
@@ -109,7 +110,7 @@ def wait_for(condition, seconds: float = 60):
 def test_a_forked_run_measures_the_bytes_of_a_direct_one(regime, corpus, environment, tmp_path):
     rows = []
     forked, direct = tmp_path / "forked.json", tmp_path / "direct.json"
-    direct_command = [sys.executable, "-c", DIRECT, run(regime), corpus, direct]
+    direct_command = [sys.executable, "-c", DIRECT, run(regime), corpus, direct, tmp_path / "direct.csv"]
     for words, output in ((command(run(regime), corpus, forked), forked), (direct_command, direct)):
         done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
         assert "measuring in a process" not in done.stderr

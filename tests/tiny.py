@@ -25,8 +25,14 @@ def run(regime: str = "full", *, model: ModelSpec = GPT, **axes) -> RunSpec:
     return RunSpec(model=model, regime=regime, **{"rank": 4, "batch": 2, "seq": 40, "precision": "fp32"} | axes)
 
 
-def trained(spec: RunSpec, batches, **options):
+def prepared(spec: RunSpec):
+    """The model of a run; PEFT draws its adapters from PyTorch's own generator, which `measure` seeds too."""
+    torch.manual_seed(0)
+    return prepare(spec, half=HALF, seed=0)
+
+
+def trained(spec: RunSpec, batches):
     """The model, its stepper and the results after training on `batches`."""
-    model = prepare(spec, half=HALF, seed=0)
+    model = prepared(spec)
     stepper = build(spec, trainable(model))
-    return model, stepper, train(model, stepper, batches, spec, half=HALF, **options)
+    return model, stepper, train(model, stepper, batches, spec, half=HALF)

@@ -40,7 +40,7 @@ def table(runs: pd.DataFrame, other: pd.DataFrame) -> Table:
     axes = varying(raw)
     shown = []
     for _, run in raw.iterrows():
-        there = run.drop(AXES).filter(like="_other").rename(lambda name: name.removesuffix("_other"))
+        there = run.filter(like="_other").rename(lambda name: name.removesuffix("_other"))
         both = run["status"] == there["status"] == "ok"
         ratio = there["peak_bytes_measured"] / run["peak_bytes_measured"] - 1 if both else None
         shown.append(

@@ -33,4 +33,4 @@ def measure_each(specs: Iterable[RunSpec], training: TrainingSpec, *, workers: i
 
 def _measure(task: tuple[RunSpec, TrainingSpec]) -> dict[str, object]:
     spec, training = task
-    return measure(spec, training, random_batches(spec, batches_needed(training))).row.row
+    return measure(spec, training, random_batches(spec, batches_needed(training))).row

@@ -6,7 +6,13 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from footprint.spec import PRESETS
+from footprint.experiment import read_experiment
+from footprint.figures_timeline import Timelines
+from footprint.plan import run_name
+from footprint.predict import timeline
+from footprint.selection import headline
+from footprint.spec import AXES, PRESETS
+from footprint.timeline import read_timeline
 from footprint.words import escape, listing
 
 EXPERIMENT = "experiment.json"
@@ -22,24 +28,34 @@ _MUST_AGREE = {
 }
 
 
-def config(directory: Path) -> dict | None:
-    """The resolved configuration of the experiment whose tables lie in `directory`, if it was kept."""
-    path = directory / EXPERIMENT
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
 def config_text(directory: Path) -> str | None:
-    """The configuration as YAML."""
-    found = config(directory)
-    return None if found is None else yaml.safe_dump(found, sort_keys=False, default_flow_style=None, width=100)
+    """The resolved configuration as YAML, if it was kept."""
+    path = directory / EXPERIMENT
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return yaml.safe_dump(found, sort_keys=False, default_flow_style=None, width=100)
 
 
 def layers(directory: Path) -> dict[str, int]:
     """Blocks of every model whose shape is known: the presets and those of the configuration."""
-    own = (config(directory) or {}).get("models", {})
-    return {name: spec.layers for name, spec in PRESETS.items()} | {
-        name: model["layers"] for name, model in own.items()
-    }
+    path = directory / EXPERIMENT
+    own = {run.model for run in read_experiment(path).runs} if path.exists() else set()
+    return {model.name: model.layers for model in (*PRESETS.values(), *own)}
+
+
+def timelines(directory: Path, runs: pd.DataFrame) -> Timelines:
+    """The headline runs with their step as measured and as predicted; what was not kept is empty."""
+    path = directory / EXPERIMENT
+    experiment = read_experiment(path) if path.exists() else None
+    specs = {run_name(spec): spec for spec in experiment.runs} if experiment else {}
+    found = []
+    for _, run in headline(runs).iterrows():
+        name = "_".join(f"{axis}~{run[axis]}" for axis in AXES)
+        measured = directory / "timelines" / f"{name}.csv"
+        points = read_timeline(measured) if measured.exists() else []
+        found.append((run, points, timeline(specs[name], experiment.training) if name in specs else []))
+    return found
 
 
 def mixture(runs: pd.DataFrame) -> str:

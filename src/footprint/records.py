@@ -1,4 +1,4 @@
-"""The rows every CSV is made of: column names and order, one JSON file per run, gathered into one table."""
+"""The rows every CSV is made of: one JSON file per run, gathered into one table."""
 
 import json
 from collections.abc import Iterable
@@ -6,62 +6,33 @@ from pathlib import Path
 
 import pandas as pd
 
+from footprint.columns import (
+    BUCKET_BYTES,
+    INTEGERS,
+    MEASUREMENTS,
+    PHASE_PEAKS,
+    PREDICTIONS,
+    SHARED,
+    WEIGHT_PARTS,
+)
 from footprint.errors import FootprintError
 from footprint.files import write_atomically
 from footprint.spec import AXES
 
-PHASE_PEAKS = ("forward_peak_bytes", "backward_peak_bytes", "step_peak_bytes")
-BUCKET_BYTES = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes")
-"""The four buckets at the instant of the peak; they sum to `peak_bytes`."""
-
-WEIGHT_PARTS = ("frozen_base_bytes", "adapter_bytes", "master_bytes")
-"""Parts of `weights_bytes` reported apart."""
-
-SHARED = (
-    "trainable_parameters",
-    "total_parameters",
-    *PHASE_PEAKS,
-    "peak_bytes",
-    "peak_phase",
-    *BUCKET_BYTES,
-    *WEIGHT_PARTS,
-)
-"""Columns that measurements and predictions both have."""
-
-MEASUREMENTS = (
-    *AXES,
-    "status",
-    *SHARED,
-    "requested_peak_bytes",
-    "reserved_peak_bytes",
-    "process_peak_bytes",
-    "oom_phase",
-    "oom_requested_bytes",
-    "step_seconds",
-    "forward_seconds",
-    "backward_seconds",
-    "optimizer_seconds",
-    "tokens_per_second",
-    "loss_first",
-    "loss_last",
-    "threads",
-    "device_name",
-    "torch_version",
-    "bitsandbytes_version",
-    "peft_version",
-    "git_commit",
-    "measured_at",
-    "host_driver",
-)
-PREDICTIONS = (*AXES, "textbook_bytes", *SHARED)
-
-INTEGERS = tuple(c for c in MEASUREMENTS + PREDICTIONS if c.endswith(("_bytes", "_parameters"))) + (
-    "rank",
-    "batch",
-    "seq",
-    "threads",
-)
-
+__all__ = [
+    "BUCKET_BYTES",
+    "INTEGERS",
+    "MEASUREMENTS",
+    "PHASE_PEAKS",
+    "PREDICTIONS",
+    "SHARED",
+    "WEIGHT_PARTS",
+    "read_row",
+    "read_table",
+    "table",
+    "write_row",
+    "write_table",
+]
 
 def write_row(path: Path, row: dict, columns: tuple[str, ...]) -> None:
     """Write one run's row; its keys must be exactly `columns`."""

@@ -14,8 +14,8 @@ from nbformat import NotebookNode
 
 from footprint import findings, renderers, selection
 from footprint.errors import FootprintError
-from footprint.provenance import REPOSITORY
 from footprint.files import write_atomically
+from footprint.provenance import REPOSITORY
 
 NOTEBOOK = REPOSITORY / "report" / "report.py"
 ENGINES = ("auto", "quarto", "nbconvert")
@@ -81,6 +81,7 @@ def execute(notebook: Path, parameters: dict[str, str], scratch: Path) -> Notebo
             str(scratch / "executed.ipynb"),
             parameters=parameters,
             kernel_name="python3",
+            language="python",
             progress_bar=False,
             cwd=str(notebook.parent),
         )

@@ -7,8 +7,9 @@ from footprint.plan import run_name
 from footprint.predict import predict_many
 from footprint.spec import RunSpec, TrainingSpec
 
-PROCESS = 2**30
-"""Bytes of a process that has imported PyTorch, PEFT and bitsandbytes and recorded a trace; about twice what was seen."""
+PROCESS = 2 * 2**30
+"""Bytes of a process that has imported PyTorch, PEFT and bitsandbytes, the server it was forked from and the Snakemake
+that started it; between 0.5 GiB and 1 GiB, by whether pages they share count once."""
 
 CUDA_PROCESS = 8 * 2**30
 """Bytes of host memory of a run on a GPU: the CUDA libraries, and one parameter at a time on its way to the device."""

@@ -12,6 +12,7 @@ sys.path.insert(0, f"{workflow.basedir}/src")
 from footprint import config as configuration
 from footprint import experiment, grid, lease, plan
 from footprint.command import keep_device, lend_interpreter, user_errors
+from footprint.progress import Progress
 from footprint.resources import HostMemory
 
 lend_interpreter(Path(workflow.basedir))
@@ -30,6 +31,7 @@ CONDA = "../../envs/footprint.yaml"
 RUNS = Paramspace(grid.frame(EXPERIMENT.runs), filename_params="*", single_wildcard="run")
 RUN_JSON = {plan.run_name(spec): plan.run_json(spec, EXPERIMENT.training) for spec in EXPERIMENT.runs}
 HOST_MEMORY = HostMemory(EXPERIMENT.runs, EXPERIMENT.training)
+PROGRESS = Progress()
 
 
 wildcard_constraints:

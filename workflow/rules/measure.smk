@@ -6,6 +6,7 @@ onstart:
     if EXPERIMENT.device == "cuda" and workflow.local_exec:
         with user_errors():
             lease.require_devices()
+    PROGRESS.start(job.output.row for job in workflow.dag.needrun_jobs() if job.rule.name == "measure")
 
 
 rule measure:
@@ -29,8 +30,9 @@ rule measure:
     threads: EXPERIMENT.training.threads
     resources:
         gpu=int(EXPERIMENT.device == "cuda"),
+        runs=1,
         mem_mb=lambda wildcards, attempt: attempt * HOST_MEMORY.megabytes(wildcards.run),
-        runtime=lambda wildcards, attempt: attempt * 20,
+        runtime=lambda wildcards, attempt: attempt * 10,
     params:
         run=lambda wildcards: RUN_JSON[wildcards.run],
         held_out=EXPERIMENT.corpus.validation_fraction,

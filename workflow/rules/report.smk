@@ -38,9 +38,4 @@ rule report:
 
 
 onsuccess:
-    print(
-        Path(rules.report.output.headline).read_text(),
-        f"Report: {rules.report.output.page}",
-        sep="",
-        file=sys.stderr,
-    )
+    PROGRESS.finish(Path(rules.report.output.headline), Path(rules.report.output.page))

@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from footprint.columns import PHASE_PEAKS, PREDICTIONS
+from footprint.predict.alike import Runs, alike
 from footprint.predict.kernels import kernels_for
-from footprint.predict.parameters import Resident, resident
+from footprint.predict.parameters import resident
 from footprint.predict.phases import Phases, phases, step_temporaries, unrolled
+from footprint.predict.shadow import Size
 from footprint.predict.textbook import textbook_bytes
-from footprint.records import PREDICTIONS
-from footprint.spec import RunSpec, TrainingSpec
+from footprint.spec import AXES, RunSpec, TrainingSpec
 from footprint.timeline import Point
 
 PHASE_NAMES = ("forward", "backward", "step")
+
 
 def predict(spec: RunSpec, training: TrainingSpec | None = None) -> dict[str, object]:
     """The row of `predictions.csv` for one run."""
@@ -23,26 +28,28 @@ def predict_many(specs: Sequence[RunSpec], training: TrainingSpec | None = None)
         return []
     training = training or TrainingSpec()
     found = phases(specs, kernels_for(specs[0].device, training))
-    return [_row(spec, resident(spec), found, index) for index, spec in enumerate(specs)]
+    numbers = {name: np.empty(len(specs), dtype=np.int64) for name in PREDICTIONS if name not in AXES}
+    for indices, runs in alike(specs):
+        for name, values in _numbers(runs, found.of(indices)).items():
+            numbers[name][indices] = values
+    columns = {name: column.tolist() for name, column in numbers.items()}
+    columns["peak_phase"] = [PHASE_NAMES[number] for number in columns["peak_phase"]]
+    rows = zip(*columns.values(), strict=True)
+    return [spec.axes() | dict(zip(columns, row, strict=True)) for spec, row in zip(specs, rows, strict=True)]
 
 
-def _row(spec: RunSpec, at_rest: Resident, found: Phases, index: int) -> dict[str, object]:
+def _numbers(runs: Runs, found: Phases) -> dict[str, Size]:
+    """The columns of runs that are alike; `peak_phase` as a number."""
+    at_rest = resident(runs)
     floor = at_rest.weights + at_rest.optimizer + at_rest.activations
-    after_backward = int(found.after_backward[index])
-    peaks = {
-        "forward": (floor + int(found.forward[index]), 0),
-        "backward": (floor + int(found.backward[index]), int(found.backward_gradients[index])),
-        "step": (
-            floor + after_backward + step_temporaries(spec, at_rest.stepped, at_rest.stepped_elements),
-            at_rest.gradients,
-        ),
-    }
-    highest = max(PHASE_NAMES, key=lambda name: peaks[name][0])
-    peak, gradients = peaks[highest]
-    row = dict.fromkeys(PREDICTIONS) | spec.axes()
-    row |= {f"{name}_peak_bytes": peaks[name][0] for name in PHASE_NAMES}
-    return row | {
-        "textbook_bytes": textbook_bytes(spec),
+    in_step = found.after_backward + step_temporaries(runs, at_rest)
+    peaks = floor + np.array([found.forward, found.backward, in_step])
+    collected = np.zeros_like(peaks)
+    collected[1:] = found.backward_gradients, at_rest.gradients
+    highest, run = peaks.argmax(axis=0), np.arange(peaks.shape[1])
+    peak, gradients = peaks[highest, run], collected[highest, run]
+    return dict(zip(PHASE_PEAKS, peaks, strict=True)) | {
+        "textbook_bytes": textbook_bytes(runs),
         "trainable_parameters": at_rest.trainable,
         "total_parameters": at_rest.total,
         "peak_bytes": peak,
@@ -66,7 +73,7 @@ def timeline(spec: RunSpec, training: TrainingSpec | None = None) -> list[Point]
     for phase, gradients, activations in unrolled(spec, kernels_for(spec.device, training)):
         points.append(Point(phase, at_rest.weights, gradients, at_rest.optimizer, rest + activations))
     after = points[-1].activations
-    temporary = step_temporaries(spec, at_rest.stepped, at_rest.stepped_elements)
+    temporary = step_temporaries(spec, at_rest)
     for extra in (0, temporary, 0):
         points.append(Point("step", at_rest.weights, at_rest.gradients, at_rest.optimizer, after + extra))
     return points

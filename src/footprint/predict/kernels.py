@@ -1,5 +1,6 @@
 """What differs between devices: statistics, workspaces and temporaries of the kernels behind the operators (bytes)."""
 
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -92,6 +93,7 @@ class CpuKernels:
         return np.minimum(queries, seq), np.minimum(512, seq)
 
 
+@cache
 def kernels_for(device: str, training: TrainingSpec) -> Kernels:
     """The kernels of a device."""
     return CpuKernels(training.threads)

@@ -127,18 +127,20 @@ class Operators:
 
     # --- embeddings ------------------------------------------------------------------------------------------------
 
-    def embedding(self, vocab: Size, width: Size, element: Size, trained: bool, *, tied: bool) -> Variable:
+    def embedding(
+        self, vocab: Size, width: Size, element: Size, trained: bool, *, shared: Node | None = None
+    ) -> Variable:
         """Rows of the token table; saves the token ids, which the batch keeps anyway.
 
-        A table shared with the head has its gradient already: this one is added to it and given back.
+        `shared` accumulates the table's gradient when the head uses the same table.
         """
-        node = self.shadow.node(trained=trained)
+        node = self.shadow.node(Variable(None, element, shared), trained=trained)
         self.shadow.save(node, None)
         size = vocab * width * element
-        if node is not None and tied:
-            node.run = lambda g: self.shadow.scratch("tokens gradient", size) or []
+        if shared is not None:
+            node.run = lambda g: [self._gradient("tokens", size)]
         elif node is not None:
-            node.run = lambda g: self._parameter_gradient("tokens", size) or []
+            node.run = lambda g: [self._parameter_gradient("tokens", size)]
         return self._new("token embedding", width, element, node)
 
     def add_positions(self, x: Variable, context: Size, width: Size, element: Size, trained: bool) -> Variable:
@@ -147,7 +149,7 @@ class Operators:
         node = self.shadow.node(x, Variable(x.storage, element, positions))
         rows, table = self.seq * width * element, context * width * element
         if positions is not None:
-            positions.run = lambda g: self._parameter_gradient("positions", table) or []
+            positions.run = lambda g: self._parameter_gradient("positions", table) or ()
             node.run = lambda g: [g, self._summed_rows(g, rows)]
         return self._new("embedded", width, element, node)
 
@@ -341,9 +343,12 @@ class Operators:
 
     # --- matrix products -------------------------------------------------------------------------------------------
 
-    def linear(self, name: str, x: Variable, weight: Weight) -> Variable:
-        """x @ W.t() + b in the dtype of x, which is W's dtype. Saves x if W trains, W if x needs a gradient."""
-        node = self.shadow.node(x, trained=weight.trained)
+    def linear(self, name: str, x: Variable, weight: Weight, shared: Node | None = None) -> Variable:
+        """x @ W.t() + b in the dtype of x, which is W's dtype. Saves x if W trains, W if x needs a gradient.
+
+        `shared` accumulates the gradient of a W that is used elsewhere too.
+        """
+        node = self.shadow.node(x, Variable(None, weight.element, shared), trained=weight.trained)
         self.shadow.save(node, *([x.storage] if weight.trained else []), *([None] if x.node is not None else []))
         element, tokens = x.element, self.tokens
         result = self._new(name, weight.d_out, element, node)
@@ -353,20 +358,27 @@ class Operators:
         )
         if node is not None:
             passes = x.node is not None
-            node.run = lambda g: [self._linear_gradient(name, weight, element, passes)]
+            node.run = lambda g: self._linear_gradients(name, weight, element, passes, shared is not None)
         return result
 
-    def _linear_gradient(self, name: str, weight: Weight, element: Size, passes: bool) -> Gradient | None:
+    def _linear_gradients(
+        self, name: str, weight: Weight, element: Size, passes: bool, shared: bool
+    ) -> list[Gradient | None]:
         """addmm computes the input's gradient first, mm (no bias) the weight's first."""
         gradient = self._input_gradient(name, weight, element) if passes and weight.bias else None
+        for_shared = None
         if weight.trained:
-            self._parameter_gradient(name, weight.elements * element)
+            size = weight.elements * element
+            if shared:
+                for_shared = self._gradient(name, size, view=True)  # of W.t(), so it arrives transposed
+            else:
+                self._parameter_gradient(name, size)
             self._weight_gradient_scratch(weight, element)
             if weight.bias:
                 self._parameter_gradient(f"{name} bias", weight.d_out * element)
         if passes and not weight.bias:
             gradient = self._input_gradient(name, weight, element)
-        return gradient
+        return [gradient, for_shared]
 
     def _input_gradient(self, name: str, weight: Weight, element: Size) -> Gradient:
         gradient = self._gradient(f"{name} input", self.tokens * weight.d_in * element, view=True)
@@ -377,13 +389,13 @@ class Operators:
         scratch = self.kernels.matmul(weight.d_out, self.tokens, weight.d_in, element, a_transposed=True)
         self.shadow.scratch("matmul scratch", scratch)
 
-    def autocast_linear(self, name: str, x: Variable, weight: Weight) -> Variable:
+    def autocast_linear(self, name: str, x: Variable, weight: Weight, shared: Node | None = None) -> Variable:
         """A Linear under autocast: fp32 operands are first copied to half; autocast keeps the weights' copies."""
         node_bias = node_weight = bias_cast = weight_cast = None
         if weight.element == FULL:
             if weight.bias:
                 node_bias, bias_cast = self._cast_parameter(f"{name} bias", weight.d_out, weight.trained)
-            node_weight, weight_cast = self._cast_parameter(name, weight.elements, weight.trained)
+            node_weight, weight_cast = self._cast_parameter(name, weight.elements, weight.trained, shared)
         x = self.cast(x, weight.d_in, HALF)
         weight_variable = Variable(x.storage, HALF, node_weight)
         bias_variable = Variable(x.storage, HALF, node_bias)
@@ -402,10 +414,14 @@ class Operators:
             node.run = lambda g: self._autocast_gradients(name, weight, passes)
         return result
 
-    def _cast_parameter(self, name: str, elements: Size, trained: bool) -> tuple[Node | None, Storage]:
-        node = self.shadow.node(trained=trained)
-        if node is not None:
-            node.run = lambda g: self._parameter_gradient(name, elements * FULL) or []
+    def _cast_parameter(
+        self, name: str, elements: Size, trained: bool, shared: Node | None = None
+    ) -> tuple[Node | None, Storage]:
+        node = self.shadow.node(Variable(None, FULL, shared), trained=trained)
+        if shared is not None:
+            node.run = lambda g: [Gradient(self.shadow.allocate(f"{name} gradient", elements * FULL, GRADIENTS))]
+        elif node is not None:
+            node.run = lambda g: [self._parameter_gradient(name, elements * FULL)]
         copy = self.shadow.allocate(f"{name} autocast copy", elements * HALF)
         if trained:
             self.shadow.hold(copy)

@@ -2,6 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
 
 from footprint.precision import HALF, PRECISIONS
 from footprint.spec import NF4_BLOCK, ModelSpec, RunSpec
@@ -79,9 +82,10 @@ class Resident:
     optimizer: int
     activations: int
     """Tables a library keeps for the process, which no tensor of the model refers to."""
-    stepped: tuple[int, ...]
-    """Elements of each stepped tensor, without repetitions."""
-    stepped_elements: int
+    stepped: int
+    """Elements that the optimizer steps."""
+    largest_stepped: int
+    """Elements of the largest tensor among them."""
 
     @property
     def weights(self) -> int:
@@ -109,8 +113,8 @@ def resident(spec: RunSpec) -> Resident:
         gradients=elements * precision.trained,
         optimizer=2 * elements * precision.stepped + STEP_COUNTER * tensors,
         activations=_library_tables(spec),
-        stepped=tuple({p.elements for p in trained}),
-        stepped_elements=elements,
+        stepped=elements,
+        largest_stepped=reduce(np.maximum, (p.elements for p in trained)),
     )
 
 

@@ -2,23 +2,30 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial, reduce
+from dataclasses import dataclass, fields
+from functools import cache, reduce
 from itertools import accumulate, groupby
+from operator import attrgetter
 
 import numpy as np
 
 from footprint.checkpointing import segment_lengths
 from footprint.precision import FULL, PRECISIONS
+from footprint.predict.alike import sizes_of
+from footprint.predict.formula import Evaluation, Formula, dimension
 from footprint.predict.kernels import Kernels
 from footprint.predict.operators import INT64
-from footprint.predict.profile import Bytes, Profile, nothing, profile
+from footprint.predict.parameters import Resident
+from footprint.predict.profile import Bytes, Profile, nothing
 from footprint.predict.program import Program, Sizes, Structure
-from footprint.predict.shadow import ACTIVATIONS, GRADIENTS, Event
+from footprint.predict.recording import Recording
+from footprint.predict.shadow import ACTIVATIONS, GRADIENTS, Size
 from footprint.spec import RunSpec
 
 EXPLICIT = 3
 """Blocks (or segments) of a stack that are run one by one: the first, one for all in the middle, the last."""
+
+DIMENSIONS = tuple(field.name for field in fields(Sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +47,37 @@ class Phases:
     after_backward: Bytes
     """What is live when the optimizer starts: gradients, the batch and the loss."""
 
+    def of(self, runs: np.ndarray) -> "Phases":
+        """The same for some of the runs, by index."""
+        return Phases(self.forward[runs], self.backward[runs], self.backward_gradients[runs], self.after_backward[runs])
 
-def stretches(layers: int, checkpointing: str) -> tuple[Stretch, ...]:
-    """The stack of blocks as its first segment, equal segments between, and its last segment.
+
+@cache
+def stretches(layers: int, checkpointing: str) -> tuple[tuple[Stretch, ...], ...]:
+    """The stack of blocks by the explicit segment that stands for them: the first, those between, the last.
 
     Without checkpointing the whole stack is one segment.
     """
     lengths = segment_lengths(layers, checkpointing) or (layers,)
-    first, *between = lengths
-    if not between:
-        return (Stretch(first, 1),)
-    *middle, last = between
-    return (
-        Stretch(first, 1),
-        *(Stretch(length, len(list(same))) for length, same in groupby(middle)),
-        Stretch(last, 1),
-    )
+    if len(lengths) == 1:
+        return ((Stretch(layers, 1),),)
+    first, *middle, last = lengths
+    between = [Stretch(length, len(list(same))) for length, same in groupby(middle)] or [Stretch(first, 0)]
+    alike = groupby(between, key=lambda stretch: explicit(stretch.length))
+    return ((Stretch(first, 1),), *(tuple(same) for _, same in alike), (Stretch(last, 1),))
+
+
+def explicit(blocks: int) -> int:
+    """How many blocks are run for that many: a single one is first and last at once, the others are repeated."""
+    return 1 if blocks == 1 else EXPLICIT
 
 
 def structure_of(spec: RunSpec, *, unrolled: bool = False) -> Structure:
     """The structure a run shares with its group; `unrolled` keeps every block."""
     model, precision = spec.model, PRECISIONS[spec.precision]
-    checkpointed = spec.checkpointing != "none"
-    if unrolled:
-        segments = segment_lengths(model.layers, spec.checkpointing)
-    else:
-        segments = tuple(min(s.length, EXPLICIT) for s in stretches(model.layers, spec.checkpointing))
+    segments = segment_lengths(model.layers, spec.checkpointing)
+    if segments and not unrolled:
+        segments = tuple(explicit(group[0].length) for group in stretches(model.layers, spec.checkpointing))
     return Structure(
         block=model.block,
         regime=spec.regime,
@@ -75,69 +87,78 @@ def structure_of(spec: RunSpec, *, unrolled: bool = False) -> Structure:
         base=precision.base,
         trained=precision.trained,
         tied_head=model.tied_head,
-        segments=segments if checkpointed else (),
-        layers=model.layers if unrolled else min(model.layers, EXPLICIT),
+        segments=segments,
+        layers=model.layers if unrolled else explicit(model.layers),
     )
 
 
-def sizes_of(specs: Sequence[RunSpec]) -> Sizes:
-    """Dimensions of a group of runs as int64 arrays."""
-
-    def column(values: Iterable[int]) -> Bytes:
-        return np.fromiter(values, dtype=np.int64, count=len(specs))
-
-    of_model = ("width", "heads", "kv_heads", "mlp_width", "vocab", "context")
-    of_run = ("batch", "seq", "rank")
-    return Sizes(
-        **{name: column(getattr(s.model, name) for s in specs) for name in of_model},
-        **{name: column(getattr(s, name) for s in specs) for name in of_run},
-    )
+@cache
+def record(structure: Structure, kernels: Kernels) -> Recording:
+    """The events of one step of a structure, with formulas for sizes."""
+    sizes = Sizes(**{name: dimension(name) for name in DIMENSIONS})
+    return Recording(Program(structure, sizes, kernels).run())
 
 
 def phases(specs: Sequence[RunSpec], kernels: Kernels) -> Phases:
     """Phase peaks of every run, in order; runs of equal structure are computed together."""
-    groups: dict[Structure, list[int]] = defaultdict(list)
-    for index, spec in enumerate(specs):
-        groups[structure_of(spec)].append(index)
+    groups = _by_structure(specs)
+    recordings = {structure: record(structure, kernels) for structure in groups}
+    evaluation = Evaluation(sizes_of(specs))
+    users: dict[Formula, list[Bytes]] = defaultdict(list)
+    for structure, indices in groups.items():
+        for formula in recordings[structure].formulas:
+            users[formula].append(indices)
+    evaluation.prepare({formula: np.concatenate(runs) for formula, runs in users.items()})
     columns = np.empty((4, len(specs)), dtype=np.int64)
     for structure, indices in groups.items():
-        columns[:, indices] = _group(structure, [specs[i] for i in indices], kernels)
+        profiles = recordings[structure].profiles(evaluation, indices)
+        columns[:, indices] = _peaks(_Stack(profiles, [specs[i] for i in indices.tolist()]))
     return Phases(*columns)
+
+
+_DECIDES_STRUCTURE = attrgetter(
+    "model.block", "model.tied_head", "model.layers", "regime", "targets", "checkpointing", "precision", "quantization"
+)
+
+
+def _by_structure(specs: Sequence[RunSpec]) -> dict[Structure, np.ndarray]:
+    """Indices of the runs of each structure."""
+    cells: dict[tuple, list[int]] = defaultdict(list)
+    for index, spec in enumerate(specs):
+        cells[_DECIDES_STRUCTURE(spec)].append(index)
+    groups: dict[Structure, list[int]] = defaultdict(list)
+    for indices in cells.values():
+        groups[structure_of(specs[indices[0]])] += indices
+    return {structure: np.array(indices) for structure, indices in groups.items()}
 
 
 def unrolled(spec: RunSpec, kernels: Kernels) -> Iterator[tuple[str, int, int]]:
     """(phase, gradients, activations) above what is at rest, after every event of forward and backward of one run."""
+    sizes = Sizes(**{name: dimension(name) for name in DIMENSIONS})
+    evaluation = Evaluation(sizes_of([spec]))
     live = [0, 0]
-    for event in Program(structure_of(spec, unrolled=True), sizes_of([spec]), kernels).run():
-        live[event.kind] += event.sign * int(np.asarray(event.size).flat[0])
+    for event in Program(structure_of(spec, unrolled=True), sizes, kernels).run():
+        live[event.kind] += event.sign * int(evaluation.of(event.size)[0])
         yield "forward" if "forward" in event.piece[0] else "backward", live[GRADIENTS], live[ACTIVATIONS]
 
 
-def _group(structure: Structure, specs: Sequence[RunSpec], kernels: Kernels) -> tuple[Bytes, ...]:
-    runs = len(specs)
-    pieces: dict[tuple[str, str], list[Event]] = defaultdict(list)
-    for event in Program(structure, sizes_of(specs), kernels).run():
-        pieces[event.piece].append(event)
-    profiles = {piece: profile(events, runs) for piece, events in pieces.items()}
-    stack = _Stack(profiles, specs, runs)
-    forward = _sequence(
+def _peaks(stack: "_Stack") -> tuple[Bytes, ...]:
+    forward = stack.sequence(
         [
             stack.of("forward", "embedding"),
             stack.forward("forward"),
             stack.of("forward", "head"),
             stack.forward("after forward"),
             stack.of("after forward", "head"),
-        ],
-        runs,
+        ]
     )
-    backward = _sequence(
+    backward = stack.sequence(
         [
             stack.of("backward", "head"),
             stack.backward(),
             stack.of("backward", "embedding"),
             stack.of("backward", "end"),
-        ],
-        runs,
+        ]
     )
     return (
         forward.hump,
@@ -147,10 +168,6 @@ def _group(structure: Structure, specs: Sequence[RunSpec], kernels: Kernels) -> 
     )
 
 
-def _sequence(parts: Iterable[Profile], runs: int) -> Profile:
-    return reduce(Profile.then, parts, nothing(runs))
-
-
 _BACKWARD_PASSES = ("before recompute", "recompute", "after recompute", "backward")
 """What happens to a segment in backward, in order; only the last happens without checkpointing."""
 
@@ -158,46 +175,60 @@ _BACKWARD_PASSES = ("before recompute", "recompute", "after recompute", "backwar
 class _Stack:
     """Puts the profiles of a few explicit blocks together into those of the whole stack."""
 
-    def __init__(self, profiles: dict[tuple[str, str], Profile], specs: Sequence[RunSpec], runs: int) -> None:
-        self._profiles, self._runs = profiles, runs
+    def __init__(self, profiles: dict[tuple[str, str], Profile], specs: Sequence[RunSpec]) -> None:
+        self._profiles, self._nothing = profiles, nothing(len(specs))
         per_run = [stretches(s.model.layers, s.checkpointing) for s in specs]
-        self._lengths = [np.array([s[i].length for s in per_run]) for i in range(len(per_run[0]))]
-        self._repeats = [np.array([s[i].repeats for s in per_run]) for i in range(len(per_run[0]))]
-        explicit = [min(int(lengths[0]), EXPLICIT) for lengths in self._lengths]
+        counts = [explicit(group[0].length) for group in per_run[0]]
+        starts = accumulate(counts, initial=0)
         self._blocks = [
             [f"block {index}" for index in range(start, start + count)]
-            for start, count in zip(accumulate(explicit, initial=0), explicit, strict=False)
+            for start, count in zip(starts, counts, strict=False)
         ]
+        self._stretches = [_columns(groups) for groups in zip(*per_run, strict=True)]
 
     def of(self, pass_: str, part: str) -> Profile:
         """The profile of one part of the model in one pass."""
-        return self._profiles.get((pass_, part)) or nothing(self._runs)
+        return self._profiles.get((pass_, part)) or self._nothing
+
+    def sequence(self, parts: Iterable[Profile]) -> Profile:
+        """The parts one after another."""
+        return reduce(Profile.then, (part for part in parts if part is not self._nothing), self._nothing)
 
     def forward(self, pass_: str) -> Profile:
         """Every segment's part of a pass, first to last."""
-        segments = range(len(self._blocks))
-        return _sequence((self._segment(i, pass_).times(self._repeats[i]) for i in segments), self._runs)
+        return self.sequence(
+            self._segment(blocks, length, pass_).times(repeats)
+            for blocks, stretches_ in zip(self._blocks, self._stretches, strict=True)
+            for length, repeats in stretches_
+        )
 
     def backward(self) -> Profile:
         """Every segment recomputed (where checkpointed) and run backward, last to first."""
-        segments = reversed(range(len(self._blocks)))
-        return _sequence(
-            (
-                _sequence(map(partial(self._segment, i), _BACKWARD_PASSES), self._runs).times(self._repeats[i])
-                for i in segments
-            ),
-            self._runs,
+        return self.sequence(
+            self.sequence(self._segment(blocks, length, pass_) for pass_ in _BACKWARD_PASSES).times(repeats)
+            for blocks, stretches_ in zip(self._blocks[::-1], self._stretches[::-1], strict=True)
+            for length, repeats in stretches_[::-1]
         )
 
-    def _segment(self, index: int, pass_: str) -> Profile:
-        first, *rest = [self.of(pass_, part) for part in self._blocks[index]]
-        if len(rest) == EXPLICIT - 1:
-            rest[0] = rest[0].times(self._lengths[index] - (EXPLICIT - 1))
+    def _segment(self, blocks: list[str], length: Bytes, pass_: str) -> Profile:
+        first, *rest = [self.of(pass_, part) for part in blocks]
+        if rest:
+            rest[0] = rest[0].times(length - (EXPLICIT - 1))
         order = [first, *rest]
-        return _sequence(order if pass_ != "backward" else order[::-1], self._runs)
+        return self.sequence(order if pass_ != "backward" else order[::-1])
 
 
-def step_temporaries(spec: RunSpec, stepped: tuple[int, ...], stepped_elements: int) -> int:
+def _columns(groups: Sequence[tuple[Stretch, ...]]) -> list[tuple[Bytes, Bytes]]:
+    """(length, repeats) of every stretch of a group, with one entry per run; a run may have fewer stretches."""
+    most = max(map(len, groups))
+    padded = [group + (Stretch(group[0].length, 0),) * (most - len(group)) for group in groups]
+    return [
+        (np.array([stretch.length for stretch in column]), np.array([stretch.repeats for stretch in column]))
+        for column in zip(*padded, strict=True)
+    ]
+
+
+def step_temporaries(spec: RunSpec, at_rest: Resident) -> Size:
     """The most the optimizer allocates beyond its state within a step, in bytes.
 
     foreach AdamW makes a list of square roots of the second moments, one per stepped tensor; the fused kernel makes
@@ -208,5 +239,5 @@ def step_temporaries(spec: RunSpec, stepped: tuple[int, ...], stepped_elements: 
     foreach = spec.optimizer == "adamw"
     number = INT64 + (precision.stepped if foreach else FULL)
     if precision.has_master:
-        return max(stepped) * FULL * (2 if foreach else 1) + number
-    return stepped_elements * precision.stepped * foreach + number
+        return at_rest.largest_stepped * FULL * (2 if foreach else 1) + number
+    return at_rest.stepped * precision.stepped * foreach + number

@@ -1,11 +1,8 @@
 """The algebra of live bytes: what a stretch of events adds, and how high it reaches, in sequence and in repetition."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-from footprint.predict.shadow import GRADIENTS, Event
 
 Bytes = np.ndarray
 """int64, one entry per run."""
@@ -53,17 +50,15 @@ def nothing(runs: int) -> Profile:
     return Profile(zero, zero, zero, zero)
 
 
-def profile(events: Sequence[Event], runs: int) -> Profile:
-    """The profile of some events of a group of `runs` runs."""
-    if not events:
-        return nothing(runs)
-    steps = np.empty((len(events) + 1, runs), dtype=np.int64)
-    steps[0] = 0
-    for row, event in enumerate(events, start=1):
-        steps[row] = event.size if event.sign > 0 else -event.size
-    gradient_rows = np.array([False] + [event.kind == GRADIENTS for event in events])
+def profile(steps: Bytes, gradients: np.ndarray) -> Profile:
+    """The profile of some events: bytes gained by each event (rows) in each run (columns), and which are gradients."""
     live = steps.cumsum(axis=0)
-    gradients = np.where(gradient_rows[:, None], steps, 0).cumsum(axis=0)
     highest = live.argmax(axis=0)
-    column = np.arange(runs)
-    return Profile(live[-1], gradients[-1], live[highest, column], gradients[highest, column])
+    column = np.arange(live.shape[1])
+    hump = live[highest, column]
+    zero = np.zeros_like(hump)
+    if not gradients.any():
+        return Profile(live[-1], zero, np.maximum(hump, 0), zero)
+    collected = np.where(gradients[:, None], steps, 0).cumsum(axis=0)
+    at_hump = np.where(hump > 0, collected[highest, column], 0)
+    return Profile(live[-1], collected[-1], np.maximum(hump, 0), at_hump)

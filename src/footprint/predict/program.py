@@ -10,7 +10,7 @@ import numpy as np
 from footprint.precision import FULL, HALF
 from footprint.predict.kernels import Kernels
 from footprint.predict.operators import INT64, Operators, Weight
-from footprint.predict.shadow import Event, Gradient, Shadow, Size, Storage, Variable
+from footprint.predict.shadow import Event, Gradient, Node, Shadow, Size, Storage, Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,8 @@ class Program:
 
     def _model(self) -> Variable:
         sizes = self.sizes
-        x = self.ops.embedding(sizes.vocab, sizes.width, self.element, self.full, tied=self.structure.tied_head)
+        shared = self.shadow.parameter_node() if self.structure.tied_head and self.full else None
+        x = self.ops.embedding(sizes.vocab, sizes.width, self.element, self.full, shared=shared)
         if self.structure.block == "gpt":
             x = self.ops.add_positions(x, sizes.context, sizes.width, self.element, self.full)
         if self.structure.segments:
@@ -95,7 +96,8 @@ class Program:
                 self.shadow.part = f"block {index}"
                 x = self._block(x)
         self.shadow.part = "head"
-        logits = self._linear("head", self._norm(x), Weight(sizes.width, sizes.vocab, self.element, self.full))
+        head = Weight(sizes.width, sizes.vocab, self.element, self.full)
+        logits = self._linear("head", self._norm(x), head, shared)
         return self.ops.cross_entropy(logits, sizes.vocab)
 
     def _segment(self, start: int, length: int):
@@ -136,8 +138,8 @@ class Program:
         del gate
         return self._projection("down_proj", inner, mlp_width, width)
 
-    def _linear(self, name: str, x: Variable, weight: Weight) -> Variable:
-        return (self.ops.autocast_linear if self.structure.autocast else self.ops.linear)(name, x, weight)
+    def _linear(self, name: str, x: Variable, weight: Weight, shared: Node | None = None) -> Variable:
+        return (self.ops.autocast_linear if self.structure.autocast else self.ops.linear)(name, x, weight, shared)
 
     def _projection(self, name: str, x: Variable, d_in: Size, d_out: Size) -> Variable:
         """A Linear of a block, with PEFT's adapter around it when the run puts one there."""

@@ -55,7 +55,7 @@ class Gradient(NamedTuple):
 class Node:
     """One backward function: where its gradients go, what it saved, what it allocates when it runs."""
 
-    __slots__ = ("sequence", "part", "edges", "saved", "kept", "frame", "slots", "run")
+    __slots__ = ("sequence", "part", "edges", "saved", "kept", "frame", "slots", "kind", "run")
 
     def __init__(self, sequence: int, part: str, edges: Sequence["Node | None"]) -> None:
         self.sequence, self.part, self.edges = sequence, part, edges
@@ -64,15 +64,17 @@ class Node:
         """A saved Python number."""
         self.frame: Frame | None = None
         self.slots: list[int] = []
+        self.kind = ACTIVATIONS
+        """What a sum of gradients that arrive here is."""
         self.run: Callable[[Gradient], Sequence[Gradient | None]]
 
 
 class Variable:
-    """A tensor of the shadow program: its storage, bytes per element, and the node that made it (if any)."""
+    """A tensor of the shadow program: its storage (None for a parameter), bytes per element, the node that made it."""
 
     __slots__ = ("storage", "element", "node")
 
-    def __init__(self, storage: Storage, element: Size, node: Node | None) -> None:
+    def __init__(self, storage: Storage | None, element: Size, node: Node | None) -> None:
         self.storage, self.element, self.node = storage, element, node
 
 
@@ -121,6 +123,13 @@ class Shadow:
         self._sequence += 1
         node = Node(self._sequence, self.part, edges)
         node.frame = self._packing
+        return node
+
+    def parameter_node(self) -> Node:
+        """The accumulator of a parameter that is used twice; it runs when everything else has, and keeps the sum."""
+        node = Node(0, self.part, [])
+        node.kind = GRADIENTS
+        node.run = lambda g: self.gradients.append(g.storage) or []
         return node
 
     def save(self, node: Node | None, *storages: Storage | None) -> None:
@@ -219,13 +228,13 @@ class Shadow:
         if edge is None or arriving is None:
             return
         if edge.sequence in waiting:
-            arriving = self._accumulate(waiting.pop(edge.sequence)[1], arriving)
+            arriving = self._accumulate(waiting.pop(edge.sequence)[1], arriving, edge.kind)
         else:
             heapq.heappush(queue, -edge.sequence)
         waiting[edge.sequence] = (edge, arriving)
 
-    def _accumulate(self, present: Gradient, arriving: Gradient) -> Gradient:
+    def _accumulate(self, present: Gradient, arriving: Gradient, kind: int) -> Gradient:
         if not present.view:
             return present
-        return Gradient(self.allocate("gradient sum", arriving.storage.size))
+        return Gradient(self.allocate("gradient sum", arriving.storage.size, kind))
 

@@ -96,6 +96,8 @@ class Trace:
     def _apply(self, labels: Labels) -> None:
         alive = {block.address: block for block in self._alive(self._in(labels.phase)[-1] + 1)}
         for address, kind in labels.kinds.items():
+            if kind not in BUCKET_OF:
+                raise TraceError(f"{kind!r} is not a kind of block; use one of {', '.join(BUCKET_OF)}")
             if address not in alive:
                 raise TraceError(f"{kind} tensor at address {address:#x} was never allocated in this trace")
             alive[address].kind = kind

@@ -1,0 +1,55 @@
+"""The columns of every CSV, in order. Nothing here needs pandas, which a prediction should not wait for."""
+
+from footprint.spec import AXES
+
+PHASE_PEAKS = ("forward_peak_bytes", "backward_peak_bytes", "step_peak_bytes")
+BUCKET_BYTES = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes")
+"""The four buckets at the instant of the peak; they sum to `peak_bytes`."""
+
+WEIGHT_PARTS = ("frozen_base_bytes", "adapter_bytes", "master_bytes")
+"""Parts of `weights_bytes` reported apart."""
+
+SHARED = (
+    "trainable_parameters",
+    "total_parameters",
+    *PHASE_PEAKS,
+    "peak_bytes",
+    "peak_phase",
+    *BUCKET_BYTES,
+    *WEIGHT_PARTS,
+)
+"""Columns that measurements and predictions both have."""
+
+MEASUREMENTS = (
+    *AXES,
+    "status",
+    *SHARED,
+    "requested_peak_bytes",
+    "reserved_peak_bytes",
+    "process_peak_bytes",
+    "oom_phase",
+    "oom_requested_bytes",
+    "step_seconds",
+    "forward_seconds",
+    "backward_seconds",
+    "optimizer_seconds",
+    "tokens_per_second",
+    "loss_first",
+    "loss_last",
+    "threads",
+    "device_name",
+    "torch_version",
+    "bitsandbytes_version",
+    "peft_version",
+    "git_commit",
+    "measured_at",
+    "host_driver",
+)
+PREDICTIONS = (*AXES, "textbook_bytes", *SHARED)
+
+INTEGERS = tuple(c for c in MEASUREMENTS + PREDICTIONS if c.endswith(("_bytes", "_parameters"))) + (
+    "rank",
+    "batch",
+    "seq",
+    "threads",
+)

@@ -1,0 +1,76 @@
+"""What a person sees while an experiment runs: how far it is whenever a run has finished, the findings at the end."""
+
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from threading import Thread
+
+from footprint.records import MEASUREMENTS, read_row
+from footprint.units import format_bytes
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+
+
+class Progress:
+    """Watches for the rows of runs, wherever they are measured, and says on stderr how many there are.
+
+    It looks at files rather than at jobs: a row is written whole or not at all, also by a job of a cluster.
+    """
+
+    def __init__(self) -> None:
+        self._started = time.time()
+        self._pending: set[Path] = set()
+        self._total = 0
+
+    def start(self, rows: Iterable[str]) -> None:
+        """Begin to watch for the files of the runs that are to be measured now."""
+        self._started = time.time()
+        self._pending = set(map(Path, rows))
+        self._total = len(self._pending)
+        # A daemon: it must not keep Snakemake from ending when a run has failed and its row never comes.
+        Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        while self._pending:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+            self.look()
+
+    def look(self) -> None:
+        """Say how far it is if a run has finished since the last look."""
+        written = {path: _modified(path) for path in self._pending}
+        finished = [path for path in self._pending if written[path] > self._started]
+        if finished:
+            self._pending.difference_update(finished)
+            _say(self._line(max(finished, key=written.get)))
+
+    def _line(self, last: Path) -> str:
+        done = self._total - len(self._pending)
+        row = read_row(last, MEASUREMENTS)
+        peak = f"peaked at {format_bytes(row['peak_bytes'])}" if row["status"] == "ok" else f"ended: {row['status']}"
+        seconds = (time.time() - self._started) / done * len(self._pending)
+        left = f"; about {_duration(seconds)} left" if self._pending else ""
+        return f"{done} of {self._total} runs measured, the last {peak}{left}"
+
+    def finish(self, headline: Path, page: Path) -> None:
+        """Say what the report found and where it is, if it was made since `start`."""
+        if _modified(headline) > self._started:
+            _say(f"{headline.read_text(encoding='utf-8')}Report: {page}")
+
+
+def _modified(path: Path) -> float:
+    """Seconds since the epoch of the last change, 0 while there is no such file."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,58 @@
+"""The lines a person follows in the terminal."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from footprint.progress import Progress
+from footprint.records import MEASUREMENTS, write_row
+
+
+def write(path: Path, **values: object) -> str:
+    write_row(path, dict.fromkeys(MEASUREMENTS) | {"status": "ok", "peak_bytes": 3 * 2**20} | values, MEASUREMENTS)
+    return str(path)
+
+
+@pytest.fixture
+def progress(monkeypatch) -> Progress:
+    monkeypatch.setattr("footprint.progress._SECONDS_BETWEEN_LOOKS", 3600)
+    return Progress()
+
+
+def test_it_tells_how_many_runs_are_done_the_last_peak_and_the_time_left(progress, tmp_path, capsys):
+    progress.start(str(tmp_path / f"{number}.json") for number in range(3))
+    write(tmp_path / "1.json")
+    progress.look()
+    line = capsys.readouterr().err
+    assert line.startswith("1 of 3 runs measured, the last peaked at 3.00 MiB; about ")
+    assert line.endswith(" left\n")
+
+
+def test_it_says_nothing_twice_and_no_time_is_left_at_the_end(progress, tmp_path, capsys):
+    progress.start([str(tmp_path / "0.json")])
+    write(tmp_path / "0.json", status="oom")
+    progress.look()
+    progress.look()
+    assert capsys.readouterr().err == "1 of 1 runs measured, the last ended: oom\n"
+
+
+def test_rows_of_an_earlier_invocation_do_not_count(progress, tmp_path, capsys):
+    old = write(tmp_path / "0.json")
+    os.utime(old, (1, 1))
+    progress.start([old])
+    progress.look()
+    assert capsys.readouterr().err == ""
+
+
+def test_it_ends_with_findings_only_if_they_are_new(progress, tmp_path, capsys):
+    headline = tmp_path / "headline.txt"
+    headline.write_text("one\ntwo\nthree\n")
+    progress.start([])
+    os.utime(headline, (time.time() - 10,) * 2)
+    progress.finish(headline, Path("report.html"))
+    assert capsys.readouterr().err == ""
+    os.utime(headline, (time.time() + 10,) * 2)
+    progress.finish(headline, Path("report.html"))
+    assert capsys.readouterr().err == "one\ntwo\nthree\nReport: report.html\n"

@@ -1,0 +1,351 @@
+"""The page: complete and self-contained for any grid, readable on a phone and in the dark, open about its making."""
+
+import base64
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from bs4 import BeautifulSoup
+from chromium import needs_chromium, tab
+from papermill.exceptions import PapermillExecutionError
+from synthetic import ABLATION, HOSTILE, SMALL, grid, write_results
+
+from footprint import origin, report, selection
+from footprint.errors import FootprintError
+
+pytestmark = pytest.mark.xdist_group("report")
+
+QUARTO_SYNTAX = re.compile(r":::|\{=html\}|\{#(?:fig|tbl)-|\?@|(?<![\w.])@(?:fig|tbl|sec)-|\{\.callout")
+STANDS_ALONE = ("ablation", "answers", "grid", "claims", "cells", "cards", "provenance")
+"""Tables that every page has."""
+
+
+def page_of(directory: Path, **options: str | Path) -> BeautifulSoup:
+    """The rendered page of the tables in `directory`."""
+    usual = {"experiment": "trial", "device": "cpu", "engine": "nbconvert", "output": directory / "report.html"}
+    report.render(directory, **(usual | options))
+    return BeautifulSoup((directory / "report.html").read_text(encoding="utf-8"), "html.parser")
+
+
+@pytest.fixture(scope="module", name="results")
+def _results(tmp_path_factory) -> Path:
+    """An experiment that fills every section, and another device to set beside it."""
+    root = tmp_path_factory.mktemp("results")
+    write_results(root / "reference" / "gpu", ABLATION[:6], device_name="Other GPU")
+    directory = write_results(root / "here", ABLATION, status=lambda spec: "oom" if spec == ABLATION[4] else "ok")
+    config = {"experiment": "trial", "models": {"minigpt-3m": {"layers": 4}}, "grids": [{"regime": ["<full>"]}]}
+    (directory / "experiment.json").write_text(json.dumps(config))
+    return directory
+
+
+@pytest.fixture(scope="module", name="page")
+def _page(results) -> BeautifulSoup:
+    return page_of(results, reference=results.parent / "reference")
+
+
+def test_the_answer_comes_first(page):
+    main = page.find("main")
+    order = [main.find(class_="answer"), main.find(id="fig-regimes"), main.find(id="tbl-answers"), main.find("h2")]
+    assert order == sorted(order, key=lambda element: element.sourceline * 10**6 + element.sourcepos)
+    sentences = order[0].find_all("li")
+    assert len(sentences) == 3
+    assert all(re.search(r"\d", sentence.text) for sentence in sentences)
+
+
+def test_the_page_says_what_rendered_it(page):
+    assert "page rendered by nbconvert" in page.find(class_="facts").text
+
+
+def test_the_page_has_every_section(page):
+    headings = [heading.text for heading in page.select("main h2")]
+    assert headings[:6] == [
+        "The ablation table",
+        "Buckets at the peak",
+        "Phases",
+        "Ranks and targets",
+        "Checkpointing",
+        "The textbook on trial",
+    ]
+    assert [link.text for link in page.select("nav a")] == headings
+
+
+def test_the_ablation_table_has_the_columns_of_the_seed(page):
+    table = page.find(id="tbl-ablation")
+    heads = [cell.text for cell in table.select("thead th")]
+    seed = ["Weights", "Grad", "Adam", "Total trainable", "Frozen base", "Approx total"]
+    assert heads == ["Setting", "", *seed, "Activations", "Peak"]
+    assert [cell.text for cell in table.select("tbody th")] == ["Full FT", "LoRA r=8", "QLoRA r=8"]
+    sources = [row.td.text for row in table.select("tbody tr")]
+    assert sources == ["textbook", "predicted", "measured", "error"] * 3
+
+
+def test_every_table_carries_its_numbers_as_csv(page, results):
+    tables = page.select("figure[id^=tbl-]")
+    assert len(tables) >= len(STANDS_ALONE)
+    for table in tables:
+        frame = linked_csv(table.find("a", class_="csv"))
+        assert len(frame) == len(table.select("tbody tr"))
+    sources = {link["download"]: linked_csv(link) for link in page.select("main > p.download a")}
+    assert set(sources) == {"measurements.csv", "predictions.csv", "comparison.csv"}
+    for name, frame in sources.items():
+        assert frame.equals(pd.read_csv(results / name))
+
+
+def linked_csv(link) -> pd.DataFrame:
+    """The table a download link carries."""
+    return pd.read_csv(io.BytesIO(base64.b64decode(link["href"].removeprefix("data:text/csv;base64,"))))
+
+
+def test_a_run_out_of_memory_stands_in_its_place(page):
+    rows = page.select("#tbl-grid tbody tr")
+    assert len(rows) == len(ABLATION)
+    (row,) = (row for row in rows if "out of memory" in row.text)
+    assert row["class"] == ["oom"]
+    assert "out of memory in backward" in row.text
+
+
+def test_nothing_is_fetched_and_no_quarto_syntax_is_left(page):
+    for attribute in ("src", "srcset", "data", "poster"):
+        assert not page.find_all(attrs={attribute: True})
+    assert not page.find_all("link", href=lambda href: not href.startswith("data:"))
+    assert "@import" not in str(page.style)
+    assert "url(" not in str(page.style)
+    for code in page.select("details.code"):
+        code.extract()
+    assert not QUARTO_SYNTAX.search(page.find("main").text)
+
+
+def test_every_link_within_the_page_resolves(page):
+    ids = [element["id"] for element in page.find_all(id=True)]
+    assert len(ids) == len(set(ids))
+    targets = {link["href"][1:] for link in page.select("a[href^='#']")}
+    assert targets <= set(ids)
+    assert all(re.fullmatch(r"(Figure|Table) \d+", link.text) for link in page.select("a.ref"))
+    assert page.select("a.ref")
+
+
+def test_every_figure_has_alternative_text(page):
+    drawings = page.find_all("svg")
+    assert len(drawings) >= 16
+    assert all(len(drawing["aria-label"]) > 40 and drawing["role"] == "img" for drawing in drawings)
+
+
+def test_other_devices_stand_beside(page):
+    assert "Other GPU" in page.text
+    assert len(page.select("#tbl-device-1 tbody tr")) == 6
+
+
+def test_the_configuration_is_shown_as_text(page):
+    assert "<full>" in page.find(class_="config").text
+
+
+def test_rows_of_several_commits_are_said_to_differ(tmp_path):
+    runs = selection.load(write_results(tmp_path, grid(regime=("full", "lora"))))
+    assert origin.mixture(runs) == "All rows come from one device, one commit and one set of versions."
+    runs.loc[0, "git_commit"] = "fedcba987654"
+    text = origin.mixture(runs)
+    assert "The rows do not come from one place" in text
+    assert "2 commits (fedcba987654 and 0123456789ab)" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("specs", "status"),
+    [
+        (grid(regime=("qlora",)), "ok"),
+        (grid(regime=("full",)), "diverged"),
+        (grid(regime=("full",), seq=(32, 64)), "ok"),
+        (grid(regime=("full", "lora", "qlora")), "oom"),
+    ],
+    ids=["one-row", "one-diverged", "full-only", "all-oom"],
+)
+def test_any_grid_has_a_page(tmp_path, specs, status):
+    page = page_of(write_results(tmp_path, specs, lambda spec: status))
+    assert {table["id"].removeprefix("tbl-") for table in page.select("figure[id^=tbl-]")} >= set(STANDS_ALONE)
+    assert "nan" not in re.findall(r"\w+", page.find("main").text.lower())
+
+
+def test_a_hostile_name_is_only_ever_text(tmp_path):
+    specs = [
+        spec
+        for model in (HOSTILE, SMALL)
+        for spec in grid(model, regime=("full", "lora"), checkpointing=("none", "block"))
+    ]
+    page = page_of(write_results(tmp_path, specs, device_name=HOSTILE.name), experiment=HOSTILE.name)
+    assert HOSTILE.name in page.find(class_="facts").text
+    assert [script for script in page.find_all("script") if "alert" in script.text] == []
+    assert not page.find_all("a", href=lambda href: href.startswith("javascript"))
+
+
+def test_the_headline_is_three_lines_with_numbers(results):
+    lines = report.headline(results).splitlines()
+    assert len(lines) == 3
+    assert all(re.search(r"\d (?:[KMG]iB|%)", line) for line in lines)
+
+
+@pytest.mark.parametrize("missing", ["measurements", "comparison"])
+def test_a_missing_table_is_named_and_nothing_is_written(tmp_path, missing):
+    write_results(tmp_path, ABLATION[:2])
+    (tmp_path / f"{missing}.csv").unlink()
+    with pytest.raises(FootprintError, match=f"{missing}.csv"):
+        page_of(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_tables_of_different_runs_are_refused(tmp_path):
+    write_results(tmp_path, ABLATION[:2])
+    pd.read_csv(tmp_path / "measurements.csv").iloc[:1].to_csv(tmp_path / "measurements.csv", index=False)
+    with pytest.raises(FootprintError, match="hold different runs"):
+        page_of(tmp_path)
+
+
+def source_with(notebook: str, directory: Path) -> Path:
+    """A copy of the report's source with another notebook in it; returns the notebook."""
+    shutil.copytree(report.NOTEBOOK.parent, directory)
+    (directory / "report.py").write_text(f"# ---\n# jupyter:\n#   title: Trial\n# ---\n\n# %%\n{notebook}\n")
+    return directory / "report.py"
+
+
+def test_a_notebook_that_fails_leaves_the_old_page(tmp_path):
+    write_results(tmp_path, ABLATION[:2])
+    notebook = source_with("raise RuntimeError('broken cell')", tmp_path / "source")
+    (tmp_path / "report.html").write_text("old")
+    with pytest.raises(PapermillExecutionError, match="broken cell"):
+        page_of(tmp_path, notebook=notebook)
+    assert (tmp_path / "report.html").read_text() == "old"
+
+
+class TestEngine:
+    """Which program renders the page."""
+
+    @pytest.fixture(autouse=True)
+    def _path(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+        (tmp_path / "bin").mkdir()
+
+    @staticmethod
+    def install_quarto(directory: Path, script: str) -> None:
+        """A stand-in for the program, which cannot be installed everywhere: it shows how Quarto is called."""
+        program = directory / "bin" / "quarto"
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+
+    def test_auto_takes_quarto_where_it_is_installed_and_nbconvert_elsewhere(self, tmp_path):
+        assert report.choose("auto") == "nbconvert"
+        self.install_quarto(tmp_path, "exit 0")
+        assert report.choose("auto") == "quarto"
+        assert report.choose("nbconvert") == "nbconvert"
+
+    def test_quarto_asked_for_but_missing_is_one_sentence(self):
+        with pytest.raises(FootprintError, match=r"report\.engine: quarto is not installed here"):
+            report.choose("quarto")
+
+    def test_an_unknown_engine_is_named_with_what_is_allowed(self):
+        with pytest.raises(FootprintError, match="'word' is not allowed; use one of auto, quarto, nbconvert"):
+            report.choose("word")
+
+    def test_quarto_gets_the_executed_notebook_and_its_resources(self, tmp_path):
+        keep = tmp_path / "kept"
+        self.install_quarto(
+            tmp_path, f'/bin/mkdir {keep}; /bin/cp * {keep}; echo "$@" > {keep}/arguments; echo done > report.html'
+        )
+        results = write_results(tmp_path / "results", ABLATION[:8])
+        page_of(results, engine="quarto")
+        assert (results / "report.html").read_text() == "done\n"
+        arguments = (keep / "arguments").read_text().split()
+        assert arguments[:2] == ["render", "report.ipynb"]
+        assert "--no-execute" in arguments
+        assert {path.name for path in keep.iterdir()} >= {"_quarto.yml", "page.css", "dark.scss", "references.bib"}
+        self.check_markdown(keep / "report.ipynb")
+
+    @staticmethod
+    def check_markdown(notebook: Path) -> None:
+        """Quarto's blocks open and close in pairs and stand alone on their lines; every reference has its target."""
+        cells = json.loads(notebook.read_text())["cells"]
+        assert cells[0]["cell_type"] == "raw"
+        assert cells[0]["source"][0].startswith("---")
+        outputs = [output["data"] for cell in cells for output in cell.get("outputs", [])]
+        assert all("text/html" not in data for data in outputs), "Quarto would treat it as output of its own"
+        text = "\n\n".join("".join(data["text/markdown"]) for data in outputs)
+        lines = [line for line in text.splitlines() if line.startswith((":::", "```"))]
+        blocks = [line for line in lines if line.startswith(":::")]
+        assert [bool(re.fullmatch(r"::: \{.+\}", line)) for line in blocks] == [True, False] * (len(blocks) // 2)
+        fences = [line for line in lines if line.startswith("```")]
+        assert fences == ["```{=html}", "```"] * (len(fences) // 2)
+        references = set(re.findall(r"(?<!\w)@((?:fig|tbl)-[\w-]+)", re.sub(r"```\{=html\}\n.*?\n```", "", text)))
+        assert references
+        assert references <= set(re.findall(r"^::: \{#([\w-]+)\}", text, flags=re.MULTILINE))
+
+    def test_quartos_failure_is_one_sentence_and_writes_nothing(self, tmp_path):
+        self.install_quarto(tmp_path, "echo 'ERROR: no such theme' >&2; exit 1")
+        results = write_results(tmp_path / "results", ABLATION[:2])
+        with pytest.raises(FootprintError, match="quarto failed.*no such theme"):
+            page_of(results, engine="quarto", notebook=source_with("1", tmp_path / "source"))
+        assert not (results / "report.html").exists()
+
+    def test_a_dead_reference_fails_although_quarto_does_not(self, tmp_path):
+        self.install_quarto(tmp_path, "echo '<strong>?@fig-absent</strong>' > report.html")
+        results = write_results(tmp_path / "results", ABLATION[:2])
+        with pytest.raises(ValueError, match="fig-absent"):
+            page_of(results, engine="quarto", notebook=source_with("1", tmp_path / "source"))
+        assert not (results / "report.html").exists()
+
+
+AUDIT = """(() => {
+  const visible = element => element.getClientRects().length > 0;
+  const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+  const sticking = [...document.querySelectorAll('main *')].filter(element =>
+    visible(element) && !element.closest('.scroll, svg, pre') &&
+    element.getBoundingClientRect().right > document.documentElement.clientWidth + 1);
+  const figures = [...document.querySelectorAll('figure[id^=fig-]')];
+  return {
+    overflow: wide,
+    sticking: sticking.map(element => element.outerHTML.slice(0, 80)),
+    drawings: figures.map(figure => [...figure.querySelectorAll('svg')].filter(visible).length),
+    nameless: [...document.querySelectorAll('svg, img')].filter(
+      image => !(image.getAttribute('aria-label') || image.getAttribute('alt'))).length,
+    dead: [...document.querySelectorAll('a[href^="#"]')].filter(
+      link => !document.getElementById(link.getAttribute('href').slice(1))).map(link => link.href),
+    paper: getComputedStyle(document.body).backgroundColor,
+    ink: getComputedStyle(document.body).color,
+  };
+})()"""
+
+
+@needs_chromium
+@pytest.mark.slow
+def test_a_reader_sees_a_whole_page_on_any_screen(page, results, tmp_path):
+    assert page
+    path, papers = results / "report.html", set()
+    with tab(tmp_path / "profile") as (browser, runner):
+        for width in (390, 1440):
+            for scheme in ("light", "dark"):
+                runner.run(browser.open(path, width=width, scheme=scheme))
+                seen = runner.run(browser.evaluate(AUDIT))
+                where = f"at {width} px, {scheme}"
+                assert browser.complaints() == [], where
+                assert [url for url in browser.requests() if not url.startswith(("file:", "data:"))] == [], where
+                assert seen["overflow"] <= 0, where
+                assert seen["sticking"] == [], where
+                assert seen["nameless"] == 0, where
+                assert seen["dead"] == [], where
+                assert set(seen["drawings"]) == {1}, f"each figure is drawn once {where}"
+                assert contrast(seen["paper"], seen["ink"]) > 7, where
+                papers.add((scheme, seen["paper"]))
+    assert len(papers) == 2, "one background per scheme"
+
+
+def contrast(first: str, second: str) -> float:
+    """The contrast ratio of two CSS colours (WCAG 2.1)."""
+
+    def luminance(colour: str) -> float:
+        shares = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [s / 12.92 if s <= 0.04045 else ((s + 0.055) / 1.055) ** 2.4 for s in shares]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    dark, light = sorted((luminance(first), luminance(second)))
+    return (light + 0.05) / (dark + 0.05)
