@@ -14,7 +14,7 @@ from chromium import needs_chromium, tab
 from papermill.exceptions import PapermillExecutionError
 from synthetic import ABLATION, HOSTILE, SMALL, grid, write_results
 
-from footprint import origin, report, selection
+from footprint import results, report, selection
 from footprint.errors import FootprintError
 
 pytestmark = pytest.mark.xdist_group("report")
@@ -145,9 +145,9 @@ def test_the_configuration_is_shown_as_text(page):
 
 def test_rows_of_several_commits_are_said_to_differ(tmp_path):
     runs = selection.load(write_results(tmp_path, grid(regime=("full", "lora"))))
-    assert origin.mixture(runs) == "All rows come from one device, one commit and one set of versions."
+    assert results.mixture(runs) == "All rows come from one device, one commit and one set of versions."
     runs.loc[0, "git_commit"] = "fedcba987654"
-    text = origin.mixture(runs)
+    text = results.mixture(runs)
     assert "The rows do not come from one place" in text
     assert "2 commits (fedcba987654 and 0123456789ab)" in text
 

@@ -1,12 +1,10 @@
 """The trace reader on traces small enough to add up by hand, and the CPU recorder on programs whose bytes are known."""
 
 import gc
-from contextlib import nullcontext
 
 import pytest
 import torch
-from tiny import HALF, prepared, run
-from torch.distributed._tools.mem_tracker import MemTracker
+from tiny import HALF, mem_tracker_peak, prepared, run
 
 from footprint.fresh import random_batches
 from footprint.optimizers import build
@@ -166,33 +164,17 @@ def recorded(spec, recorder):
     return [trace.peak(f"1/{name}").total for name in PHASES]
 
 
-def tracked(spec):
-    """Peak of two steps by PyTorch's own tracker, which follows storages above the kernels."""
-    tracker = MemTracker()
-
-    def once_per_model_call(step, name):
-        if name == "forward":
-            tracker.reset_mod_stats()
-        return nullcontext()
-
-    with tracker:
-        model = prepared(spec)
-        stepper = build(spec, trainable(model))
-        train(model, stepper, BATCHES, spec, half=HALF, phase=once_per_model_call)
-    return tracker.get_tracker_snapshot("peak")[torch.device("cpu")]["Total"]
-
-
 @pytest.mark.parametrize("checkpointing", ["none", "block"])
 def test_recorder_and_mem_tracker_agree_where_no_kernel_needs_scratch(recorder, checkpointing):
     spec = run("full", optimizer="adamw-fused", checkpointing=checkpointing)
-    assert tracked(spec) == max(recorded(spec, recorder))
+    assert mem_tracker_peak(spec) == max(recorded(spec, recorder))
 
 
 def test_in_the_step_mem_tracker_misses_only_a_python_number_made_a_tensor(recorder):
     spec = run("full", optimizer="adamw")
     peaks = recorded(spec, recorder)
     assert max(peaks) == peaks[-1]
-    assert tracked(spec) == max(peaks) - 12  # as a double, and cast to fp32
+    assert mem_tracker_peak(spec) == max(peaks) - 12  # as a double, and cast to fp32
 
 
 HISTORY = [

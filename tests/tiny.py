@@ -1,10 +1,13 @@
 """Models and runs small enough to train within a test, and what the tests of the training code share."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
 import torch
+from torch.distributed._tools.mem_tracker import MemTracker
 
+from footprint.fresh import random_batches
 from footprint.optimizers import build
 from footprint.regimes import prepare, trainable
 from footprint.spec import ModelSpec, RunSpec, TrainingSpec
@@ -36,3 +39,19 @@ def trained(spec: RunSpec, batches):
     model = prepared(spec)
     stepper = build(spec, trainable(model))
     return model, stepper, train(model, stepper, batches, spec, half=HALF)
+
+
+def mem_tracker_peak(spec: RunSpec) -> int:
+    """Peak bytes of two steps by PyTorch's own tracker, which follows storages from above the kernels."""
+    tracker, batches = MemTracker(), random_batches(spec, 2)
+
+    def once_per_model_call(step, name):
+        if name == "forward":
+            tracker.reset_mod_stats()
+        return nullcontext()
+
+    with tracker:
+        model = prepared(spec)
+        stepper = build(spec, trainable(model))
+        train(model, stepper, batches, spec, half=HALF, phase=once_per_model_call)
+    return tracker.get_tracker_snapshot("peak")[torch.device(spec.device)]["Total"]

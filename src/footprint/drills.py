@@ -12,7 +12,7 @@ from footprint.spec import NF4_BLOCK, REGIMES
 from footprint.table import Table
 from footprint.textbook_claims import SLOWDOWN, llama
 from footprint.units import format_bytes, parse_bytes
-from footprint.words import counted, percent, seconds
+from footprint.words import counted, percent
 
 CARD = "24 GiB"
 RANK_13B = 16
@@ -101,12 +101,9 @@ def compute_bound(runs: pd.DataFrame, hours: float = 10.0) -> str:
     except NoRunsError:
         return f"{claimed}; nothing was measured here with and without checkpointing."
     added, saved = (float(effects[name].median()) for name in ("time_added", "peak_saved"))
-    fastest = effects.loc[effects["time_added"].astype(float).idxmin()]
     return (
         f"{claimed}; the median of {counted(len(effects), 'pair')} measured here, {percent(added, signed=True)}, into "
         f"{hours * (1 + added):.1f}, and returned {percent(saved)} of the peak. If the run already fits, that memory "
         "buys nothing and checkpointing only costs; it makes sense where the freed bytes let a run fit at all, or let "
-        "a batch grow that kept the machine idle. The least paid here was "
-        f"{seconds(fastest['step_seconds'] - fastest['step_seconds_baseline'])} on a step of "
-        f"{seconds(fastest['step_seconds_baseline'])}."
+        "a batch grow that kept the machine idle."
     )

@@ -34,7 +34,8 @@ def largest(runs: pd.DataFrame, columns: tuple[str, ...]) -> float:
 def beside(run: pd.Series) -> str:
     """A run's outcome with the prediction's error: `483 MiB, predicted +0.1 %`."""
     if run["status"] == "ok":
-        return f"{outcome(run)}, predicted {percent(run['peak_relative_error'], signed=True)}"
+        error = run["peak_relative_error"]
+        return f"{outcome(run)}, predicted {percent(error, signed=True) if error else 'exactly'}"
     return f"{_briefly(run)}, predicted {format_bytes(run['peak_bytes_predicted'])}"
 
 
@@ -150,7 +151,8 @@ def accuracy(runs: pd.DataFrame) -> Drawing:
         axes.legend(loc="upper left")
         return figure
 
-    finding = f"The prediction is within {percent(prediction)} of every run; the textbook is off by up to "
+    hits = f"within {percent(prediction)} of every run" if prediction else "exact in every run"
+    finding = f"The prediction is {hits}; the textbook is off by up to "
     alt = (
         f"Scatter of {counted(len(done), 'run')}: predictions lie on the diagonal, at most {percent(prediction)} off; "
         f"the textbook's totals lie between {percent(textbook.min(), signed=True)} and "

@@ -16,9 +16,11 @@ from footprint.units import format_bytes
 from footprint.words import listing, percent
 
 SPANS = {"forward": (0.0, 1.0), "backward": (1.0, 2.4), "step": (2.4, 3.0)}
-"""Where each phase lies on the x axis: measured and predicted events differ in number, so phases are stretched alike."""
+"""Where each phase lies on the x axis; measured and predicted events differ in number, so both are stretched to it."""
 
-MOST_POINTS = 240
+_PHASE_NAMES = {"forward": "forward", "backward": "backward", "step": "the optimizer step"}
+
+MOST_POINTS = 160
 """Points of one phase a panel draws."""
 
 Timelines = list[tuple[pd.Series, Sequence[Point], Sequence[Point]]]
@@ -26,7 +28,7 @@ Timelines = list[tuple[pd.Series, Sequence[Point], Sequence[Point]]]
 
 
 def timeline(timelines: Timelines) -> Drawing:
-    """One panel per run, the buckets stacked as measured (as predicted where nothing was), the prediction as a line."""
+    """One panel per run: the buckets as measured (as predicted where nothing was kept), the prediction as a line."""
     shown = [entry for entry in timelines if entry[1] or entry[2]]
     if not shown:
         raise NoRunsError("No timeline of a step was kept beside the tables, so there is none to draw.")
@@ -72,7 +74,7 @@ def _panel(axes: Axes, name: str, measured: Sequence[Point], predicted: Sequence
 
 
 def placed(points: Sequence[Point]) -> tuple[list[float], list[Point]]:
-    """Where on the x axis each point lies, and the points drawn: evenly over their phase, what lies between left out."""
+    """Where on the x axis points lie, and which are drawn: evenly over their phase, without what lies between."""
     places: list[float] = []
     kept: list[Point] = []
     for phase, group in groupby((p for p in points if p.phase in SPANS), key=lambda p: p.phase):
@@ -84,12 +86,21 @@ def placed(points: Sequence[Point]) -> tuple[list[float], list[Point]]:
 
 
 def _moment(points: Sequence[Point]) -> str:
-    """Where the peak lies, in words: `2 % into backward`."""
+    """When the peak comes, in words: `as backward begins`."""
     top = highest([point for point in points if point.phase in SPANS])
     phase = [point for point in points if point.phase == top.phase]
-    return f"{percent(phase.index(top) / len(phase))} into {top.phase}"
+    share, name = phase.index(top) / len(phase), _PHASE_NAMES[top.phase]
+    if share < 0.05:
+        return f"as {name} begins"
+    return f"as {name} ends" if share > 0.95 else f"{percent(share)} into {name}"
 
 
 def _finding(timelines: Timelines) -> str:
-    moments = [f"{setting(run)} {_moment(measured or predicted)}" for run, measured, predicted in timelines]
-    return f"The peak comes early or late: {listing(moments)}"
+    points = {setting(run): measured or predicted for run, measured, predicted in timelines}
+    moments = {name: _moment(steps) for name, steps in points.items()}
+    shares = [highest(steps).activations / highest(steps).total for steps in points.values()]
+    if len(set(moments.values())) > 1:
+        return "Peaks: " + listing(f"{name} {moment}" for name, moment in moments.items())
+    live = listing(percent(share) for share in shares)
+    verb = "peaks" if len(points) == 1 else "peak"
+    return f"{listing(points)} {verb} {next(iter(moments.values()))}, with {live} of it activations"

@@ -31,11 +31,16 @@ def quality(runs: pd.DataFrame) -> str:
     if not len(done):
         return f"Of {counted(len(runs), 'run')} none finished, so no prediction could be checked."
     errors = done["peak_relative_error"].astype(float)
+    textbook = (
+        f"the textbook's {TRAINED} bytes per trained parameter, without activations, is off by up to "
+        f"{percent(worst(done['textbook_relative_error']))}"
+    )
+    if not errors.any():
+        return f"The prediction is exact to the byte in {counted(len(done), 'measured run')}; {textbook}."
     mean = f"{percent(errors.abs().mean())} on average and " if len(done) > 1 else ""
     return (
         f"Over {counted(len(done), 'measured run')} the prediction is off by {mean}{percent(worst(errors))} at worst; "
-        f"the textbook's {TRAINED} bytes per trained parameter, without activations, by up to "
-        f"{percent(worst(done['textbook_relative_error']))}."
+        f"{textbook}."
     )
 
 

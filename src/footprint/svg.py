@@ -86,8 +86,8 @@ def _wrapped(text: str, width: float) -> str:
 def inline(svg: str, *, name: str, title: str, alt: str) -> str:
     """matplotlib's SVG document as an element for a page, scaled by CSS.
 
-    Without prolog and metadata; ids kept only where something refers to them and made unique by `name`;
-    palette colours as CSS variables with the light value as fallback; fonts inherited from the page.
+    Without prolog and metadata; ids kept only where something refers to them and made unique by `name`; coordinates
+    to a hundredth of a point; palette colours as CSS variables with the light value as fallback; the page's font.
     """
     body = svg[svg.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
@@ -97,6 +97,7 @@ def inline(svg: str, *, name: str, title: str, alt: str) -> str:
     body = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", body)
     body = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", body)
     body = re.sub(r" font-family: 'DejaVu Sans'[^;\"]*;", "", body)
+    body = re.sub(r' d="[^"]*"', lambda match: re.sub(r"(\.\d\d)\d+", r"\1", match[0]), body)
     body = re.sub(r' transform="rotate\(-0 [^"]*"', "", body)
     for role, colour in PALETTE.items():
         body = body.replace(colour, f"var(--{role}, {colour})")

@@ -18,7 +18,7 @@ from footprint.selection import (
     varying,
 )
 from footprint.spec import AXES
-from footprint.table import Table
+from footprint.table import Table, stacked
 from footprint.units import format_bytes
 from footprint.words import outcome, percent, seconds
 
@@ -163,36 +163,27 @@ def by_axis(series: list[pd.DataFrame], *axes: str) -> Table:
 
 def provenance(runs: pd.DataFrame) -> Table:
     """Where the rows come from: every distinct combination of device, versions and commit, with its runs and dates."""
-    columns = [
-        "device_name",
-        "host_driver",
-        "torch_version",
-        "bitsandbytes_version",
-        "peft_version",
-        "git_commit",
-        "threads",
-    ]
-    known = [column for column in columns if column in runs.columns]
-    raw = (
-        runs.assign(measured_at=runs["measured_at"].astype(str))
-        .groupby(known, dropna=False, sort=False)["measured_at"]
-        .agg(runs="size", first="min", last="max")
-        .reset_index()
+    packages = {"torch_version": "PyTorch", "bitsandbytes_version": "bitsandbytes", "peft_version": "PEFT"}
+    columns = ["device_name", "host_driver", *packages, "git_commit", "threads"]
+    groups = runs.assign(measured_at=runs["measured_at"].astype(str)).groupby(columns, dropna=False, sort=False)
+    raw = groups["measured_at"].agg(runs="size", first="min", last="max").reset_index()
+    shown = pd.DataFrame(
+        {
+            "Device": raw["device_name"],
+            "Host": raw["host_driver"],
+            "Packages": [
+                ", ".join(f"{name} {row[key]}" for key, name in packages.items()) for _, row in raw.iterrows()
+            ],
+            "Commit": raw["git_commit"],
+            "Threads": raw["threads"],
+            "Runs": raw["runs"],
+            "Measured": [
+                stacked(row["first"][:16].replace("T", " "), row["last"][:16].replace("T", " "))
+                for _, row in raw.iterrows()
+            ],
+        }
     )
-    names = {
-        "device_name": "Device",
-        "host_driver": "Host",
-        "torch_version": "PyTorch",
-        "bitsandbytes_version": "bitsandbytes",
-        "peft_version": "PEFT",
-        "git_commit": "Commit",
-        "threads": "Threads",
-        "runs": "Runs",
-        "first": "First",
-        "last": "Last",
-    }
-    shown = raw.rename(columns=names).astype(object).where(raw.notna().to_numpy(), "–").astype(str)
-    return Table(shown=shown, raw=raw, words=tuple(shown.columns.difference(["Runs", "Threads"])))
+    return Table(shown=shown, raw=raw, words=("Commit", "Measured"), prose=("Host", "Packages"))
 
 
 def _error(value: float) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from footprint.loss_scale import LossScale
 from footprint.minigpt import MiniGPT
 from footprint.optimizers import MasterStepper, Stepper
 from footprint.precision import PRECISIONS
@@ -39,6 +40,7 @@ def train(
     so every byte a step needs lives and dies within its phases.
     """
     autocast = PRECISIONS[spec.precision].autocast
+    scale = LossScale(spec.device) if half == torch.float16 and spec.precision != "fp32" else None
     results = []
     for number, (tokens, targets) in enumerate(batches):
         clock = _Clock(spec.device)
@@ -48,10 +50,11 @@ def train(
                 loss = model(tokens, targets)
             clock.lap("forward")
         with phase(number, "backward"):
-            loss.backward()
+            (loss if scale is None else scale.scaled(loss)).backward()
             clock.lap("backward")
         with phase(number, "step"):
-            stepper.step()
+            if scale is None or scale.unscale(stepper.parameters):
+                stepper.step()
             clock.lap("step")
         results.append(StepResult(loss=loss.item(), seconds=clock.laps))
         del loss, tokens, targets

@@ -48,7 +48,7 @@ def matmul_scratch(m, k, n, *, a_transposed: bool, b_transposed: bool, threads: 
 
 def _matmul_scratch(m, k, n, a_transposed: bool, threads: int):
     column = np.equal(n, 1)  # contiguous in both orders: ATen takes C for the row of C^T = B^T A^T
-    return _gemm_scratch(np.where(column, 1, m), k, np.where(column, m, n), a_transposed, threads)
+    return _plain(_gemm_scratch(np.where(column, 1, m), k, np.where(column, m, n), a_transposed, threads))
 
 
 def attention_backward_scratch(seq, head_width, *, threads: int, causal: bool = True):
@@ -68,7 +68,12 @@ def _attention_backward_scratch(seq, head_width, threads: int, causal: bool):
         query_gradient = _gemm_scratch(queries, keys, head_width, False, threads)
         largest = np.maximum(largest, np.maximum(key_gradient, query_gradient))
     scaled = (largest > 0) & np.greater(head_width, 1)  # the scale of heads of width 1 is 1, which needs no tensor
-    return largest + SCALE * scaled
+    return _plain(largest + SCALE * scaled)
+
+
+def _plain(result):
+    """An int where all sizes were."""
+    return result if np.ndim(result) else int(result)
 
 
 def _attention_blocks(seq, causal: bool):
@@ -96,7 +101,7 @@ def _gemm_scratch(m, k, n, a_transposed: bool, threads: int):
     large = m * k * n > SMALLEST
     if large.any():
         scratch[large] = _large_gemm_scratch(m[large], k[large], n[large], a_transposed, threads)
-    return scratch[()]
+    return scratch
 
 
 def _large_gemm_scratch(m, k, n, a_transposed: bool, threads: int):

@@ -19,7 +19,7 @@ from footprint.predict.parameters import Resident
 from footprint.predict.profile import Bytes, Profile, nothing
 from footprint.predict.program import Program, Sizes, Structure
 from footprint.predict.recording import Recording
-from footprint.predict.shadow import ACTIVATIONS, GRADIENTS, Size
+from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size
 from footprint.spec import RunSpec
 
 EXPLICIT = 3
@@ -62,7 +62,9 @@ def stretches(layers: int, checkpointing: str) -> tuple[tuple[Stretch, ...], ...
     if len(lengths) == 1:
         return ((Stretch(layers, 1),),)
     first, *middle, last = lengths
-    between = [Stretch(length, len(list(same))) for length, same in groupby(middle)] or [Stretch(first, 0)]
+    between = [Stretch(length, len(list(same))) for length, same in groupby(middle)]
+    if not between and explicit(first) == explicit(last):
+        between = [Stretch(first, 0)]  # so that few and many segments share a structure
     alike = groupby(between, key=lambda stretch: explicit(stretch.length))
     return ((Stretch(first, 1),), *(tuple(same) for _, same in alike), (Stretch(last, 1),))
 

@@ -10,7 +10,8 @@ import numpy as np
 from footprint.precision import FULL, HALF
 from footprint.predict.kernels import Kernels
 from footprint.predict.operators import INT64, Operators, Weight
-from footprint.predict.shadow import Event, Gradient, Node, Shadow, Size, Storage, Variable
+from footprint.predict.shadow import Gradient, Node, Shadow, Size, Storage, Variable
+from footprint.predict.tape import Tape
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Program:
         self.full = structure.regime == "full"
         self.element = structure.trained if self.full else structure.base
 
-    def run(self) -> list[Event]:
+    def run(self) -> Tape:
         """Events of forward and backward, parameter gradients still live at the end."""
         loss, batch = self._forward()
         seed = self.shadow.allocate("loss gradient", FULL)
@@ -71,7 +72,7 @@ class Program:
         del seed
         self.shadow.recording = False
         del loss, batch
-        return self.shadow.events
+        return self.shadow.tape
 
     def _forward(self) -> tuple[Variable, list[Storage]]:
         self.shadow.part = "embedding"

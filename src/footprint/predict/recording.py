@@ -1,41 +1,43 @@
 """The events of one step of a structure, by piece, ready to be evaluated for any number of runs."""
 
 from collections import defaultdict
-from collections.abc import Sequence
 
 import numpy as np
 
 from footprint.predict.formula import Evaluation, Formula
 from footprint.predict.profile import Profile, profile
-from footprint.predict.shadow import GRADIENTS, Event, Size
+from footprint.predict.tape import GRADIENTS, Size, Tape
+
+Piece = tuple[str, str]
 
 
 class Recording:
-    """Sizes are formulas of the runs' dimensions, or numbers."""
+    """A tape sorted by piece. Its sizes are formulas of the runs' dimensions, or numbers."""
 
-    def __init__(self, events: Sequence[Event]) -> None:
-        pieces: dict[tuple[str, str], list[Event]] = defaultdict(list)
-        for event in events:
-            pieces[event.piece].append(event)
+    def __init__(self, tape: Tape) -> None:
         rows: dict[Size, int] = {}
-        self._pieces = {piece: _Piece(events, rows) for piece, events in pieces.items()}
+        row_of_sort = np.array([rows.setdefault(size, len(rows)) for _, _, size in tape.sorts])
+        is_gradient = np.array([kind == GRADIENTS for _, kind, _ in tape.sorts])
         self._sizes = tuple(rows)
+        by_piece: dict[Piece, list[int]] = defaultdict(list)
+        for piece, number in zip(tape.pieces, tape.numbers, strict=True):
+            by_piece[piece].append(number)
+        self._pieces: dict[Piece, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        """For every event of a piece: the row of its size, its sign, whether it is a gradient."""
+        for piece, numbers in by_piece.items():
+            sorts = np.abs(numbers) - 1
+            self._pieces[piece] = row_of_sort[sorts], np.sign(numbers)[:, None], is_gradient[sorts]
 
     @property
     def formulas(self) -> list[Formula]:
         """The sizes that differ between runs."""
         return [size for size in self._sizes if isinstance(size, Formula)]
 
-    def profiles(self, evaluation: Evaluation, runs: np.ndarray) -> dict[tuple[str, str], Profile]:
+    def profiles(self, evaluation: Evaluation, runs: np.ndarray) -> dict[Piece, Profile]:
         """The profile of every piece for some of the runs."""
         sizes = np.empty((len(self._sizes), len(runs)), dtype=np.int64)
         for row, size in enumerate(self._sizes):
             sizes[row] = evaluation.of(size)[runs] if isinstance(size, Formula) else size
-        return {piece: profile(sizes[events.rows] * events.signs, events.gradients) for piece, events in self._pieces.items()}
-
-
-class _Piece:
-    def __init__(self, events: Sequence[Event], rows: dict[Size, int]) -> None:
-        self.rows = np.array([rows.setdefault(event.size, len(rows)) for event in events])
-        self.signs = np.array([[event.sign] for event in events])
-        self.gradients = np.array([event.kind == GRADIENTS for event in events])
+        return {
+            piece: profile(sizes[rows] * signs, gradients) for piece, (rows, signs, gradients) in self._pieces.items()
+        }

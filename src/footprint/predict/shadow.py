@@ -4,45 +4,30 @@ The predictor runs a shadow of the model instead of guessing a formula for its p
 allocation when it is made and its release when the last reference to it dies, so lifetimes follow from the
 same Python reference counting that decides them in the real program. Nodes save storages for backward as the
 real ones do (derivatives.yaml of PyTorch names what each operator saves), and `Shadow.backward` runs them in
-autograd's order. Sizes are bytes: integers, or arrays with one entry per run of a group that shares its structure.
+autograd's order. Sizes are bytes: integers, or formulas that stand for every run of a group that shares its structure.
 """
 
 import heapq
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-Size = Any
-"""Bytes: an int or an int64 array."""
-
-ACTIVATIONS, GRADIENTS = 0, 1
-
-
-class Event(NamedTuple):
-    """One allocation (sign +1) or release (-1) of `size` bytes of a kind, within a piece of the step."""
-
-    piece: tuple[str, str]
-    """The pass (`forward`, `after forward`, `before recompute`, `recompute`, `after recompute` or `backward`) and
-    the part of the model (`embedding`, `block 0`, ..., `head`, `end`)."""
-    name: str
-    kind: int
-    size: Size
-    sign: int
+from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size, Tape
 
 
 class Storage:
     """Bytes that live as long as something refers to them."""
 
-    __slots__ = ("shadow", "size", "kind", "name")
+    __slots__ = ("number", "shadow", "size")
 
     def __init__(self, shadow: "Shadow", name: str, size: Size, kind: int = ACTIVATIONS) -> None:
-        self.shadow, self.name, self.size, self.kind = shadow, name, size, kind
+        self.shadow, self.size = shadow, size
+        self.number = shadow.tape.sort(name, kind, size)
         if shadow.recording:
-            shadow.events.append(Event((shadow.pass_, shadow.part), name, kind, size, 1))
+            shadow.tape.add(self.number)
 
     def __del__(self) -> None:
-        shadow = self.shadow
-        if shadow.recording:
-            shadow.events.append(Event((shadow.pass_, shadow.part), self.name, self.kind, self.size, -1))
+        if self.shadow.recording:
+            self.shadow.tape.add(-self.number)
 
 
 class Gradient(NamedTuple):
@@ -95,8 +80,7 @@ class Shadow:
     """The allocator, the autograd graph and its engine."""
 
     def __init__(self) -> None:
-        self.events: list[Event] = []
-        self.pass_, self.part = "forward", ""
+        self.tape = Tape()
         self.recording = True
         self.gradients: list[Storage] = []
         """Gradients of parameters, which outlive backward."""
@@ -105,6 +89,24 @@ class Shadow:
         self._packing: Frame | None = None
         self._recomputing: Frame | None = None
         self._recomputed = 0
+
+    @property
+    def pass_(self) -> str:
+        """The pass the step is in."""
+        return self.tape.piece[0]
+
+    @pass_.setter
+    def pass_(self, name: str) -> None:
+        self.tape.piece = (name, self.part)
+
+    @property
+    def part(self) -> str:
+        """The part of the model the step is in."""
+        return self.tape.piece[1]
+
+    @part.setter
+    def part(self, name: str) -> None:
+        self.tape.piece = (self.pass_, name)
 
     def allocate(self, name: str, size: Size, kind: int = ACTIVATIONS) -> Storage:
         """A new storage; keep the reference as long as the real tensor would live."""

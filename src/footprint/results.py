@@ -1,4 +1,4 @@
-"""Where an experiment's rows come from: the config they ran with, what differs between them, how to rerun."""
+"""What an experiment's folder tells beside its tables: its configuration, its timelines, where its rows come from."""
 
 import json
 from pathlib import Path
