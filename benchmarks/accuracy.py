@@ -1,6 +1,9 @@
 """How far the prediction is from the measurement: random runs, each measured in a fresh process on this machine's CPU.
 
 python benchmarks/accuracy.py --seed 1 [--specs 120] [--workers 1] [--blocks gpt,llama]
+
+Exit status 1 when an error misses its target. Peaks in half precision are exact on CPUs with AVX512-bf16 and no AMX;
+other CPUs run other oneDNN kernels, whose scratchpads the prediction does not know.
 """
 
 import argparse
@@ -15,8 +18,18 @@ import pandas as pd
 from footprint.fresh import measure_each
 from footprint.predict import predict_many
 from footprint.records import BUCKET_BYTES, PHASE_PEAKS, write_table
-from footprint.spec import AXES, BLOCKS, CHECKPOINTING, PRECISIONS, QUANTIZATIONS, REGIMES, TARGETS
-from footprint.spec import ModelSpec, RunSpec, TrainingSpec
+from footprint.spec import (
+    AXES,
+    BLOCKS,
+    CHECKPOINTING,
+    PRECISIONS,
+    QUANTIZATIONS,
+    REGIMES,
+    TARGETS,
+    ModelSpec,
+    RunSpec,
+    TrainingSpec,
+)
 
 OUTPUT = Path("results/bench/accuracy.csv")
 MEAN, WORST, PHASE_WORST = 0.002, 0.01, 0.015
@@ -25,8 +38,8 @@ MEAN, WORST, PHASE_WORST = 0.002, 0.01, 0.015
 # What a draw may cost, so that 120 runs of three steps take minutes; a draw above any of these is drawn again.
 MOST_LOGITS = 60_000_000  # batch x seq x vocab: 240 MB in fp32, four of them live at once
 MOST_ACTIVATIONS = 10_000_000  # batch x seq x width x layers
-MOST_PARAMETERS = 60_000_000  # trained ones take up to 20 bytes each
-MOST_ODD = 2_000_000  # weights of a quantized block of odd width: bitsandbytes then compiles a slow routine
+MOST_PARAMETERS = 100_000_000  # trained ones take up to 20 bytes each
+MOST_ODD = 2_000_000  # quantized weights with an odd d_in: bitsandbytes then compiles a routine, for several seconds
 
 HEAD_WIDTHS = (16, 17, 24, 31, 32, 40, 48, 64, 96, 97)
 VOCABULARIES = (96, 97, 256, 1000, 5003, 32000, 50000)
@@ -69,7 +82,7 @@ def _draw_model(generator: random.Random, block: str) -> ModelSpec:
         kv_heads=generator.choice([n for n in range(1, heads + 1) if heads % n == 0]) if llama else heads,
         mlp_width=generator.choice((4 * width, generator.randint(width, 4 * width))),
         vocab=generator.choice(VOCABULARIES),
-        context=512,
+        context=generator.choice((512, 777)),
         tied_head=generator.random() < 0.2,
     )
 
@@ -92,7 +105,8 @@ def compared(specs: list[RunSpec], rows: Iterable[dict]) -> Iterator[dict]:
     names = (*PHASE_PEAKS, "peak_bytes", *BUCKET_BYTES)
     for number, (spec, measured, predicted) in enumerate(zip(specs, rows, predict_many(specs), strict=True), start=1):
         seconds, began = time.perf_counter() - began, time.perf_counter()
-        print(f"\r{number}/{len(specs)} runs", end="", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(f"\r{number}/{len(specs)} runs ", end="", file=sys.stderr, flush=True)
         row = spec.axes() | {name: getattr(spec.model, name) for name in SIZES} | {"seconds": round(seconds, 2)}
         row |= {"device": spec.device, "peak_phase": measured["peak_phase"]}
         row |= {f"{name}_measured": measured[name] for name in names}
@@ -100,7 +114,6 @@ def compared(specs: list[RunSpec], rows: Iterable[dict]) -> Iterator[dict]:
         for name in (*PHASE_PEAKS, "peak_bytes"):
             row[f"{name.removesuffix('_bytes')}_error"] = abs(predicted[name] / measured[name] - 1)
         yield row
-    print(file=sys.stderr)
 
 
 def error_table(frame: pd.DataFrame) -> str:
@@ -125,16 +138,20 @@ def error_table(frame: pd.DataFrame) -> str:
 
 def worst_runs(frame: pd.DataFrame, count: int = 10) -> str:
     """The runs with the largest phase error: predicted minus measured of each phase in bytes, the peak, the spec."""
-    phase_errors = frame[[f"{name.removesuffix('_bytes')}_error" for name in PHASE_PEAKS]].max(axis=1)
+    phase_errors = _phase_errors(frame).max(axis=1)
     lines = []
     for index in phase_errors.nlargest(count).index:
         row = frame.loc[index]
-        off = {
-            name.removesuffix("_peak_bytes"): row[f"{name}_predicted"] - row[f"{name}_measured"] for name in PHASE_PEAKS
-        }
-        spec = " ".join(f"{name}={row[name]}" for name in (*AXES[1:], *SIZES))
-        lines.append(f"{100 * phase_errors[index]:.4f} % of {row['peak_bytes_measured']:,} B, off by {off}\n    {spec}")
+        off = " ".join(
+            f"{name.split('_')[0]} {row[f'{name}_predicted'] - row[f'{name}_measured']:+,}" for name in PHASE_PEAKS
+        )
+        lines.append(f"{phase_errors[index]:.4%} of {row['peak_bytes_measured']:,} B; off by {off}")
+        lines.append("  " + " ".join(f"{name}={row[name]}" for name in (*AXES[1:], *SIZES)))
     return "\n".join(lines)
+
+
+def _phase_errors(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame[[f"{name.removesuffix('_bytes')}_error" for name in PHASE_PEAKS]]
 
 
 def main() -> int:
@@ -143,7 +160,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--specs", type=int, default=120, help="how many runs to draw")
     parser.add_argument("--workers", type=int, default=1, help="runs at a time, each with two threads")
-    parser.add_argument("--blocks", default="gpt", help=f"block styles to draw from: {','.join(BLOCKS)}")
+    parser.add_argument("--blocks", default=",".join(BLOCKS), help="block styles to draw from")
     arguments = parser.parse_args()
     generator = random.Random(arguments.seed)
     specs = [draw(generator, tuple(arguments.blocks.split(","))) for _ in range(arguments.specs)]
@@ -155,17 +172,16 @@ def main() -> int:
 
 
 def _verdict(frame: pd.DataFrame, seed: int) -> int:
-    mean, worst = frame["peak_error"].mean(), frame["peak_error"].max()
-    phase_worst = frame[[f"{name.removesuffix('_bytes')}_error" for name in PHASE_PEAKS]].max().max()
-    resident = sum(
+    mean, worst, phase_worst = frame["peak_error"].mean(), frame["peak_error"].max(), _phase_errors(frame).max().max()
+    inexact = sum(
         (frame[f"{name}_predicted"] != frame[f"{name}_measured"]).sum() for name in ("weights_bytes", "optimizer_bytes")
     )
     print(
-        f"\nseed {seed}, {len(frame)} runs: peak error mean {mean:.4%} (target < {MEAN:.1%}), worst {worst:.4%} "
-        f"(< {WORST:.1%}), phase worst {phase_worst:.4%} (< {PHASE_WORST:.1%}), "
-        f"weights or optimizer not exact in {resident} -> {OUTPUT}"
+        f"\nseed {seed}, {len(frame)} runs in {frame['seconds'].sum():.0f} s: peak error mean {mean:.4%} "
+        f"(target < {MEAN:.1%}), worst {worst:.4%} (< {WORST:.1%}), phase worst {phase_worst:.4%} (< {PHASE_WORST:.1%}), "
+        f"weights or optimizer inexact in {inexact} -> {OUTPUT}"
     )
-    return int(not (mean < MEAN and worst < WORST and phase_worst < PHASE_WORST and resident == 0))
+    return int(not (mean < MEAN and worst < WORST and phase_worst < PHASE_WORST and inexact == 0))
 
 
 if __name__ == "__main__":

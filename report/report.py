@@ -142,8 +142,8 @@ with page.unless_empty():
     page.figure(
         "timeline",
         figures_timeline.timeline(results.timelines(Path(directory), runs)),
-        "Live bytes through one training step, event by event, the dot at the peak: filled as measured, the line as "
-        "predicted. Each phase is stretched to a width of its own.",
+        "Live bytes through one training step, the dot at the peak: filled as measured, the line as predicted. Each "
+        "phase is stretched to a width of its own; of neighbouring events the highest is drawn.",
     )
 
 # %% [markdown]
@@ -193,8 +193,8 @@ with page.unless_empty():
     if faster:
         page.note(
             "The times were disturbed",
-            f"{faster} of {counted(len(effects), 'pair')} took less time with recomputation than without, which it cannot "
-            "cause: something else used the machine meanwhile. The bytes are not affected.",
+            f"{faster} of {counted(len(effects), 'pair')} took less time with recomputation than without, which it "
+            "cannot cause: something else used the machine meanwhile. The bytes are not affected.",
         )
 
 # %% [markdown]

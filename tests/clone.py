@@ -107,6 +107,11 @@ class Clone:
         """The files of finished runs."""
         return sorted((self.results / "runs").glob("*.json"))
 
+    def recorded(self) -> int:
+        """How many runs Snakemake has noted as finished; a row that it has not seen yet is measured again."""
+        logs = (self.root / ".snakemake" / "log").glob("*.log")
+        return sum(path.read_text().count("(Rule: measure)") for path in logs)
+
     def table(self, name: str) -> pd.DataFrame:
         """One of the experiment's tables."""
         return pd.read_csv(self.results / f"{name}.csv", keep_default_na=False, na_values=[""])

@@ -1,14 +1,17 @@
 """Tables as the workflow leaves them, for runs that were never trained: measured is predicted, plus a deviation."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 from footprint.comparison import compare
-from footprint.predict import predict_many
+from footprint.plan import run_name
+from footprint.predict import predict_many, timeline
 from footprint.records import MEASUREMENTS, PHASE_PEAKS, PREDICTIONS, SHARED, table, write_table
 from footprint.spec import PRESETS, RunSpec
+from footprint.timeline import thinned, write_timeline
 
 DEVIATION = 1.001
 """Measured phase peaks over predicted ones."""
@@ -76,3 +79,14 @@ def write_results(
     ):
         write_table(directory / f"{name}.csv", frame)
     return directory
+
+
+def write_experiment(directory: Path, specs: Sequence[RunSpec]) -> None:
+    """The resolved configuration of these runs and the timelines of those without checkpointing, as measured."""
+    grids = [{axis: value for axis, value in spec.axes().items() if value != "none"} for spec in specs]
+    corpus = {"kind": "path", "path": "text.txt", "sha256": "0" * 64}
+    config = {"experiment": "trial", "device": "cpu", "grids": grids, "corpus": corpus}
+    (directory / "experiment.json").write_text(json.dumps(config))
+    for spec in specs:
+        if spec.checkpointing == "none":
+            write_timeline(directory / "timelines" / f"{run_name(spec)}.csv", thinned(timeline(spec)))

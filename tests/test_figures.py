@@ -6,9 +6,9 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from synthetic import ABLATION, HOSTILE, SMALL, grid, write_results
+from synthetic import ABLATION, HOSTILE, SMALL, grid, write_experiment, write_results
 
-from footprint import cards, figures, figures_choices, selection
+from footprint import cards, figures, figures_choices, figures_timeline, results, selection
 from footprint.provenance import REPOSITORY
 from footprint.selection import NoRunsError
 from footprint.svg import NARROW, PALETTE, WIDE, Drawing
@@ -29,13 +29,22 @@ FIGURES = {
 }
 
 
+@pytest.fixture(scope="module", name="directory")
+def _directory(tmp_path_factory) -> Path:
+    directory = write_results(tmp_path_factory.mktemp("ablation"), ABLATION)
+    write_experiment(directory, ABLATION)
+    return directory
+
+
 @pytest.fixture(scope="module", name="runs")
-def _runs(tmp_path_factory):
-    return selection.load(write_results(tmp_path_factory.mktemp("ablation"), ABLATION))
+def _runs(directory):
+    return selection.load(directory)
 
 
-@pytest.fixture(params=FIGURES, name="drawing")
-def _drawing(request, runs) -> Drawing:
+@pytest.fixture(params=[*FIGURES, "timeline"], name="drawing")
+def _drawing(request, directory, runs) -> Drawing:
+    if request.param == "timeline":
+        return figures_timeline.timeline(results.timelines(directory, runs))
     return FIGURES[request.param](runs)
 
 
@@ -73,6 +82,20 @@ def test_axes_are_labelled_with_their_unit(runs):
 
 def test_the_regimes_are_ranked_by_what_they_need(runs):
     assert re.fullmatch(r"QLoRA r=8 peaks at [\d.]+ MiB, [\d.]+ times less than Full FT", figures.regimes(runs).finding)
+
+
+def test_a_timeline_rises_to_the_peak_of_its_run(directory, runs):
+    for run, measured, predicted in results.timelines(directory, runs):
+        assert figures_timeline.highest(measured).total == figures_timeline.highest(predicted).total
+        assert figures_timeline.highest(predicted).total == run["peak_bytes_predicted"]
+        places, points = figures_timeline.placed(measured)
+        assert places == sorted(places)
+        assert max(point.total for point in points) == run["peak_bytes_predicted"]
+
+
+def test_without_a_kept_timeline_there_is_one_sentence(tmp_path, runs):
+    with pytest.raises(NoRunsError, match=r"^No timeline [^.]+\.$"):
+        figures_timeline.timeline(results.timelines(tmp_path, runs))
 
 
 def test_of_many_runs_the_worst_predicted_are_drawn(runs):

@@ -52,8 +52,8 @@ def ablation(runs: pd.DataFrame) -> pd.DataFrame:
         measured = counted_parts(run, "measured") if run["status"] == "ok" else {}
         error = {name: predicted[name] / size - 1 for name, size in measured.items() if size}
         sources = {"textbook": textbook_parts(run), "predicted": predicted, "measured": measured, "error": error}
-        rows += [{"Setting": setting(run), "": source} | parts for source, parts in sources.items()]
-    return pd.DataFrame(rows, columns=["Setting", "", *COLUMNS])
+        rows += [{"Setting": setting(run), "Source": source} | parts for source, parts in sources.items()]
+    return pd.DataFrame(rows, columns=["Setting", "Source", *COLUMNS])
 
 
 def ablation_table(runs: pd.DataFrame) -> Table:
@@ -61,22 +61,22 @@ def ablation_table(runs: pd.DataFrame) -> Table:
     raw = ablation(runs)
     failed = {setting(run): outcome(run) for _, run in headline(runs).iterrows() if run["status"] != "ok"}
     shown = [{name: _cell(row, name) for name in raw.columns} for _, row in raw.iterrows()]
-    for row, source in zip(shown, raw[""], strict=True):
+    for row, source in zip(shown, raw["Source"], strict=True):
         if source == "measured" and row["Setting"] in failed:
             row["Peak"] = failed[row["Setting"]]
     return Table(
         shown=pd.DataFrame(shown),
-        raw=raw.rename(columns={"": "Source"}),
-        words=("",),
+        raw=raw,
+        words=("Source",),
         grouped=True,
-        marked=tuple(raw[""]),
+        marked=tuple(raw["Source"]),
     )
 
 
 def _cell(row: pd.Series, name: str) -> str:
     value = row[name]
-    if name in ("Setting", ""):
+    if name in ("Setting", "Source"):
         return value
-    if pd.isna(value) or (row[""] != "error" and value == 0):
+    if pd.isna(value) or (row["Source"] != "error" and value == 0):
         return "–"
-    return percent(value, signed=True) if row[""] == "error" else format_bytes(value)
+    return percent(value, signed=True) if row["Source"] == "error" else format_bytes(value)

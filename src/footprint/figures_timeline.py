@@ -1,7 +1,7 @@
 """Live bytes through one training step: measured buckets under the predicted total, phase by phase."""
 
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from footprint.bars import BUCKETS, bucket_key, byte_unit
 from footprint.selection import NoRunsError, setting
 from footprint.svg import PALETTE, Drawing
-from footprint.timeline import Point, thinned
+from footprint.timeline import Point
 from footprint.units import format_bytes
 from footprint.words import listing, percent
 
@@ -74,15 +74,22 @@ def _panel(axes: Axes, name: str, measured: Sequence[Point], predicted: Sequence
 
 
 def placed(points: Sequence[Point]) -> tuple[list[float], list[Point]]:
-    """Where on the x axis points lie, and which are drawn: evenly over their phase, without what lies between."""
+    """Where on the x axis points lie, and which are drawn: evenly over their phase, of neighbours the highest."""
     places: list[float] = []
     kept: list[Point] = []
     for phase, group in groupby((p for p in points if p.phase in SPANS), key=lambda p: p.phase):
         start, end = SPANS[phase]
-        few = thinned(list(group), MOST_POINTS)
-        places += [start + (end - start) * (index + 0.5) / len(few) for index in range(len(few))]
+        few = _outline(list(group))
+        places += [start + (end - start) * index / max(1, len(few) - 1) for index in range(len(few))]
         kept += few
     return places, kept
+
+
+def _outline(points: list[Point]) -> list[Point]:
+    """At most MOST_POINTS points of a phase, the highest of each stretch: measured and predicted alike."""
+    stretches = min(len(points), MOST_POINTS)
+    edges = [index * len(points) // stretches for index in range(stretches + 1)]
+    return [highest(points[start:end]) for start, end in pairwise(edges)]
 
 
 def _moment(points: Sequence[Point]) -> str:

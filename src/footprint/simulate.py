@@ -1,10 +1,10 @@
 """The third opinion: the same program seen from above its kernels, by the storages its operators return.
 
-`simulate` runs the model, the optimizer and the loop that are measured, under a dispatch mode that sees every operator's
-results and knows when each storage dies. It shares no code with the recorders and no formula with the predictor, so
-where measurement and prediction differ it says who is wrong. It is blind to what a kernel takes and gives back within
-one operator (attention buffers, oneDNN scratchpads, the matrix bitsandbytes dequantizes for a product) and to Python
-numbers that become tensors: it is a lower bound, exact where no kernel needs scratch at the peak.
+`simulate` runs the model, the optimizer and the loop that are measured, under a dispatch mode that sees every
+operator's results and knows when each storage dies. It shares no code with the recorders and no formula with the
+predictor, so where measurement and prediction differ it says who is wrong. It is blind to what a kernel takes and gives
+back within one operator (attention buffers, oneDNN scratchpads, the matrix bitsandbytes dequantizes for a product) and
+to Python numbers that become tensors: it is a lower bound, exact where no kernel needs scratch at the peak.
 """
 
 import weakref
@@ -18,9 +18,13 @@ from torch.utils._pytree import tree_leaves
 
 from footprint.measure import HALF_TYPES
 from footprint.optimizers import build
+from footprint.records import PHASE_PEAKS
 from footprint.regimes import prepare, trainable
-from footprint.spec import RunSpec, TrainingSpec
+from footprint.spec import AXES, RunSpec, TrainingSpec
 from footprint.training import train
+
+SIMULATIONS = (*AXES, *PHASE_PEAKS, "peak_bytes")
+"""Columns of `simulations.csv`."""
 
 
 def simulate(spec: RunSpec, training: TrainingSpec) -> dict[str, int]:

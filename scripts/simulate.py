@@ -1,0 +1,25 @@
+"""Ask the third opinion about every run of an experiment and write simulations.csv."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from footprint import command
+from footprint.experiment import read_experiment
+from footprint.fresh import each_fresh
+from footprint.records import table, write_table
+from footprint.simulate import SIMULATIONS, simulate
+
+
+def main(arguments: Namespace) -> None:
+    experiment = read_experiment(arguments.experiment)
+    simulated = each_fresh(simulate, experiment.runs, experiment.training, workers=arguments.workers)
+    rows = [spec.axes() | peaks for spec, peaks in zip(experiment.runs, simulated, strict=True)]
+    write_table(arguments.output, table(rows, SIMULATIONS))
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--experiment", required=True, type=Path, help="experiment.json of the experiment")
+    parser.add_argument("--workers", default=1, type=int, help="runs at a time")
+    parser.add_argument("--output", required=True, type=Path, help="CSV to write")
+    command.run(parser, main)

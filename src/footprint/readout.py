@@ -1,0 +1,174 @@
+"""What the command line prints: a prediction, a search or a measurement as plain text."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from footprint.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
+from footprint.fit import COSTS, Candidate, Setting
+from footprint.spec import RunSpec
+from footprint.units import format_bytes
+
+BESIDES = "Beside this the card holds the CUDA context (0.1 to 0.6 GiB) and what the allocator sets aside."
+
+
+def prediction(spec: RunSpec, row: Mapping) -> str:
+    """Phases, buckets at the peak, and what the textbook says."""
+    peak, textbook = row["peak_bytes"], row["textbook_bytes"]
+    phases = [[_word(name), format_bytes(row[name]), _mark(name, row)] for name in PHASE_PEAKS]
+    parts = ", ".join(f"{_word(name)} {format_bytes(row[name])}" for name in WEIGHT_PARTS if row[name])
+    notes = {"weights_bytes": parts}
+    buckets = [
+        [_word(name), format_bytes(row[name]), f"{row[name] / peak:.1%}", notes.get(name, "")] for name in BUCKET_BYTES
+    ]
+    off = textbook / peak - 1
+    return "\n".join(
+        [
+            _run(spec),
+            f"trains {row['trainable_parameters']:,} of {row['total_parameters']:,} parameters",
+            "",
+            "Highest point of each phase",
+            *_aligned(phases),
+            "",
+            f"At the peak, in {row['peak_phase']}",
+            *_aligned([*buckets, ["total", format_bytes(peak), "", f"{peak:,} bytes"]]),
+            "",
+            "The textbook (16 bytes per trained parameter, activations left out) says "
+            f"{format_bytes(textbook)}, {abs(off):.1%} too {'much' if off > 0 else 'little'}.",
+        ]
+    )
+
+
+def verdict(candidate: Candidate, change: tuple[str, Candidate] | None) -> str:
+    """Whether a run fits on its card and, if not, the cheapest change that makes it fit."""
+    memory = format_bytes(candidate.row["peak_bytes"] + candidate.headroom)
+    if candidate.headroom >= 0:
+        said = [f"It fits into {memory}, with {format_bytes(candidate.headroom)} to spare."]
+    else:
+        said = [f"It does not fit into {memory}: {format_bytes(-candidate.headroom)} too much.", _advice(change)]
+    return "\n".join([*said, *_besides(candidate.spec)])
+
+
+def search(settings: Sequence[Setting], memory: int) -> str:
+    """What fits and what does not, in both parts the least given up first."""
+    spec, axes = settings[0].longest.spec, _varied(settings)
+    fitting = [setting for setting in settings if setting.fits]
+    losing = [setting.longest for setting in settings if not setting.fits]
+    lines = [f"{spec.model.name} in {format_bytes(memory)} on {spec.device}, {_fixed(spec, axes)}", *_ranking(axes)]
+    if fitting:
+        header = ["", *axes, "longest", "peak", "to spare", "most tokens"]
+        rows = [_place(number, setting, axes) for number, setting in enumerate(fitting, start=1)]
+        lines += ["", "Fits (batch x sequence)", *_aligned([header, *rows])]
+    if losing:
+        rows = [[*_values(one.spec, axes), _reason(one)] for one in losing]
+        lines += ["", f"Does not fit, not even {_shape(losing[0].spec)}", *_aligned(rows)]
+    return "\n".join([*lines, "", *_besides(spec)])
+
+
+def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
+    """What was measured beside what was predicted, and the relative error."""
+    if measured["status"] != "ok":
+        return "\n".join([_run(spec), "", _failure(measured)])
+    rows = [["", "measured", "predicted", "error"]]
+    for name in ("peak_bytes", *PHASE_PEAKS, *BUCKET_BYTES, "textbook_bytes"):
+        actual = measured["peak_bytes" if name == "textbook_bytes" else name]
+        rows.append([_word(name), format_bytes(actual), format_bytes(predicted[name]), _error(predicted[name], actual)])
+    return "\n".join(
+        [
+            _run(spec),
+            f"one step takes {measured['step_seconds']:.3f} s, {measured['tokens_per_second']:,.0f} tokens per second",
+            "",
+            *_aligned(rows),
+            "",
+            f"The peak of {measured['peak_bytes']:,} bytes is in {measured['peak_phase']}.",
+        ]
+    )
+
+
+def _run(spec: RunSpec) -> str:
+    """A run in one line: its model, the axes that apply, its device."""
+    said = [spec.model.name, spec.regime]
+    if spec.regime != "full":
+        said.append(f"rank {spec.rank} on {spec.targets}")
+    if spec.regime == "qlora":
+        said.append(f"base in {spec.quantization}")
+    said += [f"{spec.precision} precision", spec.optimizer, f"checkpointing {spec.checkpointing}"]
+    return ", ".join([*said, f"batch {_shape(spec)}", f"on {spec.device}"])
+
+
+def _word(column: str) -> str:
+    """`frozen base` from `frozen_base_bytes`."""
+    return column.removesuffix("_bytes").removesuffix("_peak").replace("_", " ")
+
+
+def _mark(phase: str, row: Mapping) -> str:
+    return "<- the peak" if _word(phase) == row["peak_phase"] else ""
+
+
+def _advice(change: tuple[str, Candidate] | None) -> str:
+    if change is None:
+        return "No single change makes it fit; `footprint fit` searches for several."
+    axis, changed = change
+    value, peak = getattr(changed.spec, axis), format_bytes(changed.row["peak_bytes"])
+    return f"The cheapest single change that makes it fit: --{axis} {value}, with a peak of {peak}."
+
+
+def _besides(spec: RunSpec) -> list[str]:
+    return [BESIDES] * (spec.device == "cuda")
+
+
+def _varied(settings: Iterable[Setting]) -> dict[str, list]:
+    """Axes in which settings differ, the most expensive to give up first, with their values in order of appearance."""
+    specs = [setting.longest.spec for setting in settings]
+    axes = [axis for axis in reversed(COSTS) if axis not in ("batch", "seq")]
+    values = {axis: list(dict.fromkeys(getattr(spec, axis) for spec in specs)) for axis in axes}
+    return {axis: found for axis, found in values.items() if len(found) > 1 or axis == "regime"}
+
+
+def _fixed(spec: RunSpec, varied: Iterable[str]) -> str:
+    return ", ".join(f"{axis} {getattr(spec, axis)}" for axis in reversed(COSTS[3:-1]) if axis not in varied)
+
+
+def _ranking(axes: Mapping[str, Sequence]) -> list[str]:
+    """How settings are ordered, said of the axes that decide it."""
+    orders = [f"{axis} {' before '.join(map(str, values))}" for axis, values in axes.items() if len(values) > 1]
+    return [f"Ranked by what is given up: {', then '.join(orders)}."] if orders else []
+
+
+def _place(number: int, setting: Setting, axes: Iterable[str]) -> list[str]:
+    longest, most = setting.longest, setting.most_tokens
+    sizes = format_bytes(longest.row["peak_bytes"]), format_bytes(longest.headroom)
+    return [f"{number}.", *_values(longest.spec, axes), _shape(longest.spec), *sizes, _shape(most.spec)]
+
+
+def _values(spec: RunSpec, axes: Iterable[str]) -> list[str]:
+    return [str(getattr(spec, axis)) for axis in axes]
+
+
+def _shape(spec: RunSpec) -> str:
+    return f"{spec.batch} x {spec.seq}"
+
+
+def _reason(candidate: Candidate) -> str:
+    bucket, size = candidate.largest_bucket
+    return f"{format_bytes(-candidate.headroom)} too much; most is {bucket}, {format_bytes(size)}"
+
+
+def _failure(measured: Mapping) -> str:
+    if measured["status"] != "oom":
+        return f"Training {measured['status']}; its peaks mean nothing."
+    asked = measured["oom_requested_bytes"]
+    size = f", asking for {format_bytes(asked)}" if asked else ""
+    return f"Out of memory in {measured['oom_phase']}{size}."
+
+
+def _error(predicted: int, measured: int) -> str:
+    if predicted == measured:
+        return "exact"
+    return f"{predicted / measured - 1:+.3%}" if measured else "-"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as columns of equal width, indented; a column of sizes is aligned at its unit."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]

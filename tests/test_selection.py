@@ -1,0 +1,82 @@
+"""Which runs a section shows, for grids of any shape."""
+
+import pytest
+from synthetic import ABLATION, SMALL, grid, write_results
+
+from footprint import findings, selection
+from footprint.spec import PRESETS
+
+
+def loaded(directory, specs, status=lambda spec: "ok"):
+    """The runs of these specs as the report reads them."""
+    return selection.load(write_results(directory, specs, status))
+
+
+def test_the_headline_is_the_seeds_three_rows(tmp_path):
+    rows = selection.headline(loaded(tmp_path, ABLATION))
+    assert [selection.setting(row) for _, row in rows.iterrows()] == ["Full FT", "LoRA r=8", "QLoRA r=8"]
+    assert set(rows["checkpointing"]) == {"none"}
+    assert set(rows["targets"]) == {"none", "all-linear"}
+
+
+def test_the_headline_compares_like_with_like(tmp_path):
+    specs = grid(regime=("full",), batch=(4,)) + grid(regime=("full", "lora"), batch=(1,), rank=(3,))
+    rows = selection.headline(loaded(tmp_path, specs))
+    assert [selection.setting(row) for _, row in rows.iterrows()] == ["Full FT", "LoRA r=3"]
+    assert set(rows["batch"]) == {1}
+
+
+def test_the_headline_prefers_settings_that_finished(tmp_path):
+    specs = grid(regime=("full", "lora"), checkpointing=("none", "block"))
+    runs = loaded(tmp_path, specs, lambda spec: "oom" if spec.checkpointing == "none" else "ok")
+    assert set(selection.headline(runs)["checkpointing"]) == {"block"}
+
+
+def test_a_name_tells_only_what_differs(tmp_path):
+    runs = loaded(tmp_path, grid(regime=("full", "lora"), checkpointing=("none", "block")))
+    names = [selection.label(run, selection.varying(runs)) for _, run in runs.iterrows()]
+    assert names == [
+        "Full FT, no checkpoints",
+        "Full FT, block checkpoints",
+        "LoRA r=8, no checkpoints",
+        "LoRA r=8, block checkpoints",
+    ]
+    assert "minigpt-3m" in selection.in_common(runs)
+    assert "checkpoints" not in selection.in_common(runs)
+
+
+def test_names_of_different_runs_differ(tmp_path):
+    specs = [
+        spec
+        for model in (SMALL, PRESETS["minillama-3m"])
+        for spec in grid(
+            model,
+            regime=("full", "qlora"),
+            rank=(2, 4),
+            quantization=("nf4", "nf4-double"),
+            precision=("mixed", "fp32"),
+        )
+    ]
+    runs = loaded(tmp_path, specs)
+    names = [selection.label(run, selection.varying(runs)) for _, run in runs.iterrows()]
+    assert len(set(names)) == len(specs)
+
+
+def test_advice_names_the_two_decisions_that_save_most(tmp_path):
+    sentence = findings.advice(loaded(tmp_path, ABLATION))
+    assert sentence.startswith("Change first: Full FT to QLoRA r=8 saves ")
+    assert "; then no checkpoints to block checkpoints saves " in sentence
+
+
+@pytest.mark.parametrize("status", ["oom", "diverged"])
+def test_runs_that_did_not_finish_give_no_advice(tmp_path, status):
+    runs = loaded(tmp_path, grid(regime=("full", "lora")), lambda spec: status)
+    assert "cannot be told" in findings.advice(runs)
+    assert "none finished" in findings.quality(runs)
+
+
+def test_an_exact_prediction_is_called_exact(tmp_path):
+    runs = loaded(tmp_path, ABLATION[:3])
+    assert "off by" in findings.quality(runs)
+    runs["peak_relative_error"] = 0.0
+    assert findings.quality(runs).startswith("The prediction is exact to the byte in 3 measured runs")
