@@ -177,9 +177,9 @@ def _verdict(frame: pd.DataFrame, seed: int) -> int:
         (frame[f"{name}_predicted"] != frame[f"{name}_measured"]).sum() for name in ("weights_bytes", "optimizer_bytes")
     )
     print(
-        f"\nseed {seed}, {len(frame)} runs in {frame['seconds'].sum():.0f} s: peak error mean {mean:.4%} "
-        f"(target < {MEAN:.1%}), worst {worst:.4%} (< {WORST:.1%}), phase worst {phase_worst:.4%} (< {PHASE_WORST:.1%}), "
-        f"weights or optimizer inexact in {inexact} -> {OUTPUT}"
+        f"\nseed {seed}, {len(frame)} runs in {frame['seconds'].sum():.0f} s: "
+        f"peak error mean {mean:.4%} (target < {MEAN:.1%}), worst {worst:.4%} (< {WORST:.1%}), "
+        f"phase worst {phase_worst:.4%} (< {PHASE_WORST:.1%}), weights or optimizer inexact in {inexact} -> {OUTPUT}"
     )
     return int(not (mean < MEAN and worst < WORST and phase_worst < PHASE_WORST and inexact == 0))
 

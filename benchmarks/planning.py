@@ -1,13 +1,14 @@
-"""How long Snakemake takes to plan a large sweep, and how much memory: `snakemake -n` on grids of generated runs.
+"""How long Snakemake takes to plan a large sweep, and in how much memory: `snakemake -n` on generated grids.
 
 python benchmarks/planning.py [--runs 2000 10000]
 
-Prints one ratio per grid, seconds over the seconds allowed; exit status 1 when a limit is missed.
+Exit status 1 when a target is missed.
 """
 
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -20,37 +21,57 @@ from footprint.records import write_table
 from footprint.units import format_bytes
 
 OUTPUT = Path("results/bench/planning.csv")
-SECONDS = {2000: 10, 10_000: 60}
-"""Targets: seconds allowed for that many runs; in between, in proportion to the smaller grid."""
-MEMORY = 2**30
-"""Target: bytes allowed for 2,000 runs."""
+SECONDS = {2_000: 10, 10_000: 60}
+"""Targets: seconds allowed for grids of up to that many runs."""
+MEMORY = {2_000: 2**30}
+"""Targets: bytes Snakemake may hold at its peak."""
 
 MODEL = {"layers": 2, "width": 64, "heads": 2, "vocab": 256, "context": 2048}
-FIXED = {"model": "planned", "regime": "lora", "rank": [1, 2, 4, 8, 16], "batch": [1, 2]}
+GRID = {"model": "planned", "regime": "lora", "rank": [1, 2, 4, 8, 16], "batch": [1, 2]}
 
 
-def overlay(runs: int) -> dict:
-    """A config of `runs` runs (a multiple of 10) whose results do not exist."""
-    grid = FIXED | {"seq": list(range(1, runs // 10 + 1))}
+def config_of(runs: int) -> dict:
+    """A config of `runs` runs (a multiple of 10) of which there are no results."""
+    grid = GRID | {"seq": list(range(1, runs // 10 + 1))}
     return {"experiment": f"planning-{runs}", "models": {"planned": MODEL}, "grids": [grid]}
 
 
 def plan(runs: int) -> dict[str, int | float]:
     """Plan once; wall seconds and peak resident bytes of Snakemake."""
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as config:
-        json.dump(overlay(runs), config)
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as config, tempfile.TemporaryFile("w+") as printed:
+        json.dump(config_of(runs), config)
         config.flush()
+        began = time.perf_counter()
         command = [sys.executable, "-m", "snakemake", "--dry-run", "--configfile", config.name]
-        started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        planned = process.stdout.read()
+        process = subprocess.Popen(command, stdout=printed, stderr=subprocess.STDOUT)
         _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - started
-    if status or f"measure    {runs}" not in " ".join(planned.split(" ")).replace("  ", " ").replace("measure ", "measure    "):
-        raise SystemExit(f"error: snakemake did not plan {runs} runs")
+        seconds = time.perf_counter() - began
+        printed.seek(0)
+        planned = re.search(r"^measure +(\d+)$", printed.read(), re.M)
+    if status or planned is None or int(planned[1]) != runs:
+        raise SystemExit(f"error: Snakemake did not plan {runs} runs")
     return {"runs": runs, "seconds": seconds, "peak_bytes": usage.ru_maxrss * 1024}
 
 
+def main() -> int:
+    """Plan each grid, print one ratio per target; 1 when a target is missed."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, nargs="+", default=list(SECONDS), help="sizes of grids, multiples of 10")
+    rows, ratios = [], []
+    for runs in parser.parse_args().runs:
+        row = plan(runs)
+        allowed = next((seconds for size, seconds in SECONDS.items() if runs <= size), None)
+        memory = next((size_bytes for size, size_bytes in MEMORY.items() if runs <= size), None)
+        told = f"planning {runs} runs: {row['seconds']:.1f} s, {format_bytes(row['peak_bytes'])}"
+        for value, target in ((row["seconds"], allowed), (row["peak_bytes"], memory)):
+            if target is not None:
+                ratios.append(value / target)
+                told += f", {ratios[-1]:.2f} of the target"
+        print(told, flush=True)
+        rows.append(row | {"seconds_allowed": allowed, "bytes_allowed": memory})
+    write_table(OUTPUT, pd.DataFrame(rows))
+    return int(max(ratios, default=0) > 1)
+
+
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, nargs="+", default=list(SECONDS), help="grid sizes, multiples of 10")
+    sys.exit(main())

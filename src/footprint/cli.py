@@ -1,50 +1,25 @@
 """The command `footprint`: predict one run, search what fits on a card, measure one run here.
 
-Only `footprint measure` imports PyTorch; the others answer within a second.
+Only `footprint measure` imports PyTorch; the others answer within a second, and so import what they need when they do.
 """
 
 import json
 import os
 import sys
-from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 
-from footprint.checkpointing import CHECKPOINTING
+from footprint.arguments import AXES, parser
 from footprint.command import user_errors
 from footprint.errors import FootprintError
-from footprint.precision import PRECISIONS
-from footprint.spec import (
-    AXIS_DEFAULTS,
-    DEVICES,
-    OPTIMIZERS,
-    PRESETS,
-    QUANTIZATIONS,
-    REGIMES,
-    TARGETS,
-    ModelSpec,
-    RunSpec,
-    TrainingSpec,
-)
+from footprint.spec import PRESETS, ModelSpec, RunSpec, TrainingSpec
 from footprint.units import parse_bytes
 
 DOES_NOT_FIT = 1
 """Exit status of a prediction or search whose answer is no, and of a measurement that ran out of memory."""
-
-AXES = {
-    "regime": ("what trains", REGIMES),
-    "rank": ("rank of the adapters", "1 to the narrowest adapted Linear"),
-    "targets": ("Linears that carry an adapter", TARGETS),
-    "checkpointing": ("what backward recomputes", CHECKPOINTING),
-    "precision": ("dtypes of weights, gradients and Adam", tuple(PRECISIONS)),
-    "optimizer": ("the optimizer", OPTIMIZERS),
-    "quantization": ("4-bit format of a qlora base", QUANTIZATIONS),
-    "batch": ("sequences per step", "1 or more"),
-    "seq": ("tokens per sequence", "1 to the model's context"),
-}
-"""Options that are axes of a run: (what they say, what is allowed)."""
 
 CUSTOM = "custom"
 """Name of a model given as --model-json."""
@@ -63,38 +38,118 @@ class Setup:
 
     models: Mapping[str, ModelSpec] = field(default_factory=lambda: PRESETS)
     device: str | None = None
-    training: TrainingSpec = TrainingSpec()
-
-
-class Parser(ArgumentParser):
-    """Says what is wrong with an argument in the one sentence that every other error is."""
-
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options, allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter)
-
-    def error(self, message: str) -> None:
-        """Called by argparse."""
-        raise FootprintError(f"{message}; see {self.prog} --help")
-
-
-class ShowVersion(Action):
-    """Looks the version up only when it is asked for."""
-
-    def __call__(self, parser: ArgumentParser, *_: object) -> None:
-        from importlib.metadata import version
-
-        print(f"footprint {version('footprint')}")
-        parser.exit()
+    training: TrainingSpec = field(default_factory=TrainingSpec)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     try:
         with user_errors():
-            parsed = _parser().parse_args(arguments)
+            parsed = parser(predict=_predict, fit=_fit, measure=_measure).parse_args(arguments)
             status = parsed.action(parsed)
             sys.stdout.flush()
             return status
     except BrokenPipeError:  # `footprint ... | head`: nobody reads on, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _predict(parsed: Namespace) -> int:
+    from footprint import readout
+    from footprint.fit import Candidate, cheapest_change
+    from footprint.predict import predict
+
+    spec, training = _run(parsed)
+    memory = _memory(parsed)
+    row = predict(spec, training)
+    headroom = None if memory is None else memory - row["peak_bytes"]
+    fits = None if headroom is None else headroom >= 0
+    if parsed.json:
+        _print_json(row | {"gpu_memory_bytes": memory, "fits": fits, "headroom_bytes": headroom})
+        return DOES_NOT_FIT if fits is False else 0
+    print(readout.prediction(spec, row))
+    if headroom is not None:
+        change = None if fits else cheapest_change(spec, memory, training)
+        print(readout.verdict(Candidate(spec, row, headroom), change))
+    return DOES_NOT_FIT if fits is False else 0
+
+
+def _fit(parsed: Namespace) -> int:
+    from footprint import readout
+    from footprint.fit import search
+
+    setup = _setup(parsed.config)
+    axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis, None) is not None}
+    memory, device = _memory(parsed), parsed.device or "cuda"
+    settings = search(_model(parsed, setup), axes, memory, device, setup.training)
+    if parsed.json:
+        _print_json({"gpu_memory_bytes": memory, "settings": [setting.as_dict() for setting in settings]})
+    else:
+        print(readout.search(settings, memory))
+    return 0 if any(setting.fits for setting in settings) else DOES_NOT_FIT
+
+
+def _measure(parsed: Namespace) -> int:
+    spec, training = _run(parsed)
+    os.environ["KINETO_LOG_LEVEL"] = "6"  # read when PyTorch is imported; above every level its profiler writes at
+    from footprint import readout
+    from footprint.fresh import random_batches
+    from footprint.measure import batches_needed, measure, require_device
+    from footprint.predict import predict
+
+    require_device(spec.device)
+    predicted = predict(spec, training)
+    measured = measure(spec, training, random_batches(spec, batches_needed(training))).row
+    if parsed.json:
+        _print_json({"measured": measured, "predicted": predicted})
+    else:
+        print(readout.measurement(spec, measured, predicted))
+    return 0 if measured["status"] == "ok" else DOES_NOT_FIT
+
+
+def _run(parsed: Namespace) -> tuple[RunSpec, TrainingSpec]:
+    setup = _setup(parsed.config)
+    given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
+    device = parsed.device or ("cuda" if parsed.gpu_memory else None) or setup.device or "cpu"
+    return RunSpec(model=_model(parsed, setup), device=device, **given), setup.training
+
+
+def _setup(path: Path | None) -> Setup:
+    """What the config file declares, checked as a whole; without one, the presets."""
+    if path is None:
+        return Setup()
+    from footprint.config import load, parse  # they need a YAML parser and a JSON schema
+
+    config = load(path)
+    training = parse(ABSENT | config | {"grids": ABSENT["grids"]}).training
+    models = {name: ModelSpec(name=name, **sizes) for name, sizes in config.get("models", {}).items()}
+    return Setup(models=PRESETS | models, device=config.get("device"), training=training)
+
+
+def _model(parsed: Namespace, setup: Setup) -> ModelSpec:
+    if parsed.model_json is not None:
+        return _custom_model(parsed.model_json)
+    if parsed.model in setup.models:
+        return setup.models[parsed.model]
+    near = get_close_matches(parsed.model, setup.models, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise FootprintError(f"model: {parsed.model[:60]!r} is not known{hint}; use one of {', '.join(setup.models)}")
+
+
+def _custom_model(text: str) -> ModelSpec:
+    from footprint.config import parse
+
+    try:
+        sizes = json.loads(text)
+    except ValueError as error:
+        raise FootprintError(f'model-json: not JSON ({error}); use sizes such as {{"layers": 2, ...}}') from None
+    parse(ABSENT | {"models": {CUSTOM: sizes}})
+    return ModelSpec(name=CUSTOM, **sizes)
+
+
+def _memory(parsed: Namespace) -> int | None:
+    return None if parsed.gpu_memory is None else parse_bytes(parsed.gpu_memory, "gpu-memory")
+
+
+def _print_json(answer: Mapping) -> None:
+    print(json.dumps(answer, indent=1))

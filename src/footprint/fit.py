@@ -1,8 +1,8 @@
 """What fits into a given memory: the cheapest change that makes one run fit, and the cheapest settings of a model.
 
-Cheap is what gives up least, in the order of `COSTS`: the fused optimizer gives up nothing, checkpointing only time,
-a smaller batch time per token; NF4 scales quantized in turn, fewer targets, a lower rank and lower precision cost
-quality by and by; another regime trains something else, and a shorter sequence cuts the texts.
+Cheap is what gives up least, in the order of `STEPS`: the fused optimizer gives up nothing, checkpointing only time, a
+smaller batch time per token; Adam's moments on the host or in 8 bits, NF4 scales quantized in turn, fewer targets, a
+lower rank and lower precision cost more and more; another regime trains something else, a shorter sequence cuts texts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +15,6 @@ from footprint.predict import predict_many
 from footprint.spec import (
     AXIS_DEFAULTS,
     CHECKPOINTING,
-    OPTIMIZERS,
     QUANTIZATIONS,
     REGIMES,
     TARGETS,
@@ -24,18 +23,25 @@ from footprint.spec import (
     TrainingSpec,
 )
 
-COSTS = ("optimizer", "checkpointing", "batch", "quantization", "targets", "rank", "precision", "regime", "seq")
+STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    ("optimizer", ("adamw-fused",)),
+    ("checkpointing", CHECKPOINTING[1:]),
+    ("batch", ()),
+    ("optimizer", ("paged-adamw", "adamw-8bit")),
+    ("quantization", QUANTIZATIONS[1:]),
+    ("targets", TARGETS[1:]),
+    ("rank", ()),
+    ("precision", ("amp", "mixed", "bf16")),
+    ("regime", REGIMES[1:]),
+    ("seq", ()),
+)
+"""What can be given up, the cheapest first: an axis and its values, each less than the one before; numbers by halves."""
+
+COSTS = tuple(dict.fromkeys(axis for axis, _ in STEPS))
 """Axes by what it costs to give something up there, the cheapest first."""
 
-CHOICES = {
-    "optimizer": OPTIMIZERS,
-    "checkpointing": CHECKPOINTING,
-    "quantization": QUANTIZATIONS,
-    "targets": TARGETS,
-    "precision": ("fp32", "amp", "mixed", "bf16"),
-    "regime": REGIMES,
-}
-"""Values of an axis from what keeps most to what gives up most; numbers (batch, rank, seq) give up by halves."""
+COLLAPSED = {"rank": 0, "targets": "none", "quantization": "none"}
+"""Axes that do not apply to every regime, and what they are where they do not."""
 
 SEARCHED = {"regime": REGIMES, "checkpointing": CHECKPOINTING}
 """Axes a search varies unless it is told otherwise; the others keep their defaults."""
@@ -72,20 +78,18 @@ def cheapest_change(spec: RunSpec, memory: int, training: TrainingSpec) -> tuple
 
 def _changes(spec: RunSpec) -> Iterator[tuple[str, RunSpec]]:
     """Every run that gives up something along one axis only, the cheapest first."""
-    collapsed = {axis: AXIS_DEFAULTS[axis] for axis in AXIS_DEFAULTS if getattr(spec, axis) in (0, "none")}
-    for axis in COSTS:
-        for value in _less(axis, getattr(spec, axis)):
-            # Another regime brings axes to life that this one collapses.
-            also = collapsed if axis == "regime" else {}
-            run = _valid(spec, also | {axis: value})
+    # Another regime brings axes to life that this one collapses.
+    revived = {axis: AXIS_DEFAULTS[axis] for axis, nothing in COLLAPSED.items() if getattr(spec, axis) == nothing}
+    for axis, values in STEPS:
+        for value in _less(getattr(spec, axis), values):
+            run = _valid(spec, (revived if axis == "regime" else {}) | {axis: value})
             if run is not None and run != spec:
                 yield axis, run
 
 
-def _less(axis: str, value: str | int) -> Iterator[str | int]:
-    if axis in CHOICES:
-        choices = CHOICES[axis]
-        yield from choices[choices.index(value) + 1 :] if value in choices else ()
+def _less(value: str | int, values: tuple[str, ...]) -> Iterator[str | int]:
+    if isinstance(value, str):
+        yield from values[values.index(value) + 1 :] if value in values else values
         return
     while value > 1:
         value //= 2
@@ -113,6 +117,18 @@ class Setting:
     def fits(self) -> bool:
         """Whether anything of this setting does."""
         return self.longest.headroom >= 0
+
+    def as_dict(self) -> dict[str, object]:
+        """The row of the longest sequence, whether it fits, and what else there is to say."""
+        bucket, size = self.longest.largest_bucket
+        most = {name: self.most_tokens.row[name] for name in ("batch", "seq", "peak_bytes")}
+        return self.longest.row | {
+            "fits": self.fits,
+            "headroom_bytes": self.longest.headroom,
+            "largest_bucket": bucket,
+            "largest_bucket_bytes": size,
+            "most_tokens": most,
+        }
 
 
 def search(
@@ -150,7 +166,7 @@ def sequences(model: ModelSpec) -> tuple[int, ...]:
 
 
 def _largest_batches(runs: Sequence[RunSpec], memory: int, training: TrainingSpec) -> dict[RunSpec, int]:
-    """The largest batch with which each run fits, 0 if none; bisection of all runs at once (a batch adds, never frees)."""
+    """The largest batch with which each run fits, 0 if none; all are bisected at once (a larger batch never frees)."""
     fits, exceeds = dict.fromkeys(runs, 0), dict.fromkeys(runs, LARGEST_BATCH + 1)
     tried = dict.fromkeys(runs, 1)
     while tried:
@@ -165,14 +181,15 @@ def _largest_batches(runs: Sequence[RunSpec], memory: int, training: TrainingSpe
 
 def _given_up(run: RunSpec) -> list[int]:
     """Sorts settings by what they give up, the axis where that costs most first."""
-    order = []
-    for axis in reversed(COSTS):
-        value = getattr(run, axis)
-        if axis in CHOICES:
-            order.append(CHOICES[axis].index(value) if value in CHOICES[axis] else 0)
-        elif axis == "rank":
-            order.append(-value)
-    return order
+    return [kept(axis, getattr(run, axis)) for axis in reversed(COSTS) if axis not in ("batch", "seq")]
+
+
+def kept(axis: str, value: str | int) -> int:
+    """Sorts the values of an axis from what keeps most to what gives up most."""
+    if isinstance(value, int):
+        return -value
+    less = [less for step, values in STEPS if step == axis for less in values]
+    return less.index(value) + 1 if value in less else 0
 
 
 def _candidates(runs: Sequence[RunSpec], memory: int, training: TrainingSpec) -> list[Candidate]:

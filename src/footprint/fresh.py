@@ -2,8 +2,10 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
 
 import torch
 
@@ -11,6 +13,7 @@ from footprint.measure import Batches, batches_needed, measure
 from footprint.spec import RunSpec, TrainingSpec
 
 Row = dict[str, object]
+Function = Callable[[RunSpec, TrainingSpec], Row]
 
 
 def random_batches(spec: RunSpec, steps: int, seed: int = 0) -> Batches:
@@ -30,11 +33,7 @@ def _measure(spec: RunSpec, training: TrainingSpec) -> Row:
 
 
 def each_fresh(
-    function: Callable[[RunSpec, TrainingSpec], Row],
-    specs: Iterable[RunSpec],
-    training: TrainingSpec,
-    *,
-    workers: int = 1,
+    function: Function, specs: Iterable[RunSpec], training: TrainingSpec, *, workers: int = 1
 ) -> Iterator[Row]:
     """`function(spec, training)` of every spec, in order, `workers` at a time; `function` is one of a module.
 
@@ -45,5 +44,23 @@ def each_fresh(
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # runs side by side would starve each other spinning
     context = get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    with context.Pool(workers, maxtasksperchild=1) as pool:
-        yield from pool.imap(partial(function, training=training), specs, chunksize=1)
+    with ThreadPoolExecutor(workers) as waiting:
+        yield from waiting.map(lambda spec: _fresh(context, function, spec, training), specs)
+
+
+def _fresh(context: BaseContext, function: Function, spec: RunSpec, training: TrainingSpec) -> Row:
+    answer, question = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(question, function, spec, training))
+    process.start()
+    question.close()  # the child's end is now the only one: its death ends the wait below
+    try:
+        return answer.recv()
+    except EOFError:
+        process.join()  # only then is its status known
+        raise RuntimeError(f"the process of {spec.axes()} ended with status {process.exitcode}") from None
+    finally:
+        process.join()
+
+
+def _answer(question: Connection, function: Function, spec: RunSpec, training: TrainingSpec) -> None:
+    question.send(function(spec, training))

@@ -6,8 +6,7 @@ import torch
 
 from footprint import corpus
 from footprint.corpus import VALIDATION_FRACTION
-from footprint.errors import FootprintError
-from footprint.measure import batches_needed, measure
+from footprint.measure import batches_needed, measure, require_device
 from footprint.plan import parse_run
 from footprint.records import MEASUREMENTS, write_row
 from footprint.timeline import write_timeline
@@ -22,11 +21,7 @@ def measure_run(run: str, corpus_file: str, output: str, timeline: str, held_out
     Call it once per process: the process is part of what is measured.
     """
     spec, training = parse_run(run)
-    if spec.device == "cuda" and not torch.cuda.is_available():
-        raise FootprintError(
-            f"device: cuda is not usable here with PyTorch {torch.__version__}; "
-            "use device=cpu or install a CUDA build of PyTorch on a machine with a GPU"
-        )
+    require_device(spec.device)
     text, _ = corpus.split(Path(corpus_file), held_out)
     batches = corpus.batches(
         text,

@@ -1,4 +1,4 @@
-"""Dynamic loss scaling, which keeps small fp16 gradients from vanishing (Micikevicius et al. 2018, arXiv:1710.03740)."""
+"""Dynamic loss scaling, which keeps small fp16 gradients from vanishing (Micikevicius et al. 2018)."""
 
 import torch
 from torch import Tensor, nn

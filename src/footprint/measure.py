@@ -9,6 +9,7 @@ from math import isfinite
 import torch
 from torch import Tensor, nn
 
+from footprint.errors import FootprintError
 from footprint.optimizers import MasterStepper, Stepper, build
 from footprint.provenance import provenance
 from footprint.records import MEASUREMENTS
@@ -30,6 +31,15 @@ Batches = list[tuple[Tensor, Tensor]]
 def batches_needed(training: TrainingSpec) -> int:
     """Steps of one measurement: warm-up and measured ones under the recorder, then as many again against the clock."""
     return training.warmup_steps + 2 * training.measured_steps
+
+
+def require_device(device: str) -> None:
+    """Raise FootprintError when there is no such device here."""
+    if device == "cuda" and not torch.cuda.is_available():
+        raise FootprintError(
+            f"device: cuda is not usable here with PyTorch {torch.__version__}; "
+            "use device=cpu or install a CUDA build of PyTorch on a machine with a GPU"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
-"""MiniGPT: the decoder that is trained, in one readable file. B batch, S sequence, H width, n heads, d = H / n, V vocabulary."""
+"""MiniGPT: the decoder that is trained, in one readable file.
+
+B batch, S sequence, H width, n heads, d = H / n, V vocabulary.
+"""
 
 from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from footprint.checkpointing import segment_lengths
@@ -52,7 +55,7 @@ class Attention(nn.Module):
         v = self.v_proj(x).view(B, S, self.kv_heads, self.head_width).transpose(1, 2)
         if rotary is not None:
             q, k = rotary(q), rotary(k)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.kv_heads != self.heads)
+        y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.kv_heads != self.heads)
         return self.o_proj(y.transpose(1, 2).reshape(B, S, H))
 
 
@@ -65,7 +68,7 @@ class GeluMLP(nn.Module):
         self.down_proj = nn.Linear(*spec.linears["down_proj"])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.gelu(self.up_proj(x)))
+        return self.down_proj(functional.gelu(self.up_proj(x)))
 
 
 class SwiGLU(nn.Module):
@@ -77,7 +80,7 @@ class SwiGLU(nn.Module):
             setattr(self, name, nn.Linear(*spec.linears[name], bias=False))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(functional.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
 def _norm(spec: ModelSpec) -> nn.Module:
@@ -137,7 +140,7 @@ class MiniGPT(nn.Module):
             for block in self.blocks:
                 x = block(x, self.rotary)
         logits = self.head(self.norm(x))  # (B, S, V)
-        return F.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
+        return functional.cross_entropy(logits.float().flatten(0, 1), targets.flatten())
 
 
 @torch.no_grad()

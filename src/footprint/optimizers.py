@@ -12,7 +12,7 @@ from footprint.spec import RunSpec
 
 LEARNING_RATE = 1e-3
 
-# foreach is what PyTorch picks by itself on CUDA; it is asked for on the CPU too, so that both devices do the same step.
+# foreach is what PyTorch picks by itself on CUDA; it is asked for on the CPU too: both devices do the same step.
 _FACTORIES: dict[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
     "adamw": partial(torch.optim.AdamW, lr=LEARNING_RATE, foreach=True),
     "adamw-fused": partial(torch.optim.AdamW, lr=LEARNING_RATE, fused=True),

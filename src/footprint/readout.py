@@ -1,9 +1,10 @@
 """What the command line prints: a prediction, a search or a measurement as plain text."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 from footprint.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
-from footprint.fit import COSTS, Candidate, Setting
+from footprint.fit import COLLAPSED, COSTS, Candidate, Setting, kept
 from footprint.spec import RunSpec
 from footprint.units import format_bytes
 
@@ -52,7 +53,7 @@ def search(settings: Sequence[Setting], memory: int) -> str:
     spec, axes = settings[0].longest.spec, _varied(settings)
     fitting = [setting for setting in settings if setting.fits]
     losing = [setting.longest for setting in settings if not setting.fits]
-    lines = [f"{spec.model.name} in {format_bytes(memory)} on {spec.device}, {_fixed(spec, axes)}", *_ranking(axes)]
+    lines = [f"{spec.model.name} in {format_bytes(memory)} on {spec.device}, {_fixed(settings, axes)}", *_ranking(axes)]
     if fitting:
         header = ["", *axes, "longest", "peak", "to spare", "most tokens"]
         rows = [_place(number, setting, axes) for number, setting in enumerate(fitting, start=1)]
@@ -115,16 +116,22 @@ def _besides(spec: RunSpec) -> list[str]:
     return [BESIDES] * (spec.device == "cuda")
 
 
-def _varied(settings: Iterable[Setting]) -> dict[str, list]:
-    """Axes in which settings differ, the most expensive to give up first, with their values in order of appearance."""
+def _varied(settings: Sequence[Setting]) -> dict[str, list]:
+    """The axes in which settings differ, with their values; both in the order that ranks them."""
+    return {axis: values for axis, values in _choices(settings).items() if len(values) > 1 or axis == "regime"}
+
+
+def _fixed(settings: Sequence[Setting], varied: Iterable[str]) -> str:
+    """The values that all settings share."""
+    return ", ".join(f"{axis} {v}" for axis, values in _choices(settings).items() if axis not in varied for v in values)
+
+
+def _choices(settings: Sequence[Setting]) -> dict[str, list]:
+    """The values of every axis but batch and sequence, where it applies."""
     specs = [setting.longest.spec for setting in settings]
     axes = [axis for axis in reversed(COSTS) if axis not in ("batch", "seq")]
-    values = {axis: list(dict.fromkeys(getattr(spec, axis) for spec in specs)) for axis in axes}
-    return {axis: found for axis, found in values.items() if len(found) > 1 or axis == "regime"}
-
-
-def _fixed(spec: RunSpec, varied: Iterable[str]) -> str:
-    return ", ".join(f"{axis} {getattr(spec, axis)}" for axis in reversed(COSTS[3:-1]) if axis not in varied)
+    values = {axis: {getattr(spec, axis) for spec in specs} - {COLLAPSED.get(axis)} for axis in axes}
+    return {axis: sorted(found, key=partial(kept, axis)) for axis, found in values.items()}
 
 
 def _ranking(axes: Mapping[str, Sequence]) -> list[str]:
@@ -140,7 +147,7 @@ def _place(number: int, setting: Setting, axes: Iterable[str]) -> list[str]:
 
 
 def _values(spec: RunSpec, axes: Iterable[str]) -> list[str]:
-    return [str(getattr(spec, axis)) for axis in axes]
+    return ["-" if getattr(spec, axis) == COLLAPSED.get(axis) else str(getattr(spec, axis)) for axis in axes]
 
 
 def _shape(spec: RunSpec) -> str:

@@ -34,6 +34,7 @@ __all__ = [
     "write_table",
 ]
 
+
 def write_row(path: Path, row: dict, columns: tuple[str, ...]) -> None:
     """Write one run's row; its keys must be exactly `columns`."""
     if set(row) != set(columns):

@@ -255,4 +255,3 @@ PRESETS: dict[str, ModelSpec] = {
     )
 }
 """Models every command knows without a config file."""
-

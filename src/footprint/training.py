@@ -36,8 +36,8 @@ def train(
 ) -> list[StepResult]:
     """Train on each (tokens, targets) pair, both int64 (B, S) on the CPU; `phase(step, name)` wraps each phase.
 
-    The batch is copied to the device inside the forward phase (on the CPU too, so that it is counted alike) and gradients are dropped at the end of the step phase,
-    so every byte a step needs lives and dies within its phases.
+    The batch is copied to the device inside the forward phase (on the CPU too, so that it is counted alike), and
+    gradients are dropped after the step phase.
     """
     autocast = PRECISIONS[spec.precision].autocast
     scale = LossScale(spec.device) if half == torch.float16 and spec.precision != "fp32" else None

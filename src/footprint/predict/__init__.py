@@ -1,4 +1,4 @@
-"""Prediction: bytes of every phase and bucket from a spec alone. Nothing here imports torch or was fitted to a measurement."""
+"""Prediction: bytes of every phase and bucket from a spec alone. Nothing here imports torch or was fitted."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from footprint.columns import PHASE_PEAKS, PREDICTIONS
 from footprint.predict.alike import Runs, alike
-from footprint.predict.kernels import kernels_for
+from footprint.predict.kernels import Kernels, kernels_for
 from footprint.predict.parameters import resident
 from footprint.predict.phases import Phases, phases, step_temporaries, unrolled
 from footprint.predict.shadow import Size
@@ -27,10 +27,11 @@ def predict_many(specs: Sequence[RunSpec], training: TrainingSpec | None = None)
     if not specs:
         return []
     training = training or TrainingSpec()
-    found = phases(specs, kernels_for(specs[0].device, training))
+    kernels = kernels_for(specs[0].device, training)
+    found = phases(specs, kernels)
     numbers = {name: np.empty(len(specs), dtype=np.int64) for name in PREDICTIONS if name not in AXES}
     for indices, runs in alike(specs):
-        for name, values in _numbers(runs, found.of(indices)).items():
+        for name, values in _numbers(runs, found.of(indices), kernels).items():
             numbers[name][indices] = values
     columns = {name: column.tolist() for name, column in numbers.items()}
     columns["peak_phase"] = [PHASE_NAMES[number] for number in columns["peak_phase"]]
@@ -38,11 +39,11 @@ def predict_many(specs: Sequence[RunSpec], training: TrainingSpec | None = None)
     return [spec.axes() | dict(zip(columns, row, strict=True)) for spec, row in zip(specs, rows, strict=True)]
 
 
-def _numbers(runs: Runs, found: Phases) -> dict[str, Size]:
+def _numbers(runs: Runs, found: Phases, kernels: Kernels) -> dict[str, Size]:
     """The columns of runs that are alike; `peak_phase` as a number."""
-    at_rest = resident(runs)
-    floor = at_rest.weights + at_rest.optimizer + at_rest.activations
-    in_step = found.after_backward + step_temporaries(runs, at_rest)
+    at_rest = resident(runs, kernels.granularity)
+    floor = at_rest.weights + at_rest.optimizer + at_rest.activations + kernels.held
+    in_step = found.after_backward + step_temporaries(runs, at_rest, kernels)
     peaks = floor + np.array([found.forward, found.backward, in_step])
     collected = np.zeros_like(peaks)
     collected[1:] = found.backward_gradients, at_rest.gradients
@@ -67,13 +68,14 @@ def _numbers(runs: Runs, found: Phases) -> dict[str, Size]:
 def timeline(spec: RunSpec, training: TrainingSpec | None = None) -> list[Point]:
     """Live bytes through one step of a run, one point per predicted allocator event."""
     training = training or TrainingSpec()
-    at_rest = resident(spec)
-    rest = at_rest.activations
+    kernels = kernels_for(spec.device, training)
+    at_rest = resident(spec, kernels.granularity)
+    rest = at_rest.activations + kernels.held
     points = []
-    for phase, gradients, activations in unrolled(spec, kernels_for(spec.device, training)):
+    for phase, gradients, activations in unrolled(spec, kernels):
         points.append(Point(phase, at_rest.weights, gradients, at_rest.optimizer, rest + activations))
     after = points[-1].activations
-    temporary = step_temporaries(spec, at_rest)
+    temporary = step_temporaries(spec, at_rest, kernels)
     for extra in (0, temporary, 0):
         points.append(Point("step", at_rest.weights, at_rest.gradients, at_rest.optimizer, after + extra))
     return points

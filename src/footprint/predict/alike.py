@@ -34,7 +34,9 @@ _shared = attrgetter(*(f"model.{name}" for name in _SHARED_BY_MODELS), *_SHARED_
 
 def sizes_of(specs: Sequence[RunSpec]) -> dict[str, np.ndarray]:
     """Every size of the runs and their models by name, as int64 arrays with one entry per run."""
-    getters = {name: attrgetter(f"model.{name}") for name in MODEL_SIZES} | {name: attrgetter(name) for name in RUN_SIZES}
+    getters = {name: attrgetter(f"model.{name}") for name in MODEL_SIZES} | {
+        name: attrgetter(name) for name in RUN_SIZES
+    }
     return {name: np.fromiter(map(get, specs), np.int64, len(specs)) for name, get in getters.items()}
 
 

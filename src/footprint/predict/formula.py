@@ -88,7 +88,9 @@ class Evaluation:
         for (function, fixed), formulas in together.items():
             at = [wanted[formula] for formula in formulas]
             columns = [
-                number if number is not None else np.concatenate([self.of(f.arguments[i])[w] for f, w in zip(formulas, at, strict=True)])
+                number
+                if number is not None
+                else np.concatenate([self.of(f.arguments[i])[w] for f, w in zip(formulas, at, strict=True)])
                 for i, number in enumerate(fixed)
             ]
             ends = np.cumsum([len(w) for w in at])

@@ -10,6 +10,10 @@ from footprint.predict.onednn import attention_backward_scratch, matmul_scratch
 from footprint.predict.shadow import Size
 from footprint.spec import TrainingSpec
 
+CUBLAS_WORKSPACE = 2 * 4096 * 2**10 + 8 * 16 * 2**10
+"""Bytes one cuBLAS handle takes from PyTorch's allocator (`:4096:2:16:8`, which the recorder sets so that every card
+takes the same). The forward thread and autograd's thread have a handle each."""
+
 
 class Kernels(Protocol):
     """A device's kernels, each term named after the tensor it stands for. None means no allocation at all."""
@@ -19,6 +23,21 @@ class Kernels(Protocol):
 
     fuses_rms_norm: bool
     """Whether RMSNorm is one kernel or a composition of elementwise operators."""
+
+    norms_in_full_under_autocast: bool
+    """Whether autocast runs normalization in fp32."""
+
+    granularity: int
+    """The allocator rounds every request up to a multiple of this many bytes."""
+
+    held: int
+    """Bytes a library keeps from PyTorch's allocator for the whole process."""
+
+    number: int
+    """Bytes of a Python number made into a tensor; 0 where it stays on the host."""
+
+    def number_cast(self, element: Size) -> Size:
+        """Bytes of that tensor cast to the other operand's dtype."""
 
     def statistic(self, element: Size) -> Size:
         """Bytes of one LayerNorm statistic (mean or reciprocal deviation) of one token."""
@@ -34,7 +53,9 @@ class Kernels(Protocol):
     def attention_forward(self, batch: Size, seq: Size, heads: Size, head_width: Size, element: Size) -> list[Size]:
         """Buffers of the attention kernel, all live together."""
 
-    def attention_backward(self, batch: Size, seq: Size, heads: Size, head_width: Size, element: Size) -> list[Size]:
+    def attention_backward(
+        self, batch: Size, seq: Size, heads: Size, kv_heads: Size, head_width: Size, element: Size
+    ) -> list[Size]:
         """Buffers of the attention backward kernel, all live together."""
 
 
@@ -43,9 +64,17 @@ class CpuKernels:
 
     peft_casts_4bit_input = True  # it asks torch.is_autocast_enabled(), which speaks of CUDA only
     fuses_rms_norm = False
+    norms_in_full_under_autocast = False
+    granularity = 1
+    held = 0
+    number = 8
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
+
+    def number_cast(self, element: Size) -> Size:
+        """The CPU's elementwise operators cast a scalar operand first (TensorIterator.cpp)."""
+        return element
 
     def statistic(self, element: Size) -> Size:
         """The CPU kernel keeps statistics in the input's dtype (layer_norm_kernel.cpp)."""
@@ -71,9 +100,11 @@ class CpuKernels:
         queries, keys = self._blocks(seq)
         per_thread = queries * keys + 2 * queries + queries * head_width
         buffers = [self.threads * per_thread * FULL]
-        return buffers + [self.threads * queries * keys * HALF] if element == HALF else buffers
+        return [*buffers, self.threads * queries * keys * HALF] if element == HALF else buffers
 
-    def attention_backward(self, batch: Size, seq: Size, heads: Size, head_width: Size, element: Size) -> list[Size]:
+    def attention_backward(
+        self, batch: Size, seq: Size, heads: Size, kv_heads: Size, head_width: Size, element: Size
+    ) -> list[Size]:
         """Scores and their gradients per thread, the same in half, and the calling thread's row sums.
 
         Source: FlashAttentionKernel.cpp, cpu_flash_attention_backward.
@@ -93,7 +124,63 @@ class CpuKernels:
         return np.minimum(queries, seq), np.minimum(512, seq)
 
 
+class CudaKernels:
+    """PyTorch's CUDA kernels, from their sources; the terms marked so have yet to be measured.
+
+    With `granularity` 512 sizes are what `max_memory_allocated` counts, with 1 what was requested.
+    """
+
+    peft_casts_4bit_input = False
+    fuses_rms_norm = True
+    norms_in_full_under_autocast = True  # layer_norm and rms_norm are on autocast's fp32 list (autocast_mode.h)
+    held = 2 * CUBLAS_WORKSPACE
+    number = 0  # a scalar operand is a kernel argument
+
+    def __init__(self, granularity: int = 512) -> None:
+        self.granularity = granularity
+
+    def number_cast(self, element: Size) -> Size:
+        """Nothing: a scalar operand is a kernel argument."""
+        return 0
+
+    def statistic(self, element: Size) -> Size:
+        """Statistics are fp32 (layer_norm_kernel.cu)."""
+        return FULL
+
+    def norm_partial_sums(self, width: Size, element: Size) -> Size | None:
+        """Reduced within thread blocks for the token counts of training (layer_norm_kernel.cu); to be measured."""
+        return None
+
+    def matmul(
+        self, m: Size, k: Size, n: Size, element: Size, *, a_transposed: bool = False, b_transposed: bool = False
+    ) -> Size | None:
+        """cuBLAS works in a workspace it keeps (`held`)."""
+        return None
+
+    def attention_forward(self, batch: Size, seq: Size, heads: Size, head_width: Size, element: Size) -> list[Size]:
+        """Nothing beyond output and log-sum-exp (flash_api.cpp, mha_fwd)."""
+        return []
+
+    def attention_backward(
+        self, batch: Size, seq: Size, heads: Size, kv_heads: Size, head_width: Size, element: Size
+    ) -> list[Size]:
+        """Row sums, the query gradient accumulated in fp32, and keys' and values' gradients expanded to every head.
+
+        Source: flash_api.cpp, mha_bwd: sequences are rounded to 128 rows, heads to 32 elements. fp32 runs the
+        memory-efficient kernel instead, whose buffers are to be measured.
+        """
+        rows = -(-seq // 128) * 128
+        columns = -(-head_width // 32) * 32
+        expanded = np.where(kv_heads < heads, batch * seq * heads * head_width * element, 0)
+        return [
+            batch * heads * rows * FULL,
+            batch * rows * heads * columns * FULL,
+            expanded,
+            expanded,
+        ]
+
+
 @cache
 def kernels_for(device: str, training: TrainingSpec) -> Kernels:
-    """The kernels of a device."""
-    return CpuKernels(training.threads)
+    """The kernels of a device, with sizes as its allocator counts them."""
+    return CpuKernels(training.threads) if device == "cpu" else CudaKernels()

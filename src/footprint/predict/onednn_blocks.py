@@ -20,7 +20,7 @@ FEW = 3  # a few blocks are fewer than this many per thread
 HAIR = 2.0**-19
 """Far more than fp32 rounding adds to a score: rows closer than this may yet tie, and ties are decided by order."""
 
-BLOCK_OF_SCORES = 2**16  # how many scores to hold at once: they should stay in the cache
+TOGETHER = 512  # how many (m, chunks) to score at once: their scores should stay in the cache
 
 
 class Blocks(NamedTuple):
@@ -62,11 +62,12 @@ def _imbalance(m, k, n, rows, columns, depth, chunk, depth_threads, threads):
     """oneDNN's score of every (chunk, rows), summed in its order and in fp32, since ties decide; and the work items."""
     panels = _divide_up(n, columns)
     chunks = _divide_up(panels, chunk)
-    work = _divide_up(m, rows) * chunks
+    high = _divide_up(m, rows)
+    work = high * chunks
     sharing = threads // depth_threads
     single = np.float32
     score = _unevenness(work, sharing)
-    score = score + _overshoot(m, rows)
+    score = score + _overshoot(m, rows, high)
     score = score + _share(chunks * chunk - panels, panels)
     score = score + single(threads - sharing * depth_threads) / single(threads)
     score = score + _unevenness(k, depth_threads * depth)
@@ -91,7 +92,11 @@ def blocks_of_each(m, k, n, a_transposed, packs_a, threads: int) -> Blocks:
     best = _first_of_each(score == least[product], product, first)
     none = np.isinf(least)
     found = Blocks(
-        np.where(none, np.minimum(fewest, m), rows[best]), columns, depth, np.where(none, 1, chunk[best]), np.ones_like(m)
+        np.where(none, np.minimum(fewest, m), rows[best]),
+        columns,
+        depth,
+        np.where(none, 1, chunk[best]),
+        np.ones_like(m),
     )
     exceptional = np.logical_or.reduceat(unsure, first) | _splits_k(k, a_transposed, short_of_work)
     for index in np.flatnonzero(exceptional).tolist():
@@ -123,26 +128,34 @@ def _best_rows(m, fewest, chunks, threads: int):
     rows, score, unsure = np.empty(len(keys), np.int64), np.empty(len(keys), np.float32), np.empty(len(keys), bool)
     rest, work_class = np.divmod(keys, classes)
     m, fewest = np.divmod(rest, LARGEST_ROWS + 1)
-    candidates = np.arange(LARGEST_ROWS, FEWEST_ROWS_SHORT_OF_WORK - 1, -1)
-    size = BLOCK_OF_SCORES // len(candidates)
-    for start in range(0, len(keys), size):
-        part = slice(start, start + size)
+    for start in range(0, len(keys), TOGETHER):
+        part = slice(start, start + TOGETHER)
         rows[part], score[part], unsure[part] = _score_rows(
-            m[part, None], fewest[part, None], work_class[part, None], candidates, threads
+            m[part, None], fewest[part, None], work_class[part, None], threads
         )
     return rows[each], score[each], unsure[each]
 
 
-def _score_rows(m, fewest, work_class, candidates, threads: int):
-    rows = np.clip(candidates, np.minimum(fewest, m), np.minimum(LARGEST_ROWS, m))
-    work = _divide_up(m, rows) * work_class
-    score = _unevenness(work, threads) + _overshoot(m, rows)
+def _score_rows(m, fewest, work_class, threads: int):
+    rows = _candidates(m, fewest)
+    high = _divide_up(m, rows)
+    work = high * work_class
+    score = _unevenness(work, threads) + _overshoot(m, rows, high)
     score[(work < FEW * threads) & (work % threads != 0)] = np.inf
     best = score.argmin(axis=1)
     each = np.arange(len(score))
     least = score[each, best]
     close = (score <= least[:, None] + np.float32(HAIR)).argmax(axis=1)
     return rows[each, best], least, rows[each, close] != rows[each, best]
+
+
+def _candidates(m, fewest):
+    """Rows worth scoring, the most first: of those that make equally many blocks the fewest, where that leaves fewer."""
+    every = np.arange(LARGEST_ROWS, FEWEST_ROWS_SHORT_OF_WORK - 1, -1)
+    low, high = _divide_up(m, LARGEST_ROWS), _divide_up(m, fewest)
+    counts = low + np.arange((high - low).max() + 1)
+    rows = every if counts.shape[1] > len(every) else _divide_up(m, counts)
+    return np.clip(rows, np.minimum(fewest, m), np.minimum(LARGEST_ROWS, m))
 
 
 def _depth(k, a_transposed):
@@ -159,9 +172,9 @@ def _unevenness(work, share):
     return _share(missing, share)
 
 
-def _overshoot(m, rows):
-    """Rows of the last block that lie beyond C."""
-    return _share(rows * _divide_up(m, rows) % m, m)
+def _overshoot(m, rows, high):
+    """Rows of the last block that lie beyond C, which is `high` blocks high."""
+    return _share(rows * high - m, m)
 
 
 def _share(part, whole):

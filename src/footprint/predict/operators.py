@@ -12,8 +12,6 @@ from footprint.predict.shadow import GRADIENTS, Gradient, Node, Shadow, Size, St
 from footprint.spec import NF4_BLOCK
 
 INT64 = 8
-SCALAR = 8
-"""A Python number in an operator becomes a zero-dimensional double (8 bytes) that is saved for backward."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,9 @@ class Operators:
     def _gradient(self, name: str, size: Size, *, view: bool = False) -> Gradient:
         return Gradient(self.shadow.allocate(f"{name} gradient", size), view)
 
+    def _number_cast(self, element: Size) -> Storage:
+        return self.shadow.allocate("number cast", self.kernels.number_cast(element))
+
     def _parameter_gradient(self, name: str, size: Size) -> None:
         self.shadow.gradients.append(self.shadow.allocate(f"{name} gradient", size, GRADIENTS))
 
@@ -55,7 +56,8 @@ class Operators:
         """x + y for equal shapes; a narrower operand is first copied to the wider dtype. Saves nothing."""
         node = self.shadow.node(x, y)
         element = max(x.element, y.element)
-        copies = [self.shadow.allocate("operand cast", self.tokens * width * element) for v in (x, y) if v.element < element]
+        size = self.tokens * width * element
+        copies = [self.shadow.allocate("operand cast", size) for v in (x, y) if v.element < element]
         result = self._new("sum", width, element, node)
         del copies
         if node is not None:
@@ -68,9 +70,9 @@ class Operators:
         """x * number."""
         node = self.shadow.node(x)
         size, element = self.tokens * width * x.element, x.element
-        number = self.shadow.allocate("scale", SCALAR)
+        number = self.shadow.allocate("scale", self.kernels.number)
         self.shadow.keep_number(node, number)
-        cast = self.shadow.allocate("scale cast", element)
+        cast = self._number_cast(element)
         result = Variable(self.shadow.allocate("scaled", size), element, node)
         del cast
         if node is not None:
@@ -78,7 +80,7 @@ class Operators:
         return result
 
     def _scaled_gradient(self, size: Size, element: Size) -> Gradient:
-        cast = self.shadow.allocate("scale cast", element)
+        cast = self._number_cast(element)
         gradient = self._gradient("scaled", size)
         del cast
         return gradient
@@ -159,6 +161,13 @@ class Operators:
 
     # --- normalization ---------------------------------------------------------------------------------------------
 
+    def in_full(self, x: Variable, width: Size, element: Size) -> tuple[Variable, Size]:
+        """A normalization's input and its parameters' element size as autocast's fp32 list wants them.
+
+        The fp32 copies of frozen parameters, a few kilobytes that are saved too, are left out.
+        """
+        return self.cast(x, width, FULL), FULL
+
     def layer_norm(self, x: Variable, width: Size, element: Size, trained: bool) -> Variable:
         """LayerNorm; saves its input and two statistics per token. Kernel: layer_norm_kernel.cpp."""
         node = self.shadow.node(x, trained=trained)
@@ -213,12 +222,12 @@ class Operators:
 
     def _number(self, element: Size) -> None:
         """A Python number as an operand: a double and its cast to the other operand's dtype."""
-        number, cast = self.shadow.allocate("number", SCALAR), self.shadow.allocate("number cast", element)
+        number, cast = self.shadow.allocate("number", self.kernels.number), self._number_cast(element)
         del number, cast
 
     def _power_gradient(self, size: Size) -> Gradient:
         power = self.shadow.allocate("power", size)
-        number, cast = self.shadow.allocate("number", SCALAR), self.shadow.allocate("number cast", FULL)
+        number, cast = self.shadow.allocate("number", self.kernels.number), self._number_cast(FULL)
         doubled = self.shadow.allocate("doubled power", size)
         del number, cast
         gradient = self._gradient("square", size)
@@ -226,14 +235,14 @@ class Operators:
         return gradient
 
     def _mean_gradient(self, size: Size) -> Gradient:
-        number, cast = self.shadow.allocate("number", SCALAR), self.shadow.allocate("number cast", FULL)
+        number, cast = self.shadow.allocate("number", self.kernels.number), self._number_cast(FULL)
         gradient = self._gradient("mean square", size)
         del number, cast
         return gradient
 
     def _root_gradient(self, size: Size) -> Gradient:
         power = self.shadow.allocate("cube", size)
-        number, cast = self.shadow.allocate("number", SCALAR), self.shadow.allocate("number cast", FULL)
+        number, cast = self.shadow.allocate("number", self.kernels.number), self._number_cast(FULL)
         halved = self.shadow.allocate("halved", size)
         del number, cast
         gradient = self._gradient("reciprocal root", size)
@@ -391,10 +400,10 @@ class Operators:
 
     def autocast_linear(self, name: str, x: Variable, weight: Weight, shared: Node | None = None) -> Variable:
         """A Linear under autocast: fp32 operands are first copied to half; autocast keeps the weights' copies."""
-        node_bias = node_weight = bias_cast = weight_cast = None
+        node_bias = node_weight = weight_cast = None
         if weight.element == FULL:
             if weight.bias:
-                node_bias, bias_cast = self._cast_parameter(f"{name} bias", weight.d_out, weight.trained)
+                node_bias, _ = self._cast_parameter(f"{name} bias", weight.d_out, weight.trained)
             node_weight, weight_cast = self._cast_parameter(name, weight.elements, weight.trained, shared)
         x = self.cast(x, weight.d_in, HALF)
         weight_variable = Variable(x.storage, HALF, node_weight)
@@ -472,7 +481,9 @@ class Operators:
 
     # --- attention and loss ----------------------------------------------------------------------------------------
 
-    def attention(self, q: Variable, k: Variable, v: Variable, *, heads: Size, kv_heads: Size, head_width: Size) -> Variable:
+    def attention(
+        self, q: Variable, k: Variable, v: Variable, *, heads: Size, kv_heads: Size, head_width: Size
+    ) -> Variable:
         """Flash attention; saves q, k, v, its output and one fp32 log-sum-exp per query and head."""
         node = self.shadow.node(q, k, v)
         self.shadow.save(node, q.storage, k.storage, v.storage)
@@ -483,7 +494,7 @@ class Operators:
         self.shadow.save(node, result.storage, log_sum_exp)
         if node is not None:
             widths = (width, kv_heads * head_width, kv_heads * head_width)
-            shape = (self.batch, self.seq, heads, head_width, element)
+            shape = (self.batch, self.seq, heads, kv_heads, head_width, element)
             node.run = lambda g: self._attention_gradients(widths, shape)
         return result
 

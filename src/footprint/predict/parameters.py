@@ -6,7 +6,9 @@ from functools import reduce
 
 import numpy as np
 
-from footprint.precision import HALF, PRECISIONS
+from footprint.errors import missing_formula
+from footprint.precision import FULL, HALF, PRECISIONS
+from footprint.predict.shadow import rounded
 from footprint.spec import NF4_BLOCK, ModelSpec, RunSpec
 
 STEP_COUNTER = 4
@@ -18,6 +20,12 @@ CODE_BOOK = 16 * 4
 NESTED_BLOCK, NESTED_CODE_BOOK, NESTED_OFFSET = 256, 256 * 4, 4
 """Double quantization: one fp32 scale per 256 absmax bytes, a table of 256 fp32 levels, one fp32 offset."""
 
+SMALLEST_8BIT, MOMENT_BLOCK, MOMENT_TABLE = 4096, 256, 256 * 4
+"""bitsandbytes' 8-bit AdamW: tensors below 4096 elements keep fp32 moments; the others one fp32 absmax per 256 elements
+of each moment; two tables of 256 fp32 levels per optimizer."""
+
+SMALLEST_PAGED = 100_000
+"""bitsandbytes' paged AdamW keeps the moments of smaller tensors in ordinary device memory."""
 
 NF4_TABLES, NESTED_TABLE = 15 * 4 + 16 * 8 + 16 * 4, 256 * 4
 """What bitsandbytes keeps for the process once it has quantized: NF4's bounds (fp32), their order (int64) and levels
@@ -58,6 +66,8 @@ def _dense(model: ModelSpec) -> Iterator[tuple[str, int, int]]:
         yield "head", model.vocab * model.width, 1
     norms = 2 * model.layers + 1
     yield "norm weight", model.width, norms
+    if model.block not in ("gpt", "llama"):
+        raise missing_formula("block", model.block)
     if model.block == "gpt":
         yield "positions", model.context * model.width, 1
         yield "norm bias", model.width, norms
@@ -82,8 +92,8 @@ class Resident:
     optimizer: int
     activations: int
     """Tables a library keeps for the process, which no tensor of the model refers to."""
-    stepped: int
-    """Elements that the optimizer steps."""
+    square_roots: int
+    """One tensor like each stepped one: what foreach AdamW makes of the second moments."""
     largest_stepped: int
     """Elements of the largest tensor among them."""
 
@@ -93,42 +103,82 @@ class Resident:
         return self.frozen_base + self.adapter + self.trained_base + self.master
 
 
-def resident(spec: RunSpec) -> Resident:
-    """Bytes of weights, gradients and AdamW state of a run, exact to the byte."""
+def resident(spec: RunSpec, granularity: int = 1) -> Resident:
+    """Bytes of weights, gradients and AdamW state of a run, exact to the byte.
+
+    With a `granularity` every tensor is rounded up to a multiple of it, as CUDA's allocator does.
+    """
     precision = PRECISIONS[spec.precision]
     everything = list(parameters(spec))
     trained = [p for p in everything if p.trained]
     frozen = [p for p in everything if not p.trained]
-    elements = sum(p.elements * p.count for p in trained)
-    adapters = sum(p.elements * p.count for p in trained if p.adapter)
-    tensors = sum(p.count for p in trained)
+    adapters = [p for p in trained if p.adapter]
+    base = [p for p in trained if not p.adapter]
+
+    def dense(parameters_: list[Parameter], element: int) -> int:
+        return sum(p.count * rounded(p.elements * element, granularity) for p in parameters_)
+
+    frozen_base = dense([p for p in frozen if not p.quantized], precision.base)
+    for p in frozen:
+        if p.quantized:
+            parts = nf4_parts(p.elements, spec.quantization)
+            frozen_base += p.count * sum(rounded(part, granularity) for part in parts)
     return Resident(
-        trainable=elements,
+        trainable=sum(p.elements * p.count for p in trained),
         total=sum(p.elements * p.count for p in everything),
-        frozen_base=sum(p.count * _frozen_bytes(p, precision.base, spec.quantization) for p in frozen)
-        + _rotary_bytes(spec),
-        adapter=adapters * precision.trained,
-        trained_base=(elements - adapters) * precision.trained,
-        master=elements * precision.stepped if precision.has_master else 0,
-        gradients=elements * precision.trained,
-        optimizer=2 * elements * precision.stepped + STEP_COUNTER * tensors,
+        frozen_base=frozen_base + 2 * rounded(_rotary_bytes(spec) // 2, granularity),
+        adapter=dense(adapters, precision.trained),
+        trained_base=dense(base, precision.trained),
+        master=dense(trained, precision.stepped) if precision.has_master else 0,
+        gradients=dense(trained, precision.trained),
+        optimizer=optimizer_bytes(spec, trained, granularity),
         activations=_library_tables(spec),
-        stepped=elements,
+        square_roots=dense(trained, precision.stepped),
         largest_stepped=reduce(np.maximum, (p.elements for p in trained)),
     )
 
 
-def _frozen_bytes(parameter: Parameter, element: int, quantization: str) -> int:
-    return nf4_bytes(parameter.elements, quantization) if parameter.quantized else parameter.elements * element
-
-
 def nf4_bytes(elements: int, quantization: str) -> int:
     """One matrix in NF4: half a byte per weight, its scales and its code book."""
+    return sum(nf4_parts(elements, quantization))
+
+
+def nf4_parts(elements: int, quantization: str) -> tuple[int, ...]:
+    """The tensors one NF4 matrix consists of: packed weights, code book, scales."""
     blocks = -(-elements // NF4_BLOCK)
-    packed = -(-elements // 2) + CODE_BOOK
+    packed = (-(-elements // 2), CODE_BOOK)
     if quantization == "nf4":
-        return packed + 4 * blocks
-    return packed + blocks + 4 * -(-blocks // NESTED_BLOCK) + NESTED_CODE_BOOK + NESTED_OFFSET
+        return *packed, 4 * blocks
+    if quantization != "nf4-double":
+        raise missing_formula("quantization", quantization)
+    return *packed, blocks, 4 * -(-blocks // NESTED_BLOCK), NESTED_CODE_BOOK, NESTED_OFFSET
+
+
+def optimizer_bytes(spec: RunSpec, trained: list[Parameter], granularity: int) -> int:
+    """AdamW's state in device memory: two moments per stepped element, and where they are kept there, step counters.
+
+    PyTorch keeps the counters on the host for its foreach AdamW on CUDA. bitsandbytes (optim/optimizer.py) counts in
+    Python, keeps moments of small tensors in fp32 whatever is asked for, and pages the others outside the allocator.
+    """
+    stepped = PRECISIONS[spec.precision].stepped
+    if spec.optimizer == "adamw-8bit":
+        steppers = sum(p.count for p in trained) if PRECISIONS[spec.precision].has_master else 1
+        tables = 2 * rounded(MOMENT_TABLE, granularity) * steppers
+        return tables + 2 * sum(p.count * _moment_8bit(p.elements, granularity) for p in trained)
+    if spec.optimizer == "paged-adamw":
+        small = [(p.count, np.where(p.elements < SMALLEST_PAGED, p.elements * FULL, 0)) for p in trained]
+        return 2 * sum(count * rounded(size, granularity) for count, size in small)
+    if spec.optimizer not in ("adamw", "adamw-fused"):
+        raise missing_formula("optimizer", spec.optimizer)
+    counters = spec.device == "cpu" or spec.optimizer == "adamw-fused"
+    each = [(p.count, 2 * rounded(p.elements * stepped, granularity)) for p in trained]
+    return sum(count * (size + counters * rounded(STEP_COUNTER, granularity)) for count, size in each)
+
+
+def _moment_8bit(elements: int, granularity: int) -> int:
+    blocks = -(-elements // MOMENT_BLOCK)
+    quantized = rounded(elements, granularity) + rounded(blocks * FULL, granularity)
+    return np.where(elements < SMALLEST_8BIT, rounded(elements * FULL, granularity), quantized)
 
 
 def _library_tables(spec: RunSpec) -> int:

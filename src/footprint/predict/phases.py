@@ -14,11 +14,11 @@ from footprint.precision import FULL, PRECISIONS
 from footprint.predict.alike import sizes_of
 from footprint.predict.formula import Evaluation, Formula, dimension
 from footprint.predict.kernels import Kernels
-from footprint.predict.operators import INT64
 from footprint.predict.parameters import Resident
 from footprint.predict.profile import Bytes, Profile, nothing
 from footprint.predict.program import Program, Sizes, Structure
 from footprint.predict.recording import Recording
+from footprint.predict.shadow import rounded
 from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size
 from footprint.spec import RunSpec
 
@@ -230,16 +230,16 @@ def _columns(groups: Sequence[tuple[Stretch, ...]]) -> list[tuple[Bytes, Bytes]]
     ]
 
 
-def step_temporaries(spec: RunSpec, at_rest: Resident) -> Size:
+def step_temporaries(spec: RunSpec, at_rest: Resident, kernels: Kernels) -> Size:
     """The most the optimizer allocates beyond its state within a step, in bytes.
 
-    foreach AdamW makes a list of square roots of the second moments, one per stepped tensor; the fused kernel makes
-    none. With master copies each tensor is stepped alone, beside its fp32 gradient. What remains is a Python number
-    made into a tensor (8 bytes) and cast to the stepped dtype.
+    foreach AdamW makes a list of square roots of the second moments, one per stepped tensor; fused kernels and
+    bitsandbytes' make none. With master copies each tensor is stepped alone, beside its fp32 gradient. What remains is
+    a Python number made into a tensor and cast to the stepped dtype.
     """
     precision = PRECISIONS[spec.precision]
     foreach = spec.optimizer == "adamw"
-    number = INT64 + (precision.stepped if foreach else FULL)
+    number = kernels.number + kernels.number_cast(precision.stepped if foreach else FULL)
     if precision.has_master:
-        return at_rest.largest_stepped * FULL * (2 if foreach else 1) + number
-    return at_rest.stepped * precision.stepped * foreach + number
+        return rounded(at_rest.largest_stepped * FULL, kernels.granularity) * (2 if foreach else 1) + number
+    return at_rest.square_roots * foreach + number

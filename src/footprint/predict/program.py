@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from footprint.precision import FULL, HALF
+from footprint.precision import FULL
 from footprint.predict.kernels import Kernels
 from footprint.predict.operators import INT64, Operators, Weight
 from footprint.predict.shadow import Gradient, Node, Shadow, Size, Storage, Variable
@@ -57,7 +57,7 @@ class Program:
 
     def __init__(self, structure: Structure, sizes: Sizes, kernels: Kernels) -> None:
         self.structure, self.sizes, self.kernels = structure, sizes, kernels
-        self.shadow = Shadow()
+        self.shadow = Shadow(kernels.granularity)
         self.ops = Operators(self.shadow, kernels, batch=sizes.batch, seq=sizes.seq)
         self.full = structure.regime == "full"
         self.element = structure.trained if self.full else structure.base
@@ -70,7 +70,7 @@ class Program:
         self.shadow.backward(loss.node, Gradient(seed))
         self.shadow.part = "end"
         del seed
-        self.shadow.recording = False
+        self.shadow.tape.recording = False
         del loss, batch
         return self.shadow.tape
 
@@ -116,7 +116,10 @@ class Program:
 
     def _norm(self, x: Variable) -> Variable:
         norm = self.ops.layer_norm if self.structure.block == "gpt" else self.ops.rms_norm
-        return norm(x, self.sizes.width, self.element, self.full)
+        element = self.element
+        if self.structure.autocast and self.kernels.norms_in_full_under_autocast:
+            x, element = self.ops.in_full(x, self.sizes.width, element)
+        return norm(x, self.sizes.width, element, self.full)
 
     def _attention(self, x: Variable) -> Variable:
         sizes = self.sizes

@@ -9,6 +9,7 @@ autograd's order. Sizes are bytes: integers, or formulas that stand for every ru
 
 import heapq
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size, Tape
@@ -17,17 +18,19 @@ from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size, Tape
 class Storage:
     """Bytes that live as long as something refers to them."""
 
-    __slots__ = ("number", "shadow", "size")
+    __slots__ = ("number", "size", "tape")
 
-    def __init__(self, shadow: "Shadow", name: str, size: Size, kind: int = ACTIVATIONS) -> None:
-        self.shadow, self.size = shadow, size
-        self.number = shadow.tape.sort(name, kind, size)
-        if shadow.recording:
-            shadow.tape.add(self.number)
+    def __init__(self, tape: Tape, name: str, size: Size, kind: int = ACTIVATIONS) -> None:
+        self.tape, self.size = tape, size
+        self.number = tape.allocate(name, kind, size)
 
     def __del__(self) -> None:
-        if self.shadow.recording:
-            self.shadow.tape.add(-self.number)
+        self.tape.release(self.number)
+
+
+def rounded(size: Size, granularity: int) -> Size:
+    """A request as an allocator counts it that rounds up to multiples of `granularity` bytes."""
+    return size if granularity == 1 else -(-size // granularity) * granularity
 
 
 class Gradient(NamedTuple):
@@ -40,7 +43,7 @@ class Gradient(NamedTuple):
 class Node:
     """One backward function: where its gradients go, what it saved, what it allocates when it runs."""
 
-    __slots__ = ("sequence", "part", "edges", "saved", "kept", "frame", "slots", "kind", "run")
+    __slots__ = ("edges", "frame", "kept", "kind", "part", "run", "saved", "sequence", "slots")
 
     def __init__(self, sequence: int, part: str, edges: Sequence["Node | None"]) -> None:
         self.sequence, self.part, self.edges = sequence, part, edges
@@ -57,7 +60,7 @@ class Node:
 class Variable:
     """A tensor of the shadow program: its storage (None for a parameter), bytes per element, the node that made it."""
 
-    __slots__ = ("storage", "element", "node")
+    __slots__ = ("element", "node", "storage")
 
     def __init__(self, storage: Storage | None, element: Size, node: Node | None) -> None:
         self.storage, self.element, self.node = storage, element, node
@@ -72,16 +75,16 @@ class Frame:
         self.recomputed: dict[int, Storage | None] | None = None
 
 
-class _StopRecomputation(Exception):
+class _StopRecomputationError(Exception):
     """Everything the segment had saved is there again; the rest of it need not run."""
 
 
 class Shadow:
     """The allocator, the autograd graph and its engine."""
 
-    def __init__(self) -> None:
+    def __init__(self, granularity: int = 1) -> None:
         self.tape = Tape()
-        self.recording = True
+        self._granularity = granularity
         self.gradients: list[Storage] = []
         """Gradients of parameters, which outlive backward."""
         self._held: list[tuple[str, Storage]] = []
@@ -110,12 +113,12 @@ class Shadow:
 
     def allocate(self, name: str, size: Size, kind: int = ACTIVATIONS) -> Storage:
         """A new storage; keep the reference as long as the real tensor would live."""
-        return Storage(self, name, size, kind)
+        return Storage(self.tape, name, rounded(size, self._granularity), kind)
 
     def scratch(self, name: str, size: Size | None) -> None:
         """Memory an operator takes and gives back while it runs."""
         if size is not None:
-            Storage(self, name, size)
+            self.allocate(name, size)
 
     def node(self, *inputs: Variable | None, trained: bool = False) -> Node | None:
         """A node with edges to the inputs' nodes, or None when nothing behind it needs a gradient."""
@@ -151,7 +154,7 @@ class Shadow:
                 frame.recomputed[self._recomputed] = storage
                 self._recomputed += 1
                 if self._recomputed == frame.saved:
-                    raise _StopRecomputation
+                    raise _StopRecomputationError
             else:
                 node.saved.append(storage)
 
@@ -193,10 +196,8 @@ class Shadow:
         part = self.part
         self.pass_ = "recompute"
         frame.recomputed, self._recomputing, self._recomputed = {}, frame, 0
-        try:
+        with suppress(_StopRecomputationError):
             frame.function(frame.argument)
-        except _StopRecomputation:
-            pass
         self._recomputing = None
         self.release_held("recompute")  # recomputing enters an autocast of its own
         self.pass_, self.part = "backward", part
@@ -239,4 +240,3 @@ class Shadow:
         if not present.view:
             return present
         return Gradient(self.allocate("gradient sum", arriving.storage.size, kind))
-

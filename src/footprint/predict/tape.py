@@ -27,20 +27,26 @@ class Tape:
     def __init__(self) -> None:
         self.piece = ("forward", "")
         """Where the step is."""
+        self.recording = True
         self.numbers: list[int] = []
         """The sort of every event, counted from 1; negative for a release."""
         self.pieces: list[tuple[str, str]] = []
         """The piece of every event."""
         self._sorts: dict[tuple[str, int, Size], int] = {}
 
-    def sort(self, name: str, kind: int, size: Size) -> int:
-        """The number of a sort of tensor."""
-        return self._sorts.setdefault((name, kind, size), len(self._sorts) + 1)
+    def allocate(self, name: str, kind: int, size: Size) -> int:
+        """Record an allocation in the present piece; returns the number of its sort."""
+        number = self._sorts.setdefault((name, kind, size), len(self._sorts) + 1)
+        if self.recording:
+            self.numbers.append(number)
+            self.pieces.append(self.piece)
+        return number
 
-    def add(self, number: int) -> None:
-        """Record an allocation, or a release, in the present piece."""
-        self.numbers.append(number)
-        self.pieces.append(self.piece)
+    def release(self, number: int) -> None:
+        """Record the release of a tensor of that sort in the present piece."""
+        if self.recording:
+            self.numbers.append(-number)
+            self.pieces.append(self.piece)
 
     @property
     def sorts(self) -> list[tuple[str, int, Size]]:

@@ -1,1 +1,1 @@
-"""The memory trace: what was allocated when, and to which bucket it belonged. Recorders produce it, `Trace` reads it."""
+"""The memory trace: what was allocated when, and which bucket it was. Recorders produce it, `Trace` reads it."""

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from torch._C._autograd import _disable_profiler, _enable_profiler, _prepare_profiler
-from torch._C._profiler import ProfilerActivity, ProfilerConfig, ProfilerState, RecordScope, _EventType, _ExperimentalConfig
+from torch._C._profiler import (
+    ProfilerActivity,
+    ProfilerConfig,
+    ProfilerState,
+    RecordScope,
+    _EventType,
+    _ExperimentalConfig,
+)
 from torch.profiler import record_function
 
 from footprint.provenance import cpu_name
@@ -17,7 +24,7 @@ _PREFIX = "footprint phase "
 
 
 class CpuRecorder:
-    """Records from `start` to `stop`; start before the first tensor, since a free of an unknown block is not reported."""
+    """Records from `start` to `stop`. Start before the first tensor: a free of an unknown block is not reported."""
 
     def __init__(self) -> None:
         # torch.profiler.profile would also record every operator and build Python objects from it, which takes

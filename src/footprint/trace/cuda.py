@@ -1,5 +1,6 @@
 """CUDA recorder: the caching allocator's own history and statistics, read by the same `Trace` as the CPU's."""
 
+import os
 import re
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ class CudaRecorder:
 
     def start(self) -> None:
         """Begin to record; every tensor must be created after this."""
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:2:16:8"  # the same workspace on every card; Hopper takes more
         torch.cuda.init()
         torch._C._cuda_attach_out_of_memory_observer(self._note_failure)
         torch.cuda.memory._record_memory_history(enabled="all", context=None, max_entries=_HISTORY)
