@@ -1,6 +1,7 @@
 """One measured row: its buckets, its repeatability to the byte, and how it says that a run did not fit or diverged."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -8,14 +9,15 @@ from math import prod
 
 import pytest
 import torch
-from tiny import GPT, LLAMA, TRAINING, every_regime, run
+from tiny import GPT, LLAMA, TRAINING, run
 
-from footprint.fresh import measure_each, random_batches
+from footprint.fresh import each_fresh, measure_each, random_batches
 from footprint.measure import batches_needed, measure
 from footprint.plan import parse_run, run_json
 from footprint.predict.parameters import resident
 from footprint.records import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, WEIGHT_PARTS
 from footprint.spec import TrainingSpec
+from footprint.training import PHASES
 
 UNREPEATABLE = {name for name in MEASUREMENTS if name.endswith("seconds")} | {
     "process_peak_bytes",
@@ -107,6 +109,15 @@ def test_a_run_survives_the_way_to_its_process_and_back():
     assert parse_run(run_json(DOUBLE, TRAINING)) == (DOUBLE, TRAINING)
 
 
+def dies(spec, training):
+    os._exit(3)
+
+
+def test_a_process_that_dies_is_an_error_and_not_a_wait():
+    with pytest.raises(RuntimeError, match="ended with status 3"):
+        list(each_fresh(dies, [LORA], TRAINING))
+
+
 def with_limit(limit, spec=LORA):
     (row,) = measure_each([spec], replace(TRAINING, memory_limit=limit))
     return row
@@ -126,18 +137,27 @@ def test_a_card_smaller_than_the_weights_fails_while_building():
     assert with_limit(resident(LORA).weights // 2)["oom_phase"] == "build"
 
 
-@every_regime
-def test_a_loss_that_is_not_a_number_is_a_status(regime):
-    spec = run(regime)
+def learns_nothing(spec, training):
+    """The row of a run whose loss is a mean over no position."""
     tokens, targets = random_batches(spec, 1)[0]
-    nothing_to_learn = (tokens, torch.full_like(targets, -100))  # the mean over no position
-    row = measure(spec, TRAINING, [nothing_to_learn] * batches_needed(TRAINING)).row
-    assert row["status"] == "diverged"
-    assert row[PEAK] is row["loss_first"] is row["loss_last"] is None
+    return measure(spec, training, [(tokens, torch.full_like(targets, -100))] * batches_needed(training)).row
+
+
+def test_a_loss_that_is_not_a_number_is_a_status():
+    for row in each_fresh(learns_nothing, [run("full"), LORA, QLORA], TRAINING):
+        assert row["status"] == "diverged"
+        assert row[PEAK] is row["loss_first"] is row["loss_last"] is None
+
+
+def row_and_heights(spec, training):
+    """The row of a run and the highest point of each phase of its timeline."""
+    measurement = measure(spec, training, random_batches(spec, batches_needed(training)))
+    heights = dict.fromkeys(PHASES, 0)
+    for point in measurement.timeline:
+        heights[point.phase] = max(heights[point.phase], point.total)
+    return {"row": measurement.row, "heights": heights}
 
 
 def test_the_timeline_reaches_exactly_the_peaks_of_its_row():
-    measurement = measure(LORA, TRAINING, random_batches(LORA, batches_needed(TRAINING)))
-    for name in ("forward", "backward", "step"):
-        points = [point for point in measurement.timeline if point.phase == name]
-        assert max(point.total for point in points) == measurement.row[f"{name}_{PEAK}"]
+    (measured,) = each_fresh(row_and_heights, [LORA], TRAINING)
+    assert measured["heights"] == {name: measured["row"][f"{name}_{PEAK}"] for name in PHASES}

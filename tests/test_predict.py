@@ -80,7 +80,7 @@ def test_the_measured_specs_cover_every_value_of_every_axis():
 @st.composite
 def models(draw):
     block = draw(st.sampled_from(footprint.spec.BLOCKS))
-    heads, pairs = draw(st.integers(1, 6)), draw(st.integers(4, 20))
+    heads, pairs = draw(st.integers(1, 6)), draw(st.integers(7, 20))
     return ModelSpec(
         name="any",
         block=block,
@@ -88,7 +88,7 @@ def models(draw):
         width=heads * pairs * 2,
         heads=heads,
         kv_heads=draw(st.sampled_from([n for n in (1, heads) if block == "llama"] or [heads])),
-        mlp_width=draw(st.integers(8, 300)),
+        mlp_width=draw(st.integers(14, 300)),
         vocab=draw(st.integers(2, 3000)),
         context=256,
         tied_head=draw(st.booleans()),

@@ -20,7 +20,7 @@ from footprint.records import MEASUREMENTS, read_row
 from footprint.runtime import FOLDER
 from footprint.spec import ModelSpec, RunSpec, TrainingSpec
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("worker")]
 
 MODEL = ModelSpec(name="tiny", layers=2, width=32, heads=2, vocab=64, context=64)
 BYTES = [name for name in MEASUREMENTS if name.endswith("_bytes") and name != "process_peak_bytes"]

@@ -16,7 +16,7 @@ from footprint.grid import frame
 from footprint.plan import parse_run, run_json, run_name
 from footprint.records import BUCKET_BYTES, MEASUREMENTS, PREDICTIONS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
 
 TABLES = "results/tiny/cpu"
 VARYING = ["process_peak_bytes", "measured_at", "step_seconds", "forward_seconds", "backward_seconds"]
@@ -76,6 +76,13 @@ def test_it_ends_with_the_headline_and_the_path_of_the_report(finished):
 
 def test_a_second_invocation_has_nothing_to_do(finished):
     assert "Nothing to be done" in finished.snakemake()
+
+
+def test_snakemakes_own_report_has_every_run_with_its_axes(finished, tmp_path):
+    finished.snakemake("--report", str(tmp_path / "all.html"))
+    page = (tmp_path / "all.html").read_text()
+    assert page.count('"regime": "qlora"') == 1
+    assert "Training memory of MiniGPT" in page
 
 
 def test_a_new_grid_value_measures_only_the_new_runs(clone):

@@ -141,7 +141,7 @@ def _custom_model(text: str) -> ModelSpec:
 
     try:
         sizes = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FootprintError(f'model-json: not JSON ({error}); use sizes such as {{"layers": 2, ...}}') from None
     parse(ABSENT | {"models": {CUSTOM: sizes}})
     return ModelSpec(name=CUSTOM, **sizes)

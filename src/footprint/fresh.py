@@ -49,12 +49,12 @@ def each_fresh(
 
 
 def _fresh(context: BaseContext, function: Function, spec: RunSpec, training: TrainingSpec) -> Row:
-    answer, question = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(question, function, spec, training))
+    inbox, outbox = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(outbox, function, spec, training))
     process.start()
-    question.close()  # the child's end is now the only one: its death ends the wait below
+    outbox.close()  # the child's end is now the only one: its death ends the wait below
     try:
-        return answer.recv()
+        return inbox.recv()
     except EOFError:
         process.join()  # only then is its status known
         raise RuntimeError(f"the process of {spec.axes()} ended with status {process.exitcode}") from None
@@ -62,5 +62,5 @@ def _fresh(context: BaseContext, function: Function, spec: RunSpec, training: Tr
         process.join()
 
 
-def _answer(question: Connection, function: Function, spec: RunSpec, training: TrainingSpec) -> None:
-    question.send(function(spec, training))
+def _answer(outbox: Connection, function: Function, spec: RunSpec, training: TrainingSpec) -> None:
+    outbox.send(function(spec, training))

@@ -21,6 +21,12 @@ def run_json(spec: RunSpec, training: TrainingSpec) -> str:
     )
 
 
+def labels(run: str) -> dict[str, str]:
+    """The axes of a run as the columns of `snakemake --report`."""
+    told = json.loads(run)
+    return {"model": told["model"]["name"]} | {axis: str(value) for axis, value in told["axes"].items()}
+
+
 def parse_run(text: str) -> tuple[RunSpec, TrainingSpec]:
     """What `run_json` wrote; FootprintError for anything else."""
     try:

@@ -18,6 +18,7 @@ rule measure:
         row=report(
             f"{RESULTS}/runs/{RUNS.wildcard_pattern}.json",
             category="Runs",
+            labels=lambda wildcards: plan.labels(RUN_JSON[wildcards.run]),
             caption="../report/run.rst",
         ),
         timeline=f"{RESULTS}/timelines/{RUNS.wildcard_pattern}.csv",

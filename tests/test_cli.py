@@ -1,0 +1,338 @@
+"""The command `footprint`: what it prints, its exit status, and one sentence for whatever a person may mistype."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from footprint import cli
+from footprint.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS
+from footprint.predict import predict
+from footprint.spec import PRESETS, RunSpec, TrainingSpec
+from footprint.units import parse_bytes
+
+PREDICT = ["predict", "--model", "minigpt-85m", "--regime", "qlora", "--rank", "8", "--batch", "4", "--seq", "512"]
+FIT = ["fit", "--model", "llama-7b", "--gpu-memory", "24GiB"]
+SIZES = '{"layers": 2, "width": 64, "heads": 4, "vocab": 256, "context": 128}'
+
+
+def status_of(*arguments: str) -> int:
+    """Exit status of a command line."""
+    try:
+        return cli.main(arguments)
+    except SystemExit as stopped:
+        return stopped.code
+
+
+@pytest.fixture
+def said(capsys):
+    """Runs a command line; (exit status, what it printed, its errors)."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        return status_of(*arguments), *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def answered(said):
+    """Runs a command line with --json; (exit status, the object it printed)."""
+
+    def run(*arguments: str) -> tuple[int, dict]:
+        status, out, err = said(*arguments, "--json")
+        assert err == ""
+        return status, json.loads(out)
+
+    return run
+
+
+# --- predict --------------------------------------------------------------------------------------------------------
+
+
+def test_predict_prints_the_row_that_the_pipeline_writes(answered):
+    spec = RunSpec(model=PRESETS["minigpt-85m"], regime="qlora", rank=8, batch=4, seq=512)
+    status, answer = answered(*PREDICT)
+    assert status == 0
+    assert answer == predict(spec) | {"gpu_memory_bytes": None, "fits": None, "headroom_bytes": None}
+
+
+def test_the_keys_of_the_json_are_the_columns_and_the_verdict(answered):
+    for card in ([], ["--gpu-memory", "24GiB"]):
+        _, answer = answered(*PREDICT, *card)
+        assert list(answer) == [*PREDICTIONS, "gpu_memory_bytes", "fits", "headroom_bytes"]
+
+
+def test_a_run_fits_up_to_the_last_byte(answered):
+    _, answer = answered(*PREDICT, "--device", "cuda")
+    peak = answer["peak_bytes"]
+    for memory, status in ((peak, 0), (peak - 1, 1)):
+        found, answer = answered(*PREDICT, "--gpu-memory", str(memory))
+        assert found == status
+        assert answer["fits"] is (status == 0)
+        assert answer["headroom_bytes"] == memory - peak
+
+
+def test_a_card_means_cuda_unless_the_device_is_said(answered):
+    _, on_gpu = answered(*PREDICT, "--device", "cuda")
+    assert answered(*PREDICT, "--gpu-memory", "24GiB")[1]["peak_bytes"] == on_gpu["peak_bytes"]
+    _, on_cpu = answered(*PREDICT)
+    assert answered(*PREDICT, "--gpu-memory", "24GiB", "--device", "cpu")[1]["peak_bytes"] == on_cpu["peak_bytes"]
+
+
+def test_the_text_names_every_phase_bucket_and_the_textbook(said):
+    status, out, err = said(*PREDICT)
+    assert (status, err) == (0, "")
+    for name in (*PHASE_PEAKS, *BUCKET_BYTES):
+        assert name.removesuffix("_bytes").removesuffix("_peak") in out
+    assert out.count("<- the peak") == 1
+    assert "The textbook (16 bytes per trained parameter" in out
+
+
+def test_what_does_not_fit_comes_with_the_cheapest_change_that_does(said, answered):
+    run = ["predict", "--model", "llama-7b", "--regime", "lora", "--seq", "2048", "--gpu-memory", "24GiB"]
+    status, out, _ = said(*run)
+    assert status == 1
+    assert "It does not fit into 24.0 GiB" in out
+    change = out.split("that makes it fit: ")[1].split(", with a peak")[0].split()
+    assert change == ["--checkpointing", "block"]
+    assert answered(*run, *change)[0] == 0
+
+
+def test_full_fine_tuning_has_no_adapters_to_speak_of(said):
+    _, out, _ = said("predict", "--model", "minigpt-3m", "--regime", "full", "--rank", "4")
+    assert "rank" not in out
+    assert "adapter" not in out
+
+
+def test_a_model_may_be_spelled_out(answered):
+    status, answer = answered("predict", "--model-json", SIZES, "--regime", "full", "--seq", "128")
+    assert (status, answer["model"]) == (0, "custom")
+
+
+def test_a_config_brings_its_models_its_device_and_its_training(answered, tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text(f"models: {{mine: {SIZES}}}\ntraining: {{threads: 64}}\n")
+    _, answer = answered("predict", "--config", str(config), "--model", "mine", "--regime", "lora", "--seq", "64")
+    model = cli._setup(config).models["mine"]
+    spec = RunSpec(model=model, regime="lora", seq=64)
+    assert answer["peak_bytes"] == predict(spec, TrainingSpec(threads=64))["peak_bytes"]
+    assert answer["peak_bytes"] != predict(spec)["peak_bytes"]
+    config.write_text("device: cuda\n")
+    _, answer = answered("predict", "--config", str(config), "--model", "minigpt-3m", "--regime", "lora")
+    on_gpu = RunSpec(model=PRESETS["minigpt-3m"], regime="lora", device="cuda")
+    assert answer["peak_bytes"] == predict(on_gpu)["peak_bytes"]
+
+
+def test_the_published_config_works_as_a_config(said):
+    config = Path(__file__).parents[1] / "config" / "config.yaml"
+    assert said("predict", "--config", str(config), "--model", "minigpt-85m", "--regime", "full")[0] == 0
+
+
+# --- fit ------------------------------------------------------------------------------------------------------------
+
+
+def test_fit_ranks_what_fits_and_says_why_the_rest_does_not(said):
+    status, out, err = said(*FIT)
+    assert (status, err) == (0, "")
+    assert "regime full before lora before qlora, then checkpointing none before block before sqrt" in out
+    assert "Does not fit, not even 1 x 128" in out
+    assert "GiB too much; most is optimizer" in out
+
+
+def test_every_setting_that_fit_lists_is_one_that_predict_accepts(answered):
+    _, answer = answered(*FIT)
+    card = ["--gpu-memory", "24GiB"]
+    for setting in answer["settings"]:
+        axes = [f"--{axis}={setting[axis]}" for axis in ("regime", "checkpointing", "batch", "seq")]
+        status, predicted = answered("predict", "--model", "llama-7b", *axes, *card)
+        assert predicted["peak_bytes"] == setting["peak_bytes"]
+        assert status == int(not setting["fits"])
+
+
+def test_nothing_that_fits_is_exit_status_one(answered):
+    status, answer = answered("fit", "--model", "llama-70b", "--gpu-memory", "24GiB", "--regime", "full,lora")
+    assert status == 1
+    assert not any(setting["fits"] for setting in answer["settings"])
+
+
+def test_fit_searches_the_values_it_is_given(answered):
+    _, answer = answered(*FIT, "--regime", "qlora", "--precision", "mixed,bf16", "--seq", "1024,512")
+    assert {setting["precision"] for setting in answer["settings"]} == {"mixed", "bf16"}
+    assert {setting["seq"] for setting in answer["settings"]} <= {512, 1024}
+    assert {setting["regime"] for setting in answer["settings"]} == {"qlora"}
+
+
+# --- measure --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_measure_sets_a_measurement_beside_the_prediction():
+    run = ["measure", "--model-json", SIZES, "--regime", "full", "--batch", "2", "--seq", "40", "--precision", "fp32"]
+    done = footprint(*run, "--json")
+    answer = json.loads(done.stdout)
+    assert set(answer["measured"]) == set(MEASUREMENTS)
+    assert answer["measured"]["peak_bytes"] == answer["predicted"]["peak_bytes"]
+    assert "exact" in footprint(*run).stdout
+
+
+# --- start ----------------------------------------------------------------------------------------------------------
+
+
+def footprint(*arguments: str, program: str = "import sys; from footprint.cli import main; sys.exit(main())"):
+    """The command in a process of its own."""
+    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+
+
+@pytest.mark.parametrize("arguments", [PREDICT, [*PREDICT, "--gpu-memory", "1GiB"], FIT])
+def test_neither_torch_nor_pandas_is_imported_for_a_prediction(arguments):
+    program = (
+        "import sys; from footprint.cli import main; main(sys.argv[1:]); "
+        "print({'torch', 'pandas', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
+    )
+    assert footprint(*arguments, program=program).stderr == "set()\n"
+
+
+def test_a_reader_that_stops_reading_is_no_error():
+    program = "import os, sys; os.close(1); os.dup2(os.pipe()[1], 1)\nfrom footprint.cli import main; sys.exit(main())"
+    assert footprint(*PREDICT, program=program).stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["fit", "--help"], ["measure", "--help"]])
+def test_help_names_what_is_allowed(said, arguments):
+    status, out, err = said(*arguments)
+    assert (status, err) == (0, "")
+    assert len(arguments) == 1 or all(preset in out for preset in PRESETS)
+
+
+def test_version(said):
+    assert said("--version")[:2] == (0, "footprint 0.1.0\n")
+
+
+# --- what a person may mistype --------------------------------------------------------------------------------------
+
+
+def lora(*model: str) -> list[str]:
+    return ["predict", *model, "--regime", "lora"]
+
+
+RUN = lora("--model", "minigpt-3m")
+
+# (the command line, how the answer begins after "error: ", what else it says)
+MISTAKES = [
+    # commands and options
+    ([], "the following arguments are required: COMMAND", "see footprint --help"),
+    (["predicct"], "argument COMMAND: invalid choice: 'predicct'", "predict"),
+    (["predict"], "the following arguments are required: --regime", "see footprint predict --help"),
+    (["predict", "--regime", "lora"], "one of the arguments --model --model-json is required", "--help"),
+    (["predict", "--model", "minigpt-3m"], "the following arguments are required: --regime", "--help"),
+    ([*RUN, "--bacth", "4"], "unrecognized arguments: --bacth 4", "--help"),
+    ([*RUN, "--batch"], "argument --batch: expected one argument", "--help"),
+    ([*RUN, "--gpu", "24GiB"], "unrecognized arguments: --gpu 24GiB", "--help"),
+    ([*RUN, "two\nlines"], "unrecognized arguments: two lines", "--help"),
+    ([*RUN, "--model-json", SIZES], "argument --model-json: not allowed with argument --model", "--help"),
+    (["fit", "--model", "llama-7b"], "the following arguments are required: --gpu-memory", "--help"),
+    ([*FIT, "--batch", "4"], "unrecognized arguments: --batch 4", "--help"),
+    (["measure", "--model", "minigpt-3m"], "the following arguments are required: --regime", "--help"),
+    # models
+    (lora("--model", "llama-8b"), "model: 'llama-8b' is not known (did you mean", "llama-70b"),
+    (lora("--model", "bert"), "model: 'bert' is not known; use one of minigpt-85m", "llama-7b"),
+    (lora("--model", ""), "model: '' is not known", "minigpt-3m"),
+    (lora("--model-json", "{"), "model-json: not JSON", '{"layers": 2'),
+    (lora("--model-json", "[" * 9999), "model-json: not JSON", '{"layers": 2'),
+    (lora("--model-json", "3"), "models.custom: 3 is not allowed", "layers, width"),
+    (lora("--model-json", '{"layers": 2}'), "models.custom.width: is missing", "required"),
+    (
+        ["predict", "--model-json", SIZES.replace("heads", "haeds"), "--regime", "full"],
+        "models.custom.haeds: unknown key (did you mean heads?)",
+        "kv_heads",
+    ),
+    (
+        ["predict", "--model-json", SIZES.replace('"heads": 4', '"heads": 5'), "--regime", "full"],
+        "models.custom.heads: 5 is not allowed",
+        "divisor",
+    ),
+    # axes
+    ([*RUN, "--regime", "dora"], "regime: 'dora' is not allowed", "one of full, lora, qlora"),
+    ([*RUN, "--rank", "eight"], "rank: 'eight' is not allowed", "a whole number from 1 to 65536"),
+    ([*RUN, "--rank", "0"], "rank: 0 is not allowed", "a whole number from 1 to 65536"),
+    ([*RUN, "--rank", "257"], "rank: 257 is not allowed", "at most 256, the narrowest adapted Linear of minigpt-3m"),
+    ([*RUN, "--targets", "mlp"], "targets: 'mlp' is not allowed", "one of all-linear, attention, qv"),
+    ([*RUN, "--checkpointing", "all"], "checkpointing: 'all' is not allowed", "one of none, block, sqrt"),
+    ([*RUN, "--precision", "fp8"], "precision: 'fp8' is not allowed", "one of mixed, amp, bf16, fp32"),
+    ([*RUN, "--optimizer", "sgd"], "optimizer: 'sgd' is not allowed", "one of adamw, adamw-fused"),
+    ([*RUN, "--optimizer", "adamw-8bit"], "optimizer: 'adamw-8bit' is not allowed", "device: cuda"),
+    (
+        ["predict", "--model", "minigpt-3m", "--regime", "qlora", "--quantization", "int4"],
+        "quantization: 'int4' is not allowed",
+        "one of nf4, nf4-double",
+    ),
+    ([*RUN, "--batch", "0"], "batch: 0 is not allowed", "a whole number from 1 to 65536"),
+    ([*RUN, "--batch", "-1"], "batch: -1 is not allowed", "a whole number from 1 to 65536"),
+    ([*RUN, "--batch", "1.5"], "batch: '1.5' is not allowed", "a whole number from 1 to 65536"),
+    ([*RUN, "--batch", "9" * 5000], "batch: '9999", "a whole number from 1 to 65536"),
+    ([*RUN, "--seq", "257"], "seq: 257 is not allowed", "a whole number from 1 to 256"),
+    ([*RUN, "--seq", ""], "seq: '' is not allowed", "a whole number from 1 to 256"),
+    ([*RUN, "--device", "tpu"], "device: 'tpu' is not allowed", "one of cpu, cuda"),
+    ([*FIT, "--regime", "full,dora"], "regime: 'dora' is not allowed", "one of full, lora, qlora"),
+    ([*FIT, "--seq", "1024,"], "seq: '' is not allowed", "a whole number from 1 to 4096"),
+    ([*FIT, "--seq", "8192"], "seq: 8192 is not allowed", "a whole number from 1 to 4096"),
+    ([*FIT, "--device", "tpu"], "device: 'tpu' is not allowed", "one of cpu, cuda"),
+    # the card
+    ([*RUN, "--gpu-memory", "24GB"], "gpu-memory: '24GB' is not an amount of memory", "KiB, MiB, GiB"),
+    ([*RUN, "--gpu-memory", "lots"], "gpu-memory: 'lots' is not an amount of memory", "24GiB"),
+    ([*RUN, "--gpu-memory", "0"], "gpu-memory: '0' must be more than 0 bytes", "24GiB"),
+    ([*RUN, "--gpu-memory", "-5GiB"], "argument --gpu-memory: expected one argument", "--help"),
+    (["fit", "--model", "llama-7b", "--gpu-memory", "24 gigs"], "gpu-memory: '24 gigs' is not an amount", "24GiB"),
+    # the config
+    ([*RUN, "--config", "absent.yaml"], "absent.yaml: cannot be read as a config file", "No such file"),
+    ([*RUN, "--config", "."], ".: cannot be read as a config file", "directory"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "begins", "says"), MISTAKES)
+def test_a_mistake_is_one_sentence_and_exit_status_two(said, monkeypatch, tmp_path, arguments, begins, says):
+    monkeypatch.chdir(tmp_path)
+    status, out, err = said(*arguments)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"error: {begins}")
+    assert says in err
+    assert err.count("\n") == 1
+    assert len(err) < 700
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "begins"),
+    [
+        ("models: {a b: {}}", "models: 'a b' is not allowed"),
+        ("models: {tiny: {layers: 2}}", "models.tiny.width: is missing"),
+        ("models: []", "models: [] is not allowed"),
+        ("training: {threads: 0}", "training.threads: 0 is not allowed"),
+        ("device: tpu", "device: 'tpu' is not allowed"),
+        ("modles: {}", "modles: unknown key (did you mean models?)"),
+        ("- 1", "mine.yaml: holds no keys"),
+        ("a: [", "mine.yaml: line 2, column 1"),
+    ],
+)
+def test_a_mistake_in_the_config_is_one_sentence_too(said, monkeypatch, tmp_path, text, begins):
+    monkeypatch.chdir(tmp_path)
+    Path("mine.yaml").write_text(f"{text}\n")
+    status, out, err = said(*RUN, "--config", "mine.yaml")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"error: {begins}")
+
+
+def test_measuring_on_a_gpu_that_is_not_there_is_a_sentence(said):
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU here")
+    status, _, err = said("measure", "--model", "minigpt-3m", "--regime", "full", "--device", "cuda")
+    assert status == 2
+    assert err.startswith("error: device: cuda is not usable here")
+
+
+def test_the_example_of_the_contract_answers_in_bytes_of_that_card(answered):
+    _, answer = answered(*PREDICT, "--gpu-memory", "24GiB")
+    assert answer["gpu_memory_bytes"] == parse_bytes("24GiB")
