@@ -137,10 +137,11 @@ def error_table(frame: pd.DataFrame) -> str:
 
 
 def worst_runs(frame: pd.DataFrame, count: int = 10) -> str:
-    """The runs with the largest phase error: predicted minus measured of each phase in bytes, the peak, the spec."""
+    """The inexact runs with the largest phase error: predicted minus measured of each phase in bytes, and the spec."""
     phase_errors = _phase_errors(frame).max(axis=1)
-    lines = []
-    for index in phase_errors.nlargest(count).index:
+    inexact = phase_errors[phase_errors > 0]
+    lines = [f"{len(inexact)} of {len(frame)} runs are not exact to the byte in every phase; the worst:"]
+    for index in inexact.nlargest(count).index:
         row = frame.loc[index]
         off = " ".join(
             f"{name.split('_')[0]} {row[f'{name}_predicted'] - row[f'{name}_measured']:+,}" for name in PHASE_PEAKS
@@ -167,7 +168,7 @@ def main() -> int:
     rows = measure_each(specs, TrainingSpec(measured_steps=1), workers=arguments.workers)
     frame = pd.DataFrame(list(compared(specs, rows)))
     write_table(OUTPUT, frame)
-    print(error_table(frame), "\nworst runs:", worst_runs(frame), sep="\n")
+    print(error_table(frame), worst_runs(frame), sep="\n\n")
     return _verdict(frame, arguments.seed)
 
 

@@ -2,8 +2,8 @@
 
 python benchmarks/prediction_speed.py [--seed 1] [--specs 10000] [--blocks gpt,llama]
 
-Drawing the runs is not timed; everything the prediction needs besides is, nothing having been predicted before.
-Exit status 1 when the target is missed.
+Drawing the runs is not timed; all else is, and nothing was predicted before. What counts is processor time, of which a
+busy machine gives less per second. Exit status 1 when the target is missed.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from footprint.spec import BLOCKS, CHECKPOINTING, PRECISIONS, QUANTIZATIONS, REG
 
 OUTPUT = Path("results/bench/prediction_speed.csv")
 TARGET = 1.0
-"""Seconds for 10,000 runs."""
+"""Seconds of one core for 10,000 runs."""
 
 HEADS = (1, 2, 3, 4, 6, 8, 12, 16)
 NARROWEST, WIDEST = 64, 768
@@ -68,20 +68,20 @@ def main() -> int:
     parser.add_argument("--specs", type=int, default=10_000, help="how many runs to draw")
     parser.add_argument("--blocks", default="gpt", help=f"block styles to draw from: {','.join(BLOCKS)}")
     arguments = parser.parse_args()
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     generator, blocks = random.Random(arguments.seed), arguments.blocks.split(",")
     specs = [draw(generator, generator.choice(blocks)) for _ in range(arguments.specs)]
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     began, busy = time.perf_counter(), time.process_time()
     rows = predict_many(specs)
-    seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - busy
-    allowed = TARGET * len(rows) / 10_000
-    measured = {"seed": arguments.seed, "specs": len(rows), "seconds": seconds, "cpu_seconds": cpu_seconds}
-    write_table(OUTPUT, pd.DataFrame([measured | {"specs_per_second": len(rows) / seconds}]))
+    wall_seconds, seconds = time.perf_counter() - began, time.process_time() - busy
+    target, rate = TARGET * len(rows) / 10_000, len(rows) / seconds
+    times = {"seconds": seconds, "wall_seconds": wall_seconds, "specs_per_second": rate}
+    write_table(OUTPUT, pd.DataFrame([{"seed": arguments.seed, "specs": len(rows)} | times]))
     print(
-        f"prediction speed: {len(rows) / seconds:,.0f} specs per second; {len(rows):,} in {seconds:.2f} s "
-        f"(target <= {allowed:.2f} s), of which {cpu_seconds:.2f} s on the core -> {OUTPUT}"
+        f"prediction speed: {rate:,.0f} specs per second; {len(rows):,} in {seconds:.2f} s of one core "
+        f"(target <= {target:.2f} s; {wall_seconds:.2f} s on the clock) -> {OUTPUT}"
     )
-    return int(seconds > allowed)
+    return int(seconds > target)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@
 # The report as a notebook: CSV in, page out. Every number in a sentence is computed in the cell that says it.
 from pathlib import Path
 
-from footprint import (
+from footprint.predict import textbook
+from footprint.report import (
     ablation,
     cards,
     devices,
@@ -31,9 +32,8 @@ from footprint import (
     textbook_claims,
     verdicts,
 )
-from footprint.page import Page
-from footprint.predict import textbook
-from footprint.words import counted, escape, listing, percent, worst
+from footprint.report.page import Page
+from footprint.report.words import counted, escape, listing, percent, worst
 
 # %% tags=["parameters"]
 directory = "../results/ablation/cpu"

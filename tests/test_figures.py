@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from synthetic import ABLATION, HOSTILE, SMALL, grid, write_experiment, write_results
 
-from footprint import cards, figures, figures_choices, figures_timeline, results, selection
 from footprint.provenance import REPOSITORY
-from footprint.selection import NoRunsError
-from footprint.svg import NARROW, PALETTE, WIDE, Drawing
-from footprint.textbook_claims import SLOWDOWN
+from footprint.report import cards, figures, figures_choices, figures_timeline, results, selection
+from footprint.report.selection import NoRunsError
+from footprint.report.svg import NARROW, PALETTE, WIDE, Drawing
+from footprint.report.textbook_claims import SLOWDOWN
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # matplotlib warns where a layout has no room
 

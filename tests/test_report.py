@@ -14,8 +14,9 @@ from chromium import needs_chromium, tab
 from papermill.exceptions import PapermillExecutionError
 from synthetic import ABLATION, HOSTILE, SMALL, grid, write_experiment, write_results
 
-from footprint import report, results, selection
+from footprint import report
 from footprint.errors import FootprintError
+from footprint.report import results, selection
 
 pytestmark = pytest.mark.xdist_group("report")
 

@@ -3,7 +3,7 @@
 import pytest
 from synthetic import ABLATION, SMALL, grid, write_results
 
-from footprint import findings, selection
+from footprint.report import findings, selection
 from footprint.spec import PRESETS
 
 

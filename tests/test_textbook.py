@@ -3,8 +3,8 @@
 import pytest
 from synthetic import ABLATION, grid, write_results
 
-from footprint import ablation, cards, drills, selection, textbook_cells, textbook_claims, verdicts
 from footprint.predict.textbook import TRAINED
+from footprint.report import ablation, cards, drills, selection, textbook_cells, textbook_claims, verdicts
 from footprint.spec import PRESETS
 
 

@@ -86,7 +86,8 @@ def test_the_fused_step_does_what_the_foreach_step_does(regime, precision):
         for name in ("adamw", "adamw-fused")
     )
     # The gradient of a key's bias is rounding noise (softmax ignores a shift), which Adam divides by itself.
-    tolerance = {"rtol": 1e-4, "atol": LEARNING_RATE / 100} if precision in ("fp32", "amp") else {"rtol": 0.02, "atol": 0.004}
+    exact = precision in ("fp32", "amp")
+    tolerance = {"rtol": 1e-4, "atol": LEARNING_RATE / 100} if exact else {"rtol": 0.02, "atol": 0.004}
     for one, other in zip(trainable(foreach), trainable(fused), strict=True):
         torch.testing.assert_close(one, other, **tolerance)
 

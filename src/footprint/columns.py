@@ -47,7 +47,8 @@ MEASUREMENTS = (
 )
 PREDICTIONS = (*AXES, "textbook_bytes", *SHARED)
 
-INTEGERS = tuple(c for c in MEASUREMENTS + PREDICTIONS if c.endswith(("_bytes", "_parameters"))) + (
+INTEGERS = (
+    *(column for column in MEASUREMENTS + PREDICTIONS if column.endswith(("_bytes", "_parameters"))),
     "rank",
     "batch",
     "seq",

@@ -26,8 +26,15 @@ IDLE_SECONDS = 20
 PRELOAD = {
     "cpu": ("footprint.job",),
     # bitsandbytes asks CUDA for its devices when it is imported, which a process that is to fork must not do, and PEFT
-    # imports bitsandbytes: a child imports those two itself. These modules are most of what they need.
-    "cuda": ("torch._dynamo.backends.registry", "torch._inductor.compile_fx", "transformers", "accelerate", "pandas"),
+    # imports bitsandbytes: a child imports those two itself. These modules are most of what they and a run need.
+    "cuda": (
+        "torch._dynamo.backends.registry",
+        "torch._inductor.compile_fx",
+        "transformers.modeling_utils",
+        "footprint.corpus",
+        "footprint.records",
+        "footprint.trace.cuda",
+    ),
 }
 
 _PR_SET_PDEATHSIG = 1

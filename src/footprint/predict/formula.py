@@ -65,35 +65,31 @@ class Evaluation:
 
     def __init__(self, dimensions: Mapping[str, np.ndarray]) -> None:
         self._known = {dimension(name): column for name, column in dimensions.items()}
-
         self._runs = len(next(iter(dimensions.values())))
 
     def of(self, size: Any) -> np.ndarray:
         """The value of a formula, or a number, for every run."""
-        formula = size
-        if not isinstance(formula, Formula):
+        if not isinstance(size, Formula):
             return np.broadcast_to(size, self._runs)
-        if formula not in self._known:
-            arguments = (self.of(a) if isinstance(a, Formula) else a for a in formula.arguments)
-            self._known[formula] = formula.function(*arguments)
-        return self._known[formula]
+        if size not in self._known:
+            self._known[size] = size.function(*(self.of(a) if isinstance(a, Formula) else a for a in size.arguments))
+        return self._known[size]
 
     def prepare(self, wanted: Mapping[Formula, np.ndarray]) -> None:
-        """Make the expensive calls among `wanted` for the given indices of runs only; elsewhere they count as 0."""
-        together = defaultdict(list)
+        """Make the expensive calls among `wanted` for the given indices of runs only; elsewhere their value is 0."""
+        together: dict[tuple, list[Formula]] = defaultdict(list)
         for formula in wanted:
             if isinstance(formula, Call):
-                fixed = tuple(None if isinstance(a, Formula) else a for a in formula.arguments)
-                together[formula.function, fixed].append(formula)
-        for (function, fixed), formulas in together.items():
-            at = [wanted[formula] for formula in formulas]
-            columns = [
-                number
-                if number is not None
-                else np.concatenate([self.of(f.arguments[i])[w] for f, w in zip(formulas, at, strict=True)])
-                for i, number in enumerate(fixed)
-            ]
-            ends = np.cumsum([len(w) for w in at])
-            for formula, indices, values in zip(formulas, at, np.split(function(*columns), ends[:-1]), strict=True):
+                numbers = tuple(None if isinstance(a, Formula) else a for a in formula.arguments)
+                together[formula.function, numbers].append(formula)
+        for (function, numbers), calls in together.items():
+            at = [wanted[formula] for formula in calls]
+            columns = [self._column(calls, at, i) if number is None else number for i, number in enumerate(numbers)]
+            ends = np.cumsum([len(indices) for indices in at])
+            for formula, indices, values in zip(calls, at, np.split(function(*columns), ends[:-1]), strict=True):
                 self._known[formula] = np.zeros(self._runs, dtype=np.int64)
                 self._known[formula][indices] = values
+
+    def _column(self, calls: list[Formula], at: list[np.ndarray], argument: int) -> np.ndarray:
+        """One argument of several calls, each at its runs, as one array."""
+        return np.concatenate([self.of(f.arguments[argument])[runs] for f, runs in zip(calls, at, strict=True)])

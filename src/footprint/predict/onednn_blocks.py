@@ -121,7 +121,7 @@ def _first_of_each(marked, product, first):
 
 
 def _best_rows(m, fewest, chunks, threads: int):
-    """For each (m, chunks) the rows with the least score, that score before the other terms, and whether it is close."""
+    """The rows with the least score for each (m, chunks), that score without other terms, and whether it is close."""
     classes = (FEW + 1) * threads
     work_class = np.where(chunks < FEW * threads, chunks, FEW * threads + chunks % threads)
     keys, each = np.unique((m * (LARGEST_ROWS + 1) + fewest) * classes + work_class, return_inverse=True)
@@ -150,7 +150,7 @@ def _score_rows(m, fewest, work_class, threads: int):
 
 
 def _candidates(m, fewest):
-    """Rows worth scoring, the most first: of those that make equally many blocks the fewest, where that leaves fewer."""
+    """Rows worth scoring, the most first: of those that make equally many blocks the fewest, if the list gets short."""
     every = np.arange(LARGEST_ROWS, FEWEST_ROWS_SHORT_OF_WORK - 1, -1)
     low, high = _divide_up(m, LARGEST_ROWS), _divide_up(m, fewest)
     counts = low + np.arange((high - low).max() + 1)

@@ -33,7 +33,7 @@ class Profile:
         )
 
     def times(self, count: Bytes) -> "Profile":
-        """This stretch `count` times over: each round starts `delta` higher, so the first or the last is the highest."""
+        """This stretch `count` times over: each round starts `delta` higher, so the first or last is highest."""
         rounds_before_highest = np.where(self.delta > 0, np.maximum(count - 1, 0), 0)
         some = count > 0
         return Profile(

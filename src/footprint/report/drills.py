@@ -3,16 +3,16 @@
 import numpy as np
 import pandas as pd
 
-from footprint.ablation import FROZEN_PART, TRAINED_PARTS
-from footprint.figures_choices import checkpointing_effects
 from footprint.predict import predict
 from footprint.predict.parameters import resident
-from footprint.selection import REGIME_NAMES, NoRunsError
+from footprint.report.ablation import FROZEN_PART, TRAINED_PARTS
+from footprint.report.figures_choices import checkpointing_effects
+from footprint.report.selection import REGIME_NAMES, NoRunsError
+from footprint.report.table import Table
+from footprint.report.textbook_claims import SLOWDOWN, llama
+from footprint.report.words import counted, percent
 from footprint.spec import NF4_BLOCK, REGIMES
-from footprint.table import Table
-from footprint.textbook_claims import SLOWDOWN, llama
 from footprint.units import format_bytes, parse_bytes
-from footprint.words import counted, percent
 
 CARD = "24 GiB"
 RANK_13B = 16

@@ -8,14 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from footprint.bars import after
 from footprint.predict import predict_many
-from footprint.selection import CHECKPOINTING_NAMES, REGIME_NAMES
+from footprint.report.bars import after
+from footprint.report.selection import CHECKPOINTING_NAMES, REGIME_NAMES
+from footprint.report.svg import NARROW, PALETTE, Drawing
+from footprint.report.table import Table
+from footprint.report.words import listing
 from footprint.spec import PRESETS, REGIMES, RunSpec
-from footprint.svg import NARROW, PALETTE, Drawing
-from footprint.table import Table
 from footprint.units import format_bytes, parse_bytes
-from footprint.words import listing
 
 CARDS = {name: parse_bytes(name) for name in ("24 GiB", "48 GiB", "80 GiB", "141 GiB")}
 """Memory of the cards people ask about, by the number printed on them."""

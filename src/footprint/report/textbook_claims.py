@@ -5,15 +5,15 @@ from itertools import chain
 
 import pandas as pd
 
-from footprint.figures_choices import checkpointing_effects
 from footprint.predict import predict
 from footprint.predict.parameters import nf4_bytes, resident
 from footprint.predict.textbook import FROZEN_HALF, TRAINED
-from footprint.selection import REGIME_NAMES, NoRunsError, alike, headline, measured
+from footprint.report.figures_choices import checkpointing_effects
+from footprint.report.selection import REGIME_NAMES, NoRunsError, alike, headline, measured
+from footprint.report.verdicts import GOOD, Claim, judged, ratio_claim, size_claim
+from footprint.report.words import listing, percent
 from footprint.spec import NF4_BLOCK, PRESETS, RunSpec
 from footprint.units import format_bytes, parse_bytes
-from footprint.verdicts import GOOD, Claim, judged, ratio_claim, size_claim
-from footprint.words import listing, percent
 
 N_7B, N_LORA = 7e9, 19e6
 """The parameter counts the seed reckons with: LLaMA-7B, and its adapters of rank 8."""

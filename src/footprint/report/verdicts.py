@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from footprint.table import Table
+from footprint.report.table import Table
+from footprint.report.words import percent
 from footprint.units import format_bytes, parse_bytes
-from footprint.words import percent
 
 HOLDS, CLOSE = 0.03, 0.10
 """Relative differences up to which a rounded number is right, and near enough to plan with."""

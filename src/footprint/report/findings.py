@@ -3,9 +3,9 @@
 import pandas as pd
 
 from footprint.predict.textbook import TRAINED
-from footprint.selection import axis_text, headline, in_common, measured, one_change, setting
+from footprint.report.selection import axis_text, headline, in_common, measured, one_change, setting
+from footprint.report.words import counted, listing, outcome, percent, worst
 from footprint.units import format_bytes
-from footprint.words import counted, listing, outcome, percent, worst
 
 
 def answers(runs: pd.DataFrame) -> list[str]:

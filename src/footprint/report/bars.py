@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
 from footprint.records import BUCKET_BYTES
-from footprint.svg import PALETTE
+from footprint.report.svg import PALETTE
 from footprint.units import format_bytes, parse_bytes
 
 BUCKETS = tuple(name.removesuffix("_bytes") for name in BUCKET_BYTES)

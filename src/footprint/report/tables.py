@@ -3,9 +3,9 @@
 import pandas as pd
 from markupsafe import Markup
 
-from footprint.figures import PHASES
-from footprint.figures_choices import checkpointing_effects
-from footprint.selection import (
+from footprint.report.figures import PHASES
+from footprint.report.figures_choices import checkpointing_effects
+from footprint.report.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,
     NoRunsError,
@@ -17,10 +17,10 @@ from footprint.selection import (
     setting,
     varying,
 )
+from footprint.report.table import Table, stacked
+from footprint.report.words import outcome, percent, seconds
 from footprint.spec import AXES
-from footprint.table import Table, stacked
 from footprint.units import format_bytes
-from footprint.words import outcome, percent, seconds
 
 GRID_NUMBERS = (
     "status",

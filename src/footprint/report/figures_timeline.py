@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from footprint.bars import BUCKETS, bucket_key, byte_unit
-from footprint.selection import NoRunsError, setting
-from footprint.svg import PALETTE, Drawing
+from footprint.report.bars import BUCKETS, bucket_key, byte_unit
+from footprint.report.selection import NoRunsError, setting
+from footprint.report.svg import PALETTE, Drawing
+from footprint.report.words import listing, percent
 from footprint.timeline import Point
 from footprint.units import format_bytes
-from footprint.words import listing, percent
 
 SPANS = {"forward": (0.0, 1.0), "backward": (1.0, 2.4), "step": (2.4, 3.0)}
 """Where each phase lies on the x axis; measured and predicted events differ in number, so both are stretched to it."""

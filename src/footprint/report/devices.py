@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.selection import NoRunsError, label, load, measured, varying
+from footprint.report.selection import NoRunsError, label, load, measured, varying
+from footprint.report.table import Table
+from footprint.report.words import outcome, percent
 from footprint.spec import AXES
-from footprint.table import Table
-from footprint.words import outcome, percent
 
 _COMPARED = ["status", "oom_phase", "device_name", "step_seconds", "peak_relative_error"]
 _BUCKETS = [f"{name}_bytes_measured" for name in ("weights", "gradients", "optimizer", "activations", "peak")]

@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from footprint.bars import after, bucket_key, byte_axis, byte_unit, pair
-from footprint.figures import MARKERS, PEAKS, beside, largest
-from footprint.selection import (
+from footprint.report.bars import after, bucket_key, byte_axis, byte_unit, pair
+from footprint.report.figures import MARKERS, PEAKS, beside, largest
+from footprint.report.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,
     NoRunsError,
@@ -19,8 +19,8 @@ from footprint.selection import (
     measured,
     setting,
 )
-from footprint.svg import NARROW, PALETTE, Drawing
-from footprint.words import counted, outcome, percent
+from footprint.report.svg import NARROW, PALETTE, Drawing
+from footprint.report.words import counted, outcome, percent
 
 
 def series(runs: pd.DataFrame, axis: str) -> list[pd.DataFrame]:

@@ -2,13 +2,13 @@
 
 import pandas as pd
 
-from footprint.ablation import COLUMNS, counted_parts, textbook_parts
 from footprint.predict import predict
-from footprint.selection import alike, measured, setting
+from footprint.report.ablation import COLUMNS, counted_parts, textbook_parts
+from footprint.report.selection import alike, measured, setting
+from footprint.report.table import Table
+from footprint.report.verdicts import GOOD, coloured, judged_bytes
 from footprint.spec import PRESETS, RunSpec
-from footprint.table import Table
 from footprint.units import format_bytes
-from footprint.verdicts import GOOD, coloured, judged_bytes
 
 SEED_TABLE = {
     "full": ("510 MiB", "170 MiB", "680 MiB", "1.36 GiB", None, "1.4 GiB"),

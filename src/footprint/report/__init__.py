@@ -12,10 +12,10 @@ import jupytext
 import papermill
 from nbformat import NotebookNode
 
-from footprint import findings, renderers, selection
 from footprint.errors import FootprintError
 from footprint.files import write_atomically
 from footprint.provenance import REPOSITORY
+from footprint.report import findings, renderers, selection
 
 NOTEBOOK = REPOSITORY / "report" / "report.py"
 ENGINES = ("auto", "quarto", "nbconvert")

@@ -7,13 +7,13 @@ import pandas as pd
 import yaml
 
 from footprint.experiment import read_experiment
-from footprint.figures_timeline import Timelines
 from footprint.plan import run_name
 from footprint.predict import timeline
-from footprint.selection import headline
+from footprint.report.figures_timeline import Timelines
+from footprint.report.selection import headline
+from footprint.report.words import escape, listing
 from footprint.spec import AXES, PRESETS
 from footprint.timeline import read_timeline
-from footprint.words import escape, listing
 
 EXPERIMENT = "experiment.json"
 """The resolved configuration, as the workflow leaves it beside the tables."""
