@@ -162,7 +162,7 @@ def test_in_half_precision_it_never_takes_less_on_a_gpu(spec, axis, more):
 
 def test_in_half_precision_one_token_more_can_take_less_on_a_cpu():
     """118 tokens make oneDNN cut blocks of C that need more scratch than those of 119; measured, and so predicted."""
-    model = replace(GPT, width=42, heads=3, mlp_width=118, vocab=3, context=128, tied_head=True)
+    model = replace(GPT, width=42, heads=3, kv_heads=3, mlp_width=118, vocab=3, context=128, tied_head=True)
     axes = {"targets": "qv", "rank": 3, "checkpointing": "sqrt", "precision": "mixed", "batch": 3}
     shorter, longer = (predict(run("lora", model=model, seq=seq, **axes))["peak_bytes"] for seq in (118, 119))
     assert longer < shorter
