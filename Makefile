@@ -21,7 +21,7 @@ test: $(INSTALLED) ## run every check: ruff, snakefmt, snakemake --lint, pytest
 	$(BIN)/ruff format --check
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --lint
-	$(BIN)/python -m pytest -n 2 $(PYTEST)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
 bench: $(INSTALLED) ## run the benchmarks; each prints one ratio and writes results/bench/*.csv
 	@set -e; for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(BIN)/python "$$benchmark"; done

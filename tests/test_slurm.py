@@ -15,7 +15,7 @@ from footprint.records import BUCKET_BYTES
 REQUIRED = os.environ.get("FOOTPRINT_REQUIRE_SLURM") == "1"
 SCRIPTS = REPOSITORY / "tests" / "slurm"
 
-pytestmark = [pytest.mark.slurm, pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slurm, pytest.mark.slow]
 
 QUICK = ("--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10")
 """Look after jobs sooner than a real cluster would like."""
@@ -143,3 +143,12 @@ def test_after_snakemake_was_killed_the_experiment_completes(clone):
     submit(clone, ROWS, *ALONE)
     assert len(clone.table("measurements")) == 3
     assert any(path.stat().st_mtime_ns == written for path, written in kept.items())
+
+
+def test_a_run_that_fails_spoils_no_other_of_its_job(clone):
+    spoil(clone, "lora", "raise SystemExit('error: no luck')")
+    printed = submit(clone, ROWS, "--group-components", "runs=3", "--retries", "0", status=1)
+    assert "error: no luck" in failed_log(clone, printed)
+    assert len(jobs(printed)) == 1
+    assert len(clone.runs()) == 2
+    assert clone.planned("--profile", "slurm", ROWS)["measure"] == 1

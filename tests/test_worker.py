@@ -20,7 +20,7 @@ from footprint.records import MEASUREMENTS, read_row
 from footprint.runtime import FOLDER
 from footprint.spec import ModelSpec, RunSpec, TrainingSpec
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("worker")]
+pytestmark = pytest.mark.slow
 
 MODEL = ModelSpec(name="tiny", layers=2, width=32, heads=2, vocab=64, context=64)
 BYTES = [name for name in MEASUREMENTS if name.endswith("_bytes") and name != "process_peak_bytes"]
@@ -135,7 +135,7 @@ def test_another_environment_gets_another_server(workplace, corpus, environment,
     subprocess.run(
         command(run(), corpus, tmp_path / "out.json"), env=environment | {"OMP_NUM_THREADS": "1"}, check=True
     )
-    assert len(workplace.servers()) == len(before) + 1
+    assert len(set(workplace.servers()) - set(before)) == 1
 
 
 def test_a_users_error_comes_back_as_the_runs_own(corpus, environment, tmp_path):

@@ -16,7 +16,7 @@ from footprint.grid import frame
 from footprint.plan import parse_run, run_json, run_name
 from footprint.records import BUCKET_BYTES, MEASUREMENTS, PREDICTIONS
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("workflow")]
+pytestmark = pytest.mark.slow
 
 TABLES = "results/tiny/cpu"
 VARYING = ["process_peak_bytes", "measured_at", "step_seconds", "forward_seconds", "backward_seconds"]

@@ -151,10 +151,11 @@ def _score_rows(m, fewest, work_class, threads: int):
 
 def _candidates(m, fewest):
     """Rows worth scoring, the most first: of those that make equally many blocks the fewest, if the list gets short."""
-    every = np.arange(LARGEST_ROWS, FEWEST_ROWS_SHORT_OF_WORK - 1, -1)
-    low, high = _divide_up(m, LARGEST_ROWS), _divide_up(m, fewest)
-    counts = low + np.arange((high - low).max() + 1)
-    rows = every if counts.shape[1] > len(every) else _divide_up(m, counts)
+    rows = np.arange(LARGEST_ROWS, FEWEST_ROWS_SHORT_OF_WORK - 1, -1)
+    least, most = _divide_up(m, LARGEST_ROWS), _divide_up(m, fewest)
+    counts = (most - least).max() + 1
+    if counts < len(rows):
+        rows = _divide_up(m, least + np.arange(counts))
     return np.clip(rows, np.minimum(fewest, m), np.minimum(LARGEST_ROWS, m))
 
 

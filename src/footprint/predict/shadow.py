@@ -92,6 +92,7 @@ class Shadow:
         self._packing: Frame | None = None
         self._recomputing: Frame | None = None
         self._recomputed = 0
+        self._running: Node | None = None
 
     @property
     def pass_(self) -> str:
@@ -213,13 +214,24 @@ class Shadow:
             waits = node.frame is not None and node.frame.recomputed is None
             self.pass_ = "before recompute" if waits else "backward"
             self._unpack(node)
+            self._running = node
             gradients = list(node.run(gradient))
+            self._running = None
             del gradient
             node.saved, node.kept, node.frame = [], None, None
             edges = node.edges
             del node
             for edge in edges:
                 self._deliver(edge, gradients.pop(0), waiting, queue)
+
+    def reduce(self) -> None:
+        """What the running node allocates from here on is the engine's: gradients summed to their parameter's shape.
+
+        What the node saved is live until it is done. What checkpointing recomputed for it is not: that was handed to
+        the node's function, which has ended.
+        """
+        if self._running.frame is not None:
+            self._running.saved = []
 
     def _deliver(
         self,

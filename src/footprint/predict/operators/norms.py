@@ -108,6 +108,7 @@ class Norms(Elementwise):
     def _broadcast_gradients(self, whole: Size, narrow: Size) -> list[Gradient]:
         product = self.shadow.allocate("broadcast product", whole)
         gradient = self._gradient("normalized", whole)
+        self.shadow.reduce()
         summed = self._gradient("broadcast", narrow)
         del product
         return [gradient, summed]
@@ -137,6 +138,7 @@ class Norms(Elementwise):
             cast = self._weight_cast(width, element)
             gradient = self._gradient("scaled columns", whole)
             del cast
+        self.shadow.reduce()
         if trained and element == FULL:
             self._parameter_gradient("norm weight", width * FULL)
         elif trained:

@@ -60,6 +60,7 @@ class Products(Elementwise):
                 self._parameter_gradient(name, size)
             self._weight_gradient_scratch(weight, element)
             if weight.bias:
+                self.shadow.reduce()
                 self._parameter_gradient(f"{name} bias", weight.d_out * element)
         if passes and not weight.bias:
             gradient = self._input_gradient(name, weight, element)
@@ -119,6 +120,7 @@ class Products(Elementwise):
             for_weight = self._gradient(f"{name} half", weight.elements * HALF)
             self._weight_gradient_scratch(weight, HALF)
             if weight.bias:
+                self.shadow.reduce()
                 for_bias = self._gradient(f"{name} bias half", weight.d_out * HALF)
         if passes and not weight.bias:
             gradient = self._input_gradient(name, weight, HALF)
