@@ -140,7 +140,7 @@ def worst_runs(frame: pd.DataFrame, count: int = 10) -> str:
     """The inexact runs with the largest phase error: predicted minus measured of each phase in bytes, and the spec."""
     phase_errors = _phase_errors(frame).max(axis=1)
     inexact = phase_errors[phase_errors > 0]
-    lines = [f"{len(inexact)} of {len(frame)} runs are not exact to the byte in every phase; the worst:"]
+    lines = [f"{len(frame) - len(inexact)} of {len(frame)} runs are exact to the byte in every phase; worst others:"]
     for index in inexact.nlargest(count).index:
         row = frame.loc[index]
         off = " ".join(

@@ -19,6 +19,8 @@ from footprint.records import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, WEIGHT_PA
 from footprint.spec import TrainingSpec
 from footprint.training import PHASES
 
+pytestmark = pytest.mark.xdist_group("measure")  # one process, so that the rows are measured once
+
 UNREPEATABLE = {name for name in MEASUREMENTS if name.endswith("seconds")} | {
     "process_peak_bytes",
     "tokens_per_second",

@@ -199,6 +199,14 @@ def test_a_text_with_another_hash_trains_nothing(fresh):
     assert not fresh.runs()
 
 
+def test_a_text_too_short_for_a_new_run_stops_before_anything_starts(clone):
+    long = {"models": {"tiny": TINY | {"context": 4096}}, "grids": [GRID, GRID | {"regime": "full", "seq": 2000}]}
+    clone.configure(**long)
+    printed = clone.snakemake(status=2)
+    assert "error: corpus: the validation part of the text has 950 bytes, too few for seq 2000" in printed
+    assert len(clone.runs()) == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "device"),
     [

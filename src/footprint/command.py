@@ -36,8 +36,9 @@ def lend_interpreter(clone: Path) -> None:
     Snakemake may be called by its path, without its environment being activated, and an environment may have been
     installed from another clone.
     """
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    os.environ["PYTHONPATH"] = str(clone / "src")
+    for name, folder in (("PATH", Path(sys.executable).parent), ("PYTHONPATH", clone / "src")):
+        others = filter(None, os.environ.get(name, "").split(os.pathsep))
+        os.environ[name] = os.pathsep.join([str(folder), *(other for other in others if other != str(folder))])
 
 
 def keep_device(config: dict, given: Mapping[str, object]) -> None:

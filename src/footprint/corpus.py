@@ -95,9 +95,14 @@ def prepare(spec: CorpusSpec, path: Path, *, seq: int = 1) -> None:
     """
     with replacing(path) as file:
         size = sum(file.write(piece) for piece in pieces(spec))
-        held_out = _held_out(size, spec.validation_fraction)
-        _require_length(size - held_out, seq, "the training part of the text")
-        _require_length(held_out, seq, "the validation part of the text")
+        check_size(size, spec.validation_fraction, seq)
+
+
+def check_size(size: int, validation_fraction: float, seq: int) -> None:
+    """Raise FootprintError unless both parts of a text of `size` bytes can fill one sequence of `seq` tokens."""
+    held_out = _held_out(size, validation_fraction)
+    _require_length(size - held_out, seq, "the training part of the text")
+    _require_length(held_out, seq, "the validation part of the text")
 
 
 def split(path: Path, validation_fraction: float = VALIDATION_FRACTION) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from footprint.config import Experiment, parse
-from footprint.corpus import CorpusSpec
+from footprint.corpus import CorpusSpec, check_size
 from footprint.errors import FootprintError
 
 
@@ -18,6 +18,12 @@ def corpus_json(spec: CorpusSpec) -> str:
 def corpus_name(spec: CorpusSpec) -> str:
     """A file name for the bytes of a corpus: the same declaration has the same name, another one another."""
     return hashlib.sha256(corpus_json(spec).encode()).hexdigest()[:16] + ".bin"
+
+
+def check_text(experiment: Experiment, prepared: Path) -> None:
+    """Raise FootprintError when the corpus is prepared already and too short for a run of this experiment."""
+    if prepared.exists():
+        check_size(prepared.stat().st_size, experiment.corpus.validation_fraction, experiment.longest_seq)
 
 
 def read_experiment(path: Path) -> Experiment:

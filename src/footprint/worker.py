@@ -125,7 +125,7 @@ def _start(address: Path, device: str) -> None:
         listener.bind(str(address))
         listener.listen(1024)
         subprocess.Popen(
-            [sys.executable, "-m", "footprint.forkserver", str(listener.fileno()), str(address), device],
+            [sys.executable, "-P", "-m", "footprint.forkserver", str(listener.fileno()), str(address), device],
             pass_fds=[listener.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -23,9 +23,10 @@ with user_errors():
     # Snakemake has merged the files by now; reading them again refuses what it lets pass (duplicate keys, anchors).
     configuration.load(*map(Path, workflow.configfiles))
     EXPERIMENT = configuration.parse(config)
+    CORPUS = f"results/corpus/{experiment.corpus_name(EXPERIMENT.corpus)}"
+    experiment.check_text(EXPERIMENT, Path(CORPUS))
 
 RESULTS = f"results/{EXPERIMENT.name}/{EXPERIMENT.device}"
-CORPUS = f"results/corpus/{experiment.corpus_name(EXPERIMENT.corpus)}"
 CONDA = "../../envs/footprint.yaml"
 
 RUNS = Paramspace(grid.frame(EXPERIMENT.runs), filename_params="*", single_wildcard="run")
