@@ -139,6 +139,16 @@ with page.unless_empty():
 
 # %%
 with page.unless_empty():
+    page.table(
+        "opinions",
+        tables.third_opinion(runs),
+        "A third opinion: the largest distance between a phase's measured peak and the two other counts. The "
+        "simulation runs the real program and adds up its tensors without an allocator, so it cannot see what a kernel "
+        "takes inside one operator; where prediction and measurement agree and it does not, that is the difference.",
+    )
+
+# %%
+with page.unless_empty():
     page.figure(
         "timeline",
         figures_timeline.timeline(results.timelines(Path(directory), runs)),

@@ -3,10 +3,13 @@
 import pandas as pd
 
 from footprint.errors import FootprintError
-from footprint.records import SHARED
+from footprint.records import PHASE_PEAKS, SHARED
 from footprint.spec import AXES
 
 SIDES = ("measured", "predicted")
+
+SIMULATED = {name: f"{name}_simulated" for name in (*PHASE_PEAKS, "peak_bytes")}
+"""Columns of the third opinion, by their name in simulations.csv; empty where no run was simulated."""
 
 COMPARISON = (
     *AXES,
@@ -15,12 +18,15 @@ COMPARISON = (
     *(f"{name}_{side}" for name in SHARED for side in SIDES),
     "peak_relative_error",
     "textbook_relative_error",
+    *SIMULATED.values(),
 )
 """Columns of `comparison.csv`, in order."""
 
 
-def compare(measurements: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFrame:
-    """The runs of both tables side by side, in the order of `measurements`.
+def compare(
+    measurements: pd.DataFrame, predictions: pd.DataFrame, simulations: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """The runs of the tables side by side, in the order of `measurements`.
 
     Every column they share appears as `<name>_measured` and `<name>_predicted` (bytes stay integers). The errors are
     predicted / measured - 1 and textbook / measured - 1; a run without a measured peak (out of memory) has neither.
@@ -38,7 +44,12 @@ def compare(measurements: pd.DataFrame, predictions: pd.DataFrame) -> pd.DataFra
     measured = joined["peak_bytes_measured"].astype("Float64")
     joined["peak_relative_error"] = joined["peak_bytes_predicted"] / measured - 1
     joined["textbook_relative_error"] = joined["textbook_bytes"] / measured - 1
-    return joined[list(COMPARISON)]
+    if simulations is None:
+        return joined.assign(**dict.fromkeys(SIMULATED.values(), pd.NA))[list(COMPARISON)]
+    _require("simulations", simulations, (*AXES, *SIMULATED))
+    _require_same_runs(measurements, simulations, "simulation")
+    third = simulations[[*AXES, *SIMULATED]].rename(columns=SIMULATED)
+    return joined.merge(third, on=list(AXES), how="left")[list(COMPARISON)]
 
 
 def _require(name: str, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
@@ -52,9 +63,9 @@ def _require(name: str, frame: pd.DataFrame, columns: tuple[str, ...]) -> None:
         )
 
 
-def _require_same_runs(measurements: pd.DataFrame, predictions: pd.DataFrame) -> None:
-    measured, predicted = (pd.MultiIndex.from_frame(frame[list(AXES)]) for frame in (measurements, predictions))
-    for here, there, lacking in ((measured, predicted, "prediction"), (predicted, measured, "measurement")):
+def _require_same_runs(measurements: pd.DataFrame, others: pd.DataFrame, name: str = "prediction") -> None:
+    measured, other = (pd.MultiIndex.from_frame(frame[list(AXES)]) for frame in (measurements, others))
+    for here, there, lacking in ((measured, other, name), (other, measured, "measurement")):
         alone = here.difference(there, sort=False)
         if len(alone):
             run = _named(pd.Series(dict(zip(AXES, alone[0], strict=True))))

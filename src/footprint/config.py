@@ -29,6 +29,8 @@ class Experiment:
     corpus: CorpusSpec
     engine: str
     """What renders the report: auto, quarto or nbconvert."""
+    third_opinion: bool
+    """Whether every run is simulated too; never on CUDA, where it would need a device of its own."""
 
     @property
     def longest_seq(self) -> int:
@@ -50,6 +52,7 @@ def parse(config: Mapping) -> Experiment:
         training=_training(config.get("training", {}), device),
         corpus=CorpusSpec(**config["corpus"]),
         engine=config.get("report", {}).get("engine", "auto"),
+        third_opinion=config.get("report", {}).get("third_opinion", False) and device == "cpu",
     )
 
 

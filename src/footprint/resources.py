@@ -28,6 +28,10 @@ class HostMemory:
         """Of the run with that file name."""
         return self._megabytes[run]
 
+    def most(self) -> int:
+        """Of the run that needs most."""
+        return max(self._megabytes.values())
+
     @cached_property
     def _megabytes(self) -> dict[str, int]:
         rows = predict_many(self._runs, self._training)

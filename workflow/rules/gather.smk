@@ -37,6 +37,7 @@ rule compare:
         script="scripts/compare.py",
         measurements=f"{RESULTS}/measurements.csv",
         predictions=f"{RESULTS}/predictions.csv",
+        simulations=[f"{RESULTS}/simulations.csv"] if EXPERIMENT.third_opinion else [],
     output:
         report(
             f"{RESULTS}/comparison.csv",
@@ -48,11 +49,14 @@ rule compare:
     localrule: True
     conda:
         CONDA
+    params:
+        simulations=lambda wildcards, input: [f"--simulations={path}" for path in input.simulations],
     shell:
         r"""
         python {input.script:q} \
             --measurements {input.measurements:q} \
             --predictions {input.predictions:q} \
+            {params.simulations:q} \
             --output {output:q} \
             2>{log:q}
         """

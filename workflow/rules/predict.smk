@@ -24,3 +24,30 @@ rule predict:
             --output {output:q} \
             2>{log:q}
         """
+
+
+rule simulate:
+    """Ask the third opinion: the real program's tensors counted by PyTorch's dispatcher, without an allocator."""
+    input:
+        script="scripts/simulate.py",
+        experiment=f"{RESULTS}/experiment.json",
+    output:
+        f"{RESULTS}/simulations.csv",
+    log:
+        f"{RESULTS}/logs/simulate.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/simulate.tsv"
+    conda:
+        CONDA
+    # As many as a run takes, so that on one machine it never runs beside one and disturbs its timing.
+    threads: EXPERIMENT.training.threads
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * HOST_MEMORY.most(),
+        runtime=lambda wildcards, attempt: attempt * 60,
+    shell:
+        r"""
+        python {input.script:q} \
+            --experiment {input.experiment:q} \
+            --output {output:q} \
+            2>{log:q}
+        """
