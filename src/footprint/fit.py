@@ -35,7 +35,7 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("regime", REGIMES[1:]),
     ("seq", ()),
 )
-"""What can be given up, the cheapest first: an axis and its values, each less than the one before; numbers by halves."""
+"""What can be given up, the cheapest first: an axis and its values, each less than the last; numbers by halves."""
 
 COSTS = tuple(dict.fromkeys(axis for axis, _ in STEPS))
 """Axes by what it costs to give something up there, the cheapest first."""

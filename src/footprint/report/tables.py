@@ -3,6 +3,7 @@
 import pandas as pd
 from markupsafe import Markup
 
+from footprint.comparison import SIDES
 from footprint.report.figures import PHASES
 from footprint.report.figures_choices import checkpointing_effects
 from footprint.report.selection import (
@@ -128,19 +129,13 @@ def third_opinion(runs: pd.DataFrame) -> Table:
     shown, raw = [], []
     for regime, same in rows.groupby("regime", sort=False):
         for phase in PHASES:
-            name = f"{phase}_peak_bytes"
-            apart = {
-                side: int((same[f"{name}_measured"] - same[f"{name}_{side}"]).abs().max())
-                for side in ("predicted", "simulated")
-            }
-            share = float(
-                ((same[f"{name}_measured"] - same[f"{name}_simulated"]).abs() / same[f"{name}_measured"]).max()
-            )
-            cells = {f"From {side}": format_bytes(size) for side, size in apart.items()}
+            peaks = {side: same[f"{phase}_peak_bytes_{side}"] for side in (*SIDES, "simulated")}
+            apart = {side: (peaks["measured"] - peaks[side]).abs() for side in ("predicted", "simulated")}
+            most = {side: int(sizes.max()) for side, sizes in apart.items()}
+            cells = {f"From {side}": format_bytes(size) for side, size in most.items()}
+            share = float((apart["simulated"] / peaks["measured"]).max())
             shown.append({"Regime": REGIME_NAMES[regime], "Phase": phase} | cells | {"Share": percent(share)})
-            raw.append(
-                {"regime": regime, "phase": phase} | {f"from_{side}_bytes": size for side, size in apart.items()}
-            )
+            raw.append({"regime": regime, "phase": phase} | {f"from_{side}_bytes": n for side, n in most.items()})
     return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Phase",), grouped=True)
 
 
