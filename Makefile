@@ -6,6 +6,9 @@ INSTALLED := $(VENV)/.installed
 # What pytest is told; `make test PYTEST="-m 'not slow'"` leaves out what takes long.
 PYTEST ?=
 
+# Tools call one another by name (snakefmt calls shfmt), so the environment comes first on PATH.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
 .DEFAULT_GOAL := help
 .PHONY: help report test bench quarto lock clean
 
