@@ -11,7 +11,7 @@ from torch import nn
 
 from footprint.checkpointing import segment_lengths
 from footprint.fresh import random_batches
-from footprint.optimizers import LEARNING_RATE, build
+from footprint.optimizers import LEARNING_RATES, build
 from footprint.regimes import trainable
 from footprint.spec import PRESETS, RunSpec
 
@@ -87,7 +87,7 @@ def test_the_fused_step_does_what_the_foreach_step_does(regime, precision):
     )
     # The gradient of a key's bias is rounding noise (softmax ignores a shift), which Adam divides by itself.
     exact = precision in ("fp32", "amp")
-    tolerance = {"rtol": 1e-4, "atol": LEARNING_RATE / 100} if exact else {"rtol": 0.02, "atol": 0.004}
+    tolerance = {"rtol": 1e-4, "atol": LEARNING_RATES[regime] / 100} if exact else {"rtol": 0.02, "atol": 0.004}
     for one, other in zip(trainable(foreach), trainable(fused), strict=True):
         torch.testing.assert_close(one, other, **tolerance)
 
@@ -95,7 +95,7 @@ def test_the_fused_step_does_what_the_foreach_step_does(regime, precision):
 def stepped_up(precision, steps):
     """A half parameter of 1.0 whose gradient always asks for more, after some steps; and its stepper."""
     parameter = nn.Parameter(torch.ones(4, dtype=HALF))
-    stepper = build(run(precision=precision), [parameter])
+    stepper = build(run("lora", precision=precision), [parameter])
     for _ in range(steps):
         parameter.grad = torch.full_like(parameter, -1.0)
         stepper.step()
@@ -103,11 +103,11 @@ def stepped_up(precision, steps):
 
 
 def test_a_master_copy_keeps_steps_that_half_precision_would_lose():
-    assert torch.finfo(HALF).eps > 2 * LEARNING_RATE  # a step rounds back to the value it came from
+    assert torch.finfo(HALF).eps > 2 * LEARNING_RATES["lora"]  # a step rounds back to the value it came from
     parameter, stepper = stepped_up("mixed", 16)
     (master,) = stepper.masters()
     assert master.dtype == torch.float32
-    assert master.mean().item() == pytest.approx(1 + 16 * LEARNING_RATE, rel=1e-3)
+    assert master.mean().item() == pytest.approx(1 + 16 * LEARNING_RATES["lora"], rel=1e-3)
     assert torch.equal(parameter, master.to(HALF))
     assert parameter.min() > 1
     lost, _ = stepped_up("bf16", 16)

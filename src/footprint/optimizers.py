@@ -10,14 +10,15 @@ from torch import Tensor, nn
 from footprint.precision import PRECISIONS
 from footprint.spec import RunSpec
 
-LEARNING_RATE = 1e-3
+LEARNING_RATES = {"full": 1e-4, "lora": 1e-3, "qlora": 1e-3}
+"""Adapters start at zero and take ten times what a whole model takes without a warm-up of the rate."""
 
 # foreach is what PyTorch picks by itself on CUDA; it is asked for on the CPU too: both devices do the same step.
-_FACTORIES: dict[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
-    "adamw": partial(torch.optim.AdamW, lr=LEARNING_RATE, foreach=True),
-    "adamw-fused": partial(torch.optim.AdamW, lr=LEARNING_RATE, fused=True),
-    "adamw-8bit": partial(bnb.optim.AdamW8bit, lr=LEARNING_RATE),
-    "paged-adamw": partial(bnb.optim.PagedAdamW32bit, lr=LEARNING_RATE),
+_FACTORIES: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": partial(torch.optim.AdamW, foreach=True),
+    "adamw-fused": partial(torch.optim.AdamW, fused=True),
+    "adamw-8bit": bnb.optim.AdamW8bit,
+    "paged-adamw": bnb.optim.PagedAdamW32bit,
 }
 
 
@@ -80,4 +81,4 @@ def _tensors(states: Iterable[dict]) -> Iterator[Tensor]:
 def build(spec: RunSpec, parameters: list[nn.Parameter]) -> Stepper | MasterStepper:
     """The optimizer a spec asks for over `parameters`."""
     stepper = MasterStepper if PRECISIONS[spec.precision].has_master else Stepper
-    return stepper(parameters, _FACTORIES[spec.optimizer])
+    return stepper(parameters, partial(_FACTORIES[spec.optimizer], lr=LEARNING_RATES[spec.regime]))
