@@ -5,8 +5,6 @@ Every function mirrors the module of the same name, down to which Python referen
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from footprint.precision import FULL
 from footprint.predict.kernels import Kernels
 from footprint.predict.operators import INT64, Operators, Weight
@@ -118,7 +116,8 @@ class Program:
         norm = self.ops.layer_norm if self.structure.block == "gpt" else self.ops.rms_norm
         element = self.element
         if self.structure.autocast and self.kernels.norms_in_full_under_autocast:
-            x, element = self.ops.in_full(x, self.sizes.width, element)
+            # The fp32 copies of frozen parameters, a few kilobytes that are saved too, are left out.
+            x, element = self.ops.cast(x, self.sizes.width, FULL), FULL
         return norm(x, self.sizes.width, element, self.full)
 
     def _attention(self, x: Variable) -> Variable:
@@ -184,8 +183,3 @@ class Program:
         down = Weight(base.d_in, self.sizes.rank, self.structure.trained, True)
         up = Weight(self.sizes.rank, base.d_out, self.structure.trained, True)
         return self.ops.scale(self._linear(f"{name} B", self._linear(f"{name} A", x, down), up), base.d_out)
-
-
-def as_sizes(**dimensions: int) -> Sizes:
-    """Sizes as int64 arrays of one entry, so that kernels may use array arithmetic throughout."""
-    return Sizes(**{name: np.atleast_1d(np.asarray(value, dtype=np.int64)) for name, value in dimensions.items()})

@@ -2,7 +2,7 @@
 
 from footprint.precision import FULL
 from footprint.predict.operators.elementwise import Elementwise
-from footprint.predict.shadow import Gradient, Node, Size, Variable
+from footprint.predict.shadow import Node, Size, Variable
 
 
 class Ends(Elementwise):
@@ -31,12 +31,8 @@ class Ends(Elementwise):
         rows, table = self.seq * width * element, context * width * element
         if positions is not None:
             positions.run = lambda g: self._parameter_gradient("positions", table) or ()
-            node.run = lambda g: [g, self._summed_rows(g, rows)]
+            node.run = lambda g: [g, self._gradient("positions", rows)]
         return self._new("embedded", width, element, node)
-
-    def _summed_rows(self, g: Gradient, rows: Size) -> Gradient:
-        # Summing over a batch of one is a view of the gradient itself, but the engine keeps it as a copy of its own.
-        return self._gradient("positions", rows)
 
     def cross_entropy(self, logits: Variable, vocab: Size) -> Variable:
         """Mean cross-entropy of logits taken to fp32; saves the log-probabilities. Returns the scalar loss."""

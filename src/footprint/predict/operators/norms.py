@@ -8,13 +8,6 @@ from footprint.predict.shadow import Gradient, Size, Storage, Variable
 class Norms(Elementwise):
     """Normalization over the width of a token."""
 
-    def in_full(self, x: Variable, width: Size, element: Size) -> tuple[Variable, Size]:
-        """A normalization's input and its parameters' element size as autocast's fp32 list wants them.
-
-        The fp32 copies of frozen parameters, a few kilobytes that are saved too, are left out.
-        """
-        return self.cast(x, width, FULL), FULL
-
     def layer_norm(self, x: Variable, width: Size, element: Size, trained: bool) -> Variable:
         """LayerNorm; saves its input and two statistics per token. Kernel: layer_norm_kernel.cpp."""
         node = self.shadow.node(x, trained=trained)
