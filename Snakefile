@@ -18,11 +18,18 @@ include: "workflow/rules/gather.smk"
 include: "workflow/rules/report.smk"
 
 
+if EXPERIMENT.study:
+
+    include: "workflow/rules/quality.smk"
+
+
 rule all:
-    """The three tables and the report of the configured experiment."""
+    """The tables and the report of the configured experiment."""
     default_target: True
     input:
         f"{RESULTS}/measurements.csv",
         f"{RESULTS}/predictions.csv",
         f"{RESULTS}/comparison.csv",
+        QUALITY,
+        f"{RESULTS}/manifest.json",
         f"{RESULTS}/report.html",

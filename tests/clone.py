@@ -59,6 +59,7 @@ class Clone:
             "grids": [GRID],
             "training": {"warmup_steps": 1, "measured_steps": 1, "threads": 1},
             "corpus": {"kind": "path", "path": "text.txt", "sha256": hashlib.sha256(TEXT).hexdigest()},
+            "quality": None,
         }
         (self.root / "overlay.json").write_text(json.dumps(config | changes))
 

@@ -176,7 +176,7 @@ MISTAKES = [
     ],
     ("models", {"1e5": VALID["models"]["tiny"]}, "models: '1e5' is not allowed", "does not read as a number"),
     ("grids/0/model", "tiny; reboot", "grids[0].model: 'tiny; reboot' is not allowed", NAME),
-    ("experiment", "reference", "experiment: 'reference' is not allowed", "other than bench, corpus, reference"),
+    ("experiment", "reference", "experiment: 'reference' is not allowed", "other than base, bench, corpus, reference"),
     # the corpus as it is declared
     ("corpus/kind", "ftp", "corpus.kind: 'ftp' is not allowed", "one of wheel, path, url"),
     ("corpus/kind", "path", "corpus.path: is missing", "kind: path needs path"),

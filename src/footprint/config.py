@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from footprint.corpus import CorpusSpec
 from footprint.grid import expand
+from footprint.quality.study import Study, parse_study
 from footprint.schema import check
 from footprint.spec import ModelSpec, RunSpec, TrainingSpec, require
 from footprint.yaml_file import load
 
 __all__ = ["Experiment", "load", "parse"]
 
-RESERVED_EXPERIMENTS = ("bench", "corpus", "reference")
+RESERVED_EXPERIMENTS = ("base", "bench", "corpus", "reference")
 """Folders of results/ that are not experiments."""
 
 _NOT_TEXT_IN_A_TABLE = ("na", "null", "none", "true", "false")
@@ -31,11 +32,14 @@ class Experiment:
     """What renders the report: auto, quarto or nbconvert."""
     third_opinion: bool
     """Whether every run is simulated too; never on CUDA, where it would need a device of its own."""
+    study: Study | None
+    """Loss and speed beside memory, or None where the config has no `quality`."""
 
     @property
     def longest_seq(self) -> int:
         """Tokens of the longest sequence a run takes from the corpus."""
-        return max(run.seq for run in self.runs)
+        measured = max(run.seq for run in self.runs)
+        return measured if self.study is None else max(measured, self.study.longest_seq)
 
 
 def parse(config: Mapping) -> Experiment:
@@ -45,14 +49,17 @@ def parse(config: Mapping) -> Experiment:
     reserved = name.lower() in RESERVED_EXPERIMENTS
     require(not reserved, "experiment", name, f"a name other than {', '.join(RESERVED_EXPERIMENTS)}")
     models = {model: _model(model, sizes) for model, sizes in config.get("models", {}).items()}
+    training = _training(config.get("training", {}), device)
+    quality = config.get("quality")
     return Experiment(
         name=name,
         device=device,
         runs=expand(config["grids"], models, device),
-        training=_training(config.get("training", {}), device),
+        training=training,
         corpus=CorpusSpec(**config["corpus"]),
         engine=config.get("report", {}).get("engine", "auto"),
         third_opinion=config.get("report", {}).get("third_opinion", False) and device == "cpu",
+        study=None if quality is None else parse_study(quality, models, device, training),
     )
 
 

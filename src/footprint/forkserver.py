@@ -120,7 +120,7 @@ class Server:
 
 
 def _work(client: socket.socket, device: str, server: int) -> NoReturn:
-    """The child: become the process the client would have started, measure, end."""
+    """The child: become the process the client would have started, do its job, end."""
     status = 1
     try:
         _die_with(server)
@@ -129,7 +129,7 @@ def _work(client: socket.socket, device: str, server: int) -> NoReturn:
         os.environ.clear()
         os.environ.update(request["environment"])
         os.chdir(request["folder"])
-        status = _measure(request["arguments"], device)
+        status = _run(request["job"], request["arguments"], device)
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     except BaseException:  # noqa: BLE001 - the end of this process: it is shown, then the process exits with 1
@@ -141,16 +141,16 @@ def _work(client: socket.socket, device: str, server: int) -> NoReturn:
         os._exit(status)
 
 
-def _measure(arguments: dict, device: str) -> int:
+def _run(job: str, arguments: dict, device: str) -> int:
     import torch  # imported by the server
 
     if device == "cuda" and torch.cuda._is_in_bad_fork():
         print("worker: the GPU was touched while PyTorch was imported", file=sys.stderr, flush=True)
         return UNSUITABLE
-    from footprint.job import measure_run  # on CUDA this imports bitsandbytes, see PRELOAD
+    from footprint import job as jobs  # on CUDA this imports bitsandbytes, see PRELOAD
 
     with user_errors():
-        measure_run(**arguments)
+        getattr(jobs, job)(**arguments)
     return 0
 
 

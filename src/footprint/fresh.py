@@ -9,7 +9,8 @@ from multiprocessing.context import BaseContext
 
 import torch
 
-from footprint.measure import Batches, batches_needed, measure
+from footprint.measure import batches_needed, measure
+from footprint.recorded import Batches
 from footprint.spec import RunSpec, TrainingSpec
 
 Row = dict[str, object]

@@ -25,18 +25,22 @@ def expand(grids: Sequence[Mapping], models: Mapping[str, ModelSpec], device: st
     Models are looked up in `models`, then in PRESETS. Raises FootprintError naming the position
     (`grids[1].rank`) and the combination that cannot run.
     """
-    axes = [_axes(grid) for grid in grids]
-    sizes = [prod(map(len, values.values())) for values in axes]
-    for number, size in enumerate(sizes):
-        require(size > 0, f"grids[{number}]", size, "at least one value for every axis: no run is left")
-    require(sum(sizes) <= MOST_RUNS, "grids", sum(sizes), f"at most {MOST_RUNS} runs (counted before de-duplication)")
-    known = PRESETS | dict(models)
     runs: dict[RunSpec, None] = {}
-    for number, values in enumerate(axes):
-        where = f"grids[{number}]"
-        values["model"] = [_model(name, known, models, f"{where}.model") for name in values["model"]]
-        runs |= dict.fromkeys(_runs(values, device, where))
+    asked = sum(prod(map(len, _axes(grid).values())) for grid in grids)
+    require(asked <= MOST_RUNS, "grids", asked, f"at most {MOST_RUNS} runs (counted before de-duplication)")
+    for number, grid in enumerate(grids):
+        require("seed" not in grid, f"grids[{number}].seed", grid.get("seed"), "training.seed, one for all runs")
+        runs |= dict.fromkeys(expand_grid(grid, models, device, f"grids[{number}]"))
     return tuple(runs)
+
+
+def expand_grid(grid: Mapping, models: Mapping[str, ModelSpec], device: str, where: str) -> tuple[RunSpec, ...]:
+    """The runs of one sub-grid, which errors call `where`."""
+    values, known = _axes(grid), PRESETS | dict(models)
+    size = prod(map(len, values.values()))
+    require(0 < size <= MOST_RUNS, where, size, f"1 to {MOST_RUNS} runs: at least one value for every axis")
+    values["model"] = [_model(name, known, models, f"{where}.model") for name in values["model"]]
+    return tuple(dict.fromkeys(_runs(values, device, where)))
 
 
 def _axes(grid: Mapping) -> dict[str, list]:

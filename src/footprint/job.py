@@ -1,14 +1,21 @@
-"""One measured run from its JSON to its file: read the corpus, draw the batches, measure, write the row."""
+"""The jobs that need PyTorch, each from plain arguments to its file. Call one per process, which it measures."""
 
 from pathlib import Path
 
-import torch
+import numpy as np
+import pandas as pd
 
 from footprint import corpus
 from footprint.corpus import VALIDATION_FRACTION
 from footprint.measure import batches_needed, measure, require_device
-from footprint.plan import parse_run
-from footprint.records import MEASUREMENTS, write_row
+from footprint.plan import asked, parse_run
+from footprint.quality.base import Base, pretrain
+from footprint.quality.finetuning import Pace, finetune
+from footprint.quality.storage import starting_points
+from footprint.quality.tables import BASES, TUNED
+from footprint.quality.validation import tensors
+from footprint.records import MEASUREMENTS, write_row, write_table
+from footprint.spec import RunSpec, TrainingSpec
 from footprint.timeline import write_timeline
 
 
@@ -17,12 +24,8 @@ def measure_run(run: str, corpus_file: str, output: str, timeline: str, held_out
     what was live through one step to `timeline`.
 
     `held_out` is the fraction of the text kept for validation, at its end.
-
-    Call it once per process: the process is part of what is measured.
     """
-    spec, training = parse_run(run)
-    require_device(spec.device)
-    text, _ = corpus.split(Path(corpus_file), held_out)
+    spec, training, (text, _) = _given(run, corpus_file, held_out)
     batches = corpus.batches(
         text,
         batch=spec.batch,
@@ -31,7 +34,56 @@ def measure_run(run: str, corpus_file: str, output: str, timeline: str, held_out
         seed=training.seed,
         vocab=spec.model.vocab,
     )
-    tensors = [(torch.from_numpy(tokens), torch.from_numpy(targets)) for tokens, targets in batches]
-    measurement = measure(spec, training, tensors)
+    measurement = measure(spec, training, tensors(batches))
     write_timeline(Path(timeline), measurement.timeline)
-    write_row(Path(output), measurement.row, MEASUREMENTS)
+    write_row(Path(output), measurement.row, MEASUREMENTS, asked(run, corpus_file))
+
+
+def pretrain_base(
+    run: str, corpus_file: str, output: str, steps: int, learning_rate: float, held_out: float = VALIDATION_FRACTION
+) -> None:
+    """Pretrain the base described by the JSON `run` on the text in `corpus_file` and write it to `output`."""
+    spec, training, (text, _) = _given(run, corpus_file, held_out)
+    pretrain(spec, training, text, steps=steps, learning_rate=learning_rate, output=Path(output))
+
+
+def finetune_run(
+    run: str,
+    corpus_file: str,
+    base: str,
+    output: str,
+    curve: str,
+    held_out: float = VALIDATION_FRACTION,
+    **pace: int | float,
+) -> None:
+    """Fine-tune a `base` as the JSON `run` and `pace` (the fields of `Pace`) say; its row is written to `output`,
+    its losses to `curve`.
+    """
+    spec, training, texts = _given(run, corpus_file, held_out)
+    row, points = finetune(spec, training, Pace(**pace), Base(Path(base), spec.model), texts)
+    write_table(Path(curve), points)
+    write_row(Path(output), row, TUNED, asked(run, corpus_file, base=Path(base).name, **pace))
+
+
+def store_base(
+    run: str,
+    corpus_file: str,
+    base: str,
+    output: str,
+    pretraining_corpus: str,
+    pretraining_held_out: float,
+    validation_sequences: int,
+    held_out: float = VALIDATION_FRACTION,
+) -> None:
+    """Store a `base`, which `run` pretrained, in every form there is and write what each costs to `output`."""
+    spec, training, (_, finetuning) = _given(run, corpus_file, held_out)
+    _, pretraining = corpus.split(Path(pretraining_corpus), pretraining_held_out)
+    texts = {"pretraining": pretraining, "finetuning": finetuning}
+    rows = starting_points(spec, training, Base(Path(base), spec.model), texts, sequences=validation_sequences)
+    write_table(Path(output), pd.DataFrame(rows, columns=list(BASES)))
+
+
+def _given(run: str, corpus_file: str, held_out: float) -> tuple[RunSpec, TrainingSpec, tuple[np.ndarray, np.ndarray]]:
+    spec, training = parse_run(run)
+    require_device(spec.device)
+    return spec, training, corpus.split(Path(corpus_file), held_out)

@@ -2,11 +2,12 @@
 
 import warnings
 from collections.abc import Callable
+from functools import partial
 
 import bitsandbytes as bnb
 import torch
 from peft import LoraConfig, inject_adapter_in_model
-from torch import nn
+from torch import Tensor, nn
 
 from footprint.minigpt import MiniGPT, Rotary, initialise
 from footprint.precision import FULL, PRECISIONS
@@ -16,8 +17,14 @@ LORA_ALPHA_PER_RANK = 2
 """LoRA scales its update by alpha / rank; twice the rank keeps that factor at 2 for every rank."""
 
 
-def prepare(spec: RunSpec, *, half: torch.dtype, seed: int) -> MiniGPT:
-    """A model on `spec.device`, ready to train: weights drawn from `seed`, adapters in, dtypes as the recipe says.
+Fill = Callable[[Tensor, str], None]
+"""Writes the values of the parameter with that name into a tensor of its shape."""
+
+
+def prepare(spec: RunSpec, *, half: torch.dtype, seed: int, fill: Fill | None = None) -> MiniGPT:
+    """A model on `spec.device`, ready to train: weights in, adapters in, dtypes as the recipe says.
+
+    The weights are drawn from `seed` unless `fill` has them. PEFT draws adapters from PyTorch's own generator.
 
     It is built on the meta device and materialized parameter by parameter, so the build never
     holds a second copy of the model.
@@ -27,7 +34,8 @@ def prepare(spec: RunSpec, *, half: torch.dtype, seed: int) -> MiniGPT:
     precision = PRECISIONS[spec.precision]
     frozen = spec.regime != "full"
     dtype = dtype_of(precision.base if frozen else precision.trained, half)
-    materialize(model, spec, dtype=dtype, half=half, generator=torch.Generator().manual_seed(seed))
+    fill = fill or partial(initialise, generator=torch.Generator().manual_seed(seed))
+    materialize(model, spec, dtype=dtype, half=half, fill=fill)
     _REGIMES[spec.regime](model, spec)
     trained = dtype_of(precision.trained, half)
     for parameter in trainable(model):
@@ -45,10 +53,8 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def materialize(
-    model: MiniGPT, spec: RunSpec, *, dtype: torch.dtype, half: torch.dtype, generator: torch.Generator
-) -> None:
-    """Replace every meta tensor by a real one on `spec.device`, quantizing block Linears as soon as they are drawn.
+def materialize(model: MiniGPT, spec: RunSpec, *, dtype: torch.dtype, half: torch.dtype, fill: Fill) -> None:
+    """Replace every meta tensor by a real one on `spec.device`, quantizing block Linears as soon as they are filled.
 
     Rotary tables take the dtype of the queries they turn, which is `half` under autocast.
     """
@@ -57,7 +63,7 @@ def materialize(
         for name, parameter in list(module.named_parameters(recurse=False)):
             if parameter.is_meta:
                 real = torch.empty(parameter.shape, dtype=dtype, device=device)
-                initialise(real, f"{path}.{name}", generator)
+                fill(real, f"{path}.{name}")
                 setattr(module, name, nn.Parameter(real))
         if isinstance(module, Rotary):
             module.to_empty(device=device).to(half if PRECISIONS[spec.precision].autocast else dtype).reset()

@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from footprint.measure import HALF_TYPES
 from footprint.optimizers import build
+from footprint.recorded import HALF_TYPES
 from footprint.records import PHASE_PEAKS
 from footprint.regimes import prepare, trainable
 from footprint.spec import AXES, RunSpec, TrainingSpec

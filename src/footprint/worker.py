@@ -1,6 +1,6 @@
 """Fresh processes without the cost of starting them: a run is forked from a server that has done the imports already.
 
-Starting Python, PyTorch, PEFT and bitsandbytes takes longer than a short run. `measure_forked` therefore asks a server
+Starting Python, PyTorch, PEFT and bitsandbytes takes longer than a short run. `run_forked` therefore asks a server
 of the same user on the same machine (`footprint.forkserver`, started when none listens, gone when idle) for a child
 that has imported everything and touched nothing. This side imports none of it. Linux only.
 """
@@ -36,8 +36,8 @@ OWN = {"CUDA_VISIBLE_DEVICES", "PWD", "OLDPWD", "SHLVL", "_"}
 """Environment variables a run may have to itself; a server must agree with its clients on all others."""
 
 
-def measure_forked(arguments: dict[str, str | float], *, device: str, lease: int | None = None) -> None:
-    """`footprint.job.measure_run(**arguments)` in a fresh child with this process's environment, folder and stderr.
+def run_forked(job: str, arguments: dict[str, object], *, device: str, lease: int | None = None) -> None:
+    """The function `job` of `footprint.job` in a fresh child with this process's environment, folder and stderr.
 
     Ends this process as the child ended unless that succeeded: with its exit status, or by the signal that
     killed it. When this process dies first, the child is killed. `lease` is a descriptor the child keeps open.
@@ -45,22 +45,22 @@ def measure_forked(arguments: dict[str, str | float], *, device: str, lease: int
     """
     os.environ["KINETO_LOG_LEVEL"] = ABOVE_ALL_LEVELS
     try:
-        status = _ask(arguments, device, lease)
+        status = _ask({"job": job, "arguments": arguments}, device, lease)
     except (FootprintError, OSError) as error:
         status = UNSUITABLE
         print(f"worker: {error}; measuring in a process that imports everything itself", file=sys.stderr, flush=True)
     if status == UNSUITABLE:
-        from footprint.job import measure_run  # imports PyTorch, which a client of the server need not
+        from footprint import job as jobs  # imports PyTorch, which a client of the server need not
 
-        measure_run(**arguments)
+        getattr(jobs, job)(**arguments)
     elif status < 0:
         _die_of(-status)
     elif status:
         raise SystemExit(status)
 
 
-def _ask(arguments: dict[str, str | float], device: str, lease: int | None) -> int:
-    request = {"arguments": arguments, "environment": dict(os.environ), "folder": os.getcwd()}
+def _ask(wanted: dict[str, object], device: str, lease: int | None) -> int:
+    request = wanted | {"environment": dict(os.environ), "folder": os.getcwd()}
     descriptors = [sys.stdout.fileno(), sys.stderr.fileno()] + ([] if lease is None else [lease])
     with _connect(device) as connection:
         _send(connection, request, descriptors)

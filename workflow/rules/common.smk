@@ -23,10 +23,12 @@ with user_errors():
     # Snakemake has merged the files by now; reading them again refuses what it lets pass (duplicate keys, anchors).
     configuration.load(*map(Path, workflow.configfiles))
     EXPERIMENT = configuration.parse(config)
-    CORPUS = f"results/corpus/{experiment.corpus_name(EXPERIMENT.corpus)}"
-    experiment.check_text(EXPERIMENT, Path(CORPUS))
+    experiment.check_texts(EXPERIMENT, Path("results/corpus"))
+
+CORPUS = f"results/corpus/{experiment.corpus_name(EXPERIMENT.corpus)}"
 
 RESULTS = f"results/{EXPERIMENT.name}/{EXPERIMENT.device}"
+QUALITY = [f"{RESULTS}/{name}.csv" for name in ("quality", "curves", "bases")] if EXPERIMENT.study else []
 CONDA = "../../envs/footprint.yaml"
 
 RUNS = Paramspace(grid.frame(EXPERIMENT.runs), filename_params="*", single_wildcard="run")
@@ -37,6 +39,7 @@ PROGRESS = Progress()
 
 wildcard_constraints:
     run="[^/]+",
+    text=r"[0-9a-f]{16}\.bin",
 
 
 rule experiment:

@@ -1,21 +1,22 @@
-# The text every run trains on.
+# The texts runs train on.
+TEXTS = experiment.texts(EXPERIMENT)
 
 
 rule corpus:
-    """Fetch the configured text, check its sha256, write its bytes as one flat file named after what they are."""
+    """Fetch a configured text, check its sha256, write its bytes as one flat file named after what they are."""
     input:
         script="scripts/corpus.py",
     output:
-        CORPUS,
+        "results/corpus/{text}",
     log:
-        f"{CORPUS}.log",
+        "results/corpus/{text}.log",
     localrule: True  # compute nodes often have no network
     conda:
         CONDA
     params:
-        corpus=experiment.corpus_json(EXPERIMENT.corpus),
+        corpus=lambda wildcards: experiment.corpus_json(TEXTS[wildcards.text].spec),
         # A longer sequence must fit but leaves the text as it is; functions of the input trigger no rerun.
-        seq=lambda wildcards, input: EXPERIMENT.longest_seq,
+        seq=lambda wildcards, input: TEXTS[wildcards.text].seq,
     shell:
         r"""
         python {input.script:q} \

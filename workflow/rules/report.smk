@@ -13,6 +13,7 @@ rule report:
         measurements=f"{RESULTS}/measurements.csv",
         predictions=f"{RESULTS}/predictions.csv",
         comparison=f"{RESULTS}/comparison.csv",
+        quality=QUALITY,
     output:
         page=report(
             f"{RESULTS}/report.html",

@@ -1,0 +1,27 @@
+"""Gather the fine-tunings of an experiment into quality.csv, curves.csv and bases.csv."""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from footprint import command
+from footprint.experiment import read_experiment
+from footprint.quality.tables import gather_bases, gather_curves, gather_quality
+from footprint.records import write_table
+
+
+def main(arguments: Namespace) -> None:
+    experiment = read_experiment(arguments.experiment)
+    study, training = experiment.study, experiment.training
+    write_table(arguments.quality, gather_quality(study, training, arguments.finetunings))
+    write_table(arguments.curves, gather_curves(study, arguments.finetunings))
+    write_table(arguments.bases, gather_bases(study, training, arguments.stored))
+
+
+if __name__ == "__main__":
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument("--experiment", required=True, type=Path, help="experiment.json of the experiment")
+    parser.add_argument("--finetunings", required=True, type=Path, help="folder of what scripts/finetune.py wrote")
+    parser.add_argument("--stored", required=True, type=Path, help="folder of what scripts/store.py wrote")
+    for name in ("quality", "curves", "bases"):
+        parser.add_argument(f"--{name}", required=True, type=Path, help="CSV to write")
+    command.run(parser, main)

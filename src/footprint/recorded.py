@@ -1,0 +1,171 @@
+"""A run under the recorder: built and trained for its first steps while every allocation is written down."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from footprint.optimizers import MasterStepper, Schedule, Stepper, build
+from footprint.regimes import Fill, prepare, trainable
+from footprint.spec import RunSpec, TrainingSpec
+from footprint.timeline import Point, thinned
+from footprint.trace.cpu import CpuRecorder
+from footprint.trace.cuda import CudaRecorder
+from footprint.trace.reader import Labels, Peak, Trace, TraceError
+from footprint.training import PHASES, StepResult, train
+
+HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+RECORDERS = {"cpu": CpuRecorder, "cuda": CudaRecorder}
+
+Batches = list[tuple[Tensor, Tensor]]
+"""(tokens, targets) of each step, both int64 (B, S) on the CPU."""
+
+
+class RecordedRun:
+    """A measurement under way: what was built, which phase it is in, which tensor is what."""
+
+    def __init__(self, spec: RunSpec, training: TrainingSpec) -> None:
+        self.spec, self.training = spec, training
+        self.recorder = RECORDERS[spec.device]()
+        self.phase_now = "build"
+        self.labels: list[Labels] = []
+
+    @property
+    def half(self) -> torch.dtype:
+        """The half-precision type of this run."""
+        return HALF_TYPES[self.training.half]
+
+    @property
+    def recorded_steps(self) -> int:
+        """Steps under the recorder: the warm-up, then the measured ones."""
+        return self.training.warmup_steps + self.training.measured_steps
+
+    def build(self, *, fill: Fill | None = None, rate: float | None = None, schedule: Schedule | None = None) -> None:
+        """Start the recorder, then build model and optimizer; every tensor of the run must come after this."""
+        if self.training.memory_limit is not None:
+            self.recorder.limit(self.training.memory_limit)
+        self.recorder.start()
+        with self.phase("build"):
+            self.model = prepare(self.spec, half=self.half, seed=self.training.seed, fill=fill)
+            self.stepper = build(self.spec, trainable(self.model), rate=rate, schedule=schedule)
+
+    def record(self, batches: Batches) -> list[StepResult]:
+        """Train on `recorded_steps` batches under the recorder and stop it."""
+        steps = train(self.model, self.stepper, batches, self.spec, half=self.half, phase=self._train_phase)
+        self.trace = Trace(self.recorder.stop(), self.labels)
+        return steps
+
+    def go_on(self, batches: Batches) -> list[StepResult]:
+        """Train on without the recorder, whose cost the clock would see."""
+        return train(self.model, self.stepper, batches, self.spec, half=self.half)
+
+    def _train_phase(self, step: int, name: str) -> AbstractContextManager:
+        return self.phase(f"{step}/{name}", labelled=True)
+
+    @contextmanager
+    def phase(self, name: str, *, labelled: bool = False) -> Iterator[None]:
+        """What happens inside is phase `name`; `labelled` ones have their tensors told apart at their end."""
+        self.phase_now = name
+        with self.recorder.phase(name):
+            yield
+        # Gradients exist at the end of backward only, optimizer state from the end of the first step on.
+        if labelled:
+            self.labels.append(Labels(name, dict(_kinds(self.model, self.stepper))))
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Logical parameters (an NF4 weight counts its weights, not its bytes)."""
+        return {
+            "trainable_parameters": sum(p.numel() for p in trainable(self.model)),
+            "total_parameters": sum(_logical_size(p) for p in self.model.parameters()),
+        }
+
+    def memory(self) -> dict[str, object]:
+        """Peaks of the measured steps and the buckets at the highest; an exceeded `memory_limit` is an oom."""
+        over = self._over_limit()
+        if over is not None:
+            return over
+        first = self.training.warmup_steps
+        peaks = self._peaks(first)
+        for step in range(first + 1, first + self.training.measured_steps):
+            if [p.kinds for p in self._peaks(step)] != [p.kinds for p in peaks]:
+                raise TraceError(f"steps {first} and {step} of {self.spec.axes()} did not peak alike")
+        highest = max(peaks, key=lambda peak: peak.total)
+        totals = [self.recorder.allocated(peak) for peak in peaks]
+        highest = max(zip(totals, peaks, strict=True), key=lambda pair: pair[0])
+        return {"status": "ok"} | self._peak_columns(peaks, totals) | self._bucket_columns(*highest)
+
+    def timeline(self) -> list[Point]:
+        """Live bytes of each bucket through the first measured step."""
+        first = self.training.warmup_steps
+        points = self.trace.timeline(f"{first}/{name}" for name in PHASES)
+        return thinned([Point(phase_name(phase), **sizes) for phase, sizes in points])
+
+    def _peak_columns(self, peaks: list[Peak], totals: list[int]) -> dict[str, object]:
+        reserved = self.recorder.reserved(peak.phase for peak in peaks)
+        row = {f"{name}_peak_bytes": total for name, total in zip(PHASES, totals, strict=True)}
+        return row | {
+            "requested_peak_bytes": max(peak.total for peak in peaks),
+            "reserved_peak_bytes": max(totals) if reserved is None else reserved,
+        }
+
+    def _bucket_columns(self, total: int, peak: Peak) -> dict[str, object]:
+        """Buckets at the peak; what the allocator adds by rounding is nobody's tensor and counts as activations."""
+        row = {"peak_bytes": total, "peak_phase": phase_name(peak.phase)}
+        row |= {f"{bucket}_bytes": size for bucket, size in peak.buckets.items()}
+        row |= {f"{kind}_bytes": peak.kinds[kind] for kind in ("frozen_base", "adapter", "master")}
+        row["activations_bytes"] += total - peak.total
+        return row
+
+    def _peaks(self, step: int) -> list[Peak]:
+        return [self.trace.peak(f"{step}/{name}") for name in PHASES]
+
+    def _over_limit(self) -> dict[str, object] | None:
+        """On the CPU a smaller card is imitated from the trace: the first allocation that would not have fitted."""
+        limit = self.training.memory_limit
+        if limit is None or self.spec.device == "cuda":
+            return None
+        event = self.trace.first_over(limit)
+        if event is None:
+            return None
+        return {"status": "oom", "oom_phase": phase_name(event.phase), "oom_requested_bytes": event.delta}
+
+
+def _kinds(model: nn.Module, stepper: Stepper | MasterStepper) -> Iterator[tuple[int, str]]:
+    """(storage address, kind) of every tensor that is not an activation; later entries win."""
+    for tensor in stepper.states():
+        yield _address(tensor), "optimizer"
+    for tensor in stepper.masters():
+        yield _address(tensor), "master"
+    adapters = any(not p.requires_grad for p in model.parameters())
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            yield from ((_address(part), "frozen_base") for part in frozen_parts(parameter))
+            continue
+        yield _address(parameter), "adapter" if adapters else "trained"
+        if parameter.grad is not None:
+            yield _address(parameter.grad), "gradients"
+    yield from ((_address(buffer), "frozen_base") for buffer in model.buffers())
+
+
+def frozen_parts(parameter: Tensor) -> Iterator[Tensor]:
+    """The tensor itself and, for NF4, its scales and code books."""
+    yield parameter
+    state = getattr(parameter, "quant_state", None)
+    while state is not None:
+        yield from (value for value in vars(state).values() if isinstance(value, Tensor))
+        state = state.state2
+
+
+def _logical_size(parameter: Tensor) -> int:
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else state.shape.numel()
+
+
+def _address(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def phase_name(phase: str) -> str:
+    """`forward` from `2/forward`."""
+    return phase.split("/")[-1]
