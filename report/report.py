@@ -23,11 +23,17 @@ from footprint.report import (
     drills,
     figures,
     figures_choices,
+    figures_curves,
+    figures_quality,
     figures_timeline,
     findings,
+    findings_quality,
+    limits,
     results,
     selection,
+    study,
     tables,
+    tables_quality,
     textbook_cells,
     textbook_claims,
     verdicts,
@@ -46,6 +52,7 @@ reference = "../results/reference"
 page = Page(renderer, Path("references.bib"))
 runs = selection.load(Path(directory))
 finished = selection.measured(runs)
+quality = study.load(Path(directory))
 
 page.facts(
     f"Experiment <strong>{escape(experiment)}</strong> on {escape(device)}",
@@ -53,7 +60,7 @@ page.facts(
     f"{len(finished)} of {counted(len(runs), 'run')} finished",
     f"page rendered by {'Quarto' if renderer == 'quarto' else 'nbconvert'}",
 )
-page.answer(findings.answers(runs))
+page.answer(findings.answers(runs, quality))
 page.figure(
     "regimes",
     figures.regimes(runs),
@@ -61,9 +68,10 @@ page.figure(
     "alone, the diamond the textbook's total, which leaves activations out.",
 )
 page.table("answers", tables.answers(runs), "What each regime needs, and how close the estimates come.")
+beside_memory = f"what it does to loss and time in {page.see('tbl-study')}, " if quality else ""
 page.say(
-    f"Every run is in {page.see('tbl-grid')}, what the textbook gets right and wrong in {page.see('tbl-claims')}, and "
-    f"what fits on a card of yours in {page.see('tbl-cards')}."
+    f"Every run is in {page.see('tbl-grid')}, {beside_memory}what the textbook gets right and wrong in "
+    f"{page.see('tbl-claims')}, and what fits on a card of yours in {page.see('tbl-cards')}."
 )
 
 # %%
@@ -120,7 +128,10 @@ with page.unless_empty():
     )
 
 # %%
-page.table("grid", tables.grid(runs), f"Every run of the experiment ({counted(len(runs), 'run')}).")
+limit = results.memory_limit(Path(directory))
+page.table("grid", tables.grid(runs, limit), f"Every run of the experiment ({counted(len(runs), 'run')}).")
+if of_limit := limits.finding(runs, limit):
+    page.say(of_limit)
 
 # %% [markdown]
 # ## Phases
@@ -205,6 +216,85 @@ with page.unless_empty():
             "The times were disturbed",
             f"{faster} of {counted(len(effects), 'pair')} took less time with recomputation than without, which it "
             "cannot cause: something else used the machine meanwhile. The bytes are not affected.",
+        )
+
+# %% [markdown]
+# ## Loss and speed beside memory
+
+# %%
+if quality is None:
+    page.say(findings_quality.NO_STUDY)
+else:
+    page.say(
+        f"Fine-tuning from one pretrained base: {escape(selection.in_common(quality.settings))}. Losses are of "
+        "held-out text, in bits per byte."
+    )
+    with page.unless_empty():
+        page.figure(
+            "frontier",
+            figures_quality.frontier(quality),
+            "Each setting by its peak memory and the validation loss it ends at (the mean over its seeds; where longer "
+            "than the mark, the bar reaches from lowest to highest). The area of a mark is the training time. The line "
+            "joins the settings that nothing beats in both memory and loss (over the seeds that two settings share); "
+            "the others are faded. <em>block</em> and <em>√L</em> are ways of checkpointing. Every setting is in the "
+            "table below.",
+        )
+    page.say(escape(" ".join(findings_quality.sentences(quality))))
+    for title, text in findings_quality.notes(quality):
+        page.note(title, escape(text))
+
+# %%
+if quality:
+    page.table(
+        "study",
+        tables_quality.settings(quality),
+        "The settings of the quality study: peaks measured while training, validation loss in bits per byte before and "
+        "after (mean, lowest and highest over the seeds), and the parts of a step (medians over the seeds).",
+    )
+
+# %%
+if quality:
+    with page.unless_empty():
+        page.figure(
+            "curves",
+            figures_curves.curves(quality),
+            "Validation loss while training, and the training loss under it, each point the mean of the steps around "
+            "it; with several seeds their mean.",
+        )
+
+# %%
+if quality:
+    with page.unless_empty():
+        page.figure(
+            "loss-ranks",
+            figures_curves.ranks(quality),
+            "What adapter rank does to the final validation loss and to the peak; dashed, full fine-tuning in the same "
+            "setting. Bars and the grey band reach from the lowest to the highest seed.",
+        )
+
+# %%
+if quality:
+    with page.unless_empty():
+        page.table(
+            "bases",
+            tables_quality.bases(quality),
+            "QLoRA's starting point: the base as it can be stored and computed with, before any fine-tuning. The "
+            "weight error is relative to the fp32 base (Frobenius norm, Linears of the blocks); losses are of held-out "
+            "text in bits per byte, in brackets how far from those of the fp32 base.",
+        )
+        if start := findings_quality.starting_point(quality):
+            page.say(escape(start))
+
+# %%
+if quality:
+    with page.unless_empty():
+        recomputed = tables_quality.recomputing(quality)
+        page.say(escape(findings_quality.recomputing(quality)))
+        page.table(
+            "recomputing",
+            recomputed,
+            "What recomputing changes against the run of the same seed without checkpoints: peak saved, final "
+            "validation loss (bits per byte), and seconds of each part of the step.",
         )
 
 # %% [markdown]
@@ -334,7 +424,10 @@ page.say(
 # %%
 page.table("provenance", tables.provenance(runs), "Where the rows come from.")
 page.say(results.mixture(runs), results.rerun(experiment, device))
-page.downloads(Path(directory), ("measurements", "predictions", "comparison"))
+if quality:
+    page.say(f"The quality study: {results.mixture(quality.runs)}")
+sources = ("measurements", "predictions", "comparison", *(study.COLUMNS if quality else ()))
+page.downloads(Path(directory), sources)
 page.config(results.config_text(Path(directory)))
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""Render the report of one experiment from its tables, and its findings in three lines for a terminal."""
+"""Render the report of one experiment from its tables, and its findings in a few lines for a terminal."""
 
 from argparse import ArgumentParser, Namespace
 from pathlib import Path

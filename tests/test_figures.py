@@ -6,10 +6,20 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from synthetic import ABLATION, HOSTILE, SMALL, grid, write_experiment, write_results
+from synthetic import ABLATION, HOSTILE, SMALL, grid, write_experiment, write_results, write_study
 
 from footprint.provenance import REPOSITORY
-from footprint.report import cards, figures, figures_choices, figures_timeline, results, selection
+from footprint.report import (
+    cards,
+    figures,
+    figures_choices,
+    figures_curves,
+    figures_quality,
+    figures_timeline,
+    results,
+    selection,
+    study,
+)
 from footprint.report.selection import NoRunsError
 from footprint.report.svg import NARROW, PALETTE, WIDE, Drawing
 from footprint.report.textbook_claims import SLOWDOWN
@@ -27,13 +37,18 @@ FIGURES = {
     "checkpointing": lambda runs: figures_choices.checkpointing(runs, 0.5, SLOWDOWN),
     "cards": lambda runs: cards.figure(cards.predictions()),
 }
+STUDY_FIGURES = {
+    "frontier": figures_quality.frontier,
+    "curves": figures_curves.curves,
+    "loss-ranks": figures_curves.ranks,
+}
 
 
 @pytest.fixture(scope="module", name="directory")
 def _directory(tmp_path_factory) -> Path:
     directory = write_results(tmp_path_factory.mktemp("ablation"), ABLATION)
     write_experiment(directory, ABLATION)
-    return directory
+    return write_study(directory)
 
 
 @pytest.fixture(scope="module", name="runs")
@@ -41,10 +56,12 @@ def _runs(directory):
     return selection.load(directory)
 
 
-@pytest.fixture(params=[*FIGURES, "timeline"], name="drawing")
+@pytest.fixture(params=[*FIGURES, *STUDY_FIGURES, "timeline"], name="drawing")
 def _drawing(request, directory, runs) -> Drawing:
     if request.param == "timeline":
         return figures_timeline.timeline(results.timelines(directory, runs))
+    if request.param in STUDY_FIGURES:
+        return STUDY_FIGURES[request.param](study.load(directory))
     return FIGURES[request.param](runs)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from footprint.progress import Progress
+from footprint.quality.tables import TUNED
 from footprint.records import MEASUREMENTS, write_row
 
 
@@ -22,7 +23,7 @@ def progress(monkeypatch) -> Progress:
 
 
 def test_it_tells_how_many_runs_are_done_the_last_peak_and_the_time_left(progress, tmp_path, capsys):
-    progress.start(str(tmp_path / f"{number}.json") for number in range(3))
+    progress.start(("measure", str(tmp_path / f"{number}.json")) for number in range(3))
     write(tmp_path / "1.json")
     progress.look()
     line = capsys.readouterr().err
@@ -30,8 +31,16 @@ def test_it_tells_how_many_runs_are_done_the_last_peak_and_the_time_left(progres
     assert line.endswith(" left\n")
 
 
+def test_a_fine_tuning_counts_as_a_run_like_any_other(progress, tmp_path, capsys):
+    row = tmp_path / "tuned.json"
+    progress.start([("measure", str(tmp_path / "0.json")), ("finetune", str(row))])
+    write_row(row, dict.fromkeys(TUNED) | {"status": "ok", "peak_bytes": 2**20}, TUNED)
+    progress.look()
+    assert capsys.readouterr().err.startswith("1 of 2 runs measured, the last peaked at 1.00 MiB; ")
+
+
 def test_it_says_nothing_twice_and_no_time_is_left_at_the_end(progress, tmp_path, capsys):
-    progress.start([str(tmp_path / "0.json")])
+    progress.start([("measure", str(tmp_path / "0.json"))])
     write(tmp_path / "0.json", status="oom")
     progress.look()
     progress.look()
@@ -41,7 +50,7 @@ def test_it_says_nothing_twice_and_no_time_is_left_at_the_end(progress, tmp_path
 def test_rows_of_an_earlier_invocation_do_not_count(progress, tmp_path, capsys):
     old = write(tmp_path / "0.json")
     os.utime(old, (1, 1))
-    progress.start([old])
+    progress.start([("measure", old)])
     progress.look()
     assert capsys.readouterr().err == ""
 

@@ -12,7 +12,7 @@ import pytest
 from bs4 import BeautifulSoup
 from chromium import needs_chromium, tab
 from papermill.exceptions import PapermillExecutionError
-from synthetic import ABLATION, HOSTILE, SMALL, grid, write_experiment, write_results
+from synthetic import ABLATION, HOSTILE, SMALL, STUDY, grid, write_experiment, write_results, write_study
 
 from footprint import report
 from footprint.errors import FootprintError
@@ -39,7 +39,7 @@ def _results(tmp_path_factory) -> Path:
     write_results(root / "reference" / "gpu", ABLATION[:6], device_name="Other GPU")
     directory = write_results(root / "here", ABLATION, status=lambda spec: "oom" if spec == ABLATION[4] else "ok")
     write_experiment(directory, ABLATION)
-    return directory
+    return write_study(directory)
 
 
 @pytest.fixture(scope="module", name="page")
@@ -52,8 +52,9 @@ def test_the_answer_comes_first(page):
     order = [main.find(class_="answer"), main.find(id="fig-regimes"), main.find(id="tbl-answers"), main.find("h2")]
     assert order == sorted(order, key=lambda element: element.sourceline * 10**6 + element.sourcepos)
     sentences = order[0].find_all("li")
-    assert len(sentences) == 3
+    assert len(sentences) == 4
     assert all(re.search(r"\d", sentence.text) for sentence in sentences)
+    assert "validation loss" in sentences[-1].text
 
 
 def test_the_page_says_what_rendered_it(page):
@@ -62,12 +63,13 @@ def test_the_page_says_what_rendered_it(page):
 
 def test_the_page_has_every_section(page):
     headings = [heading.text for heading in page.select("main h2")]
-    assert headings[:6] == [
+    assert headings[:7] == [
         "The ablation table",
         "Buckets at the peak",
         "Phases",
         "Ranks and targets",
         "Checkpointing",
+        "Loss and speed beside memory",
         "The textbook on trial",
     ]
     assert [link.text for link in page.select("nav a")] == headings
@@ -90,7 +92,8 @@ def test_every_table_carries_its_numbers_as_csv(page, results):
         frame = linked_csv(table.find("a", class_="csv"))
         assert len(frame) == len(table.select("tbody tr"))
     sources = {link["download"]: linked_csv(link) for link in page.select("main > p.download a")}
-    assert set(sources) == {"measurements.csv", "predictions.csv", "comparison.csv"}
+    memory, quality = ("measurements", "predictions", "comparison"), ("quality", "curves", "bases")
+    assert set(sources) == {f"{name}.csv" for name in memory + quality}
     for name, frame in sources.items():
         assert frame.equals(pd.read_csv(results / name))
 
@@ -130,7 +133,7 @@ def test_every_link_within_the_page_resolves(page):
 
 def test_every_figure_has_alternative_text(page):
     drawings = page.find_all("svg")
-    assert len(drawings) == 18, "nine figures, each for a column and for a phone"
+    assert len(drawings) == 24, "twelve figures, each for a column and for a phone"
     assert all(len(drawing["aria-label"]) > 40 and drawing["role"] == "img" for drawing in drawings)
 
 
@@ -149,7 +152,7 @@ def test_rows_of_several_commits_are_said_to_differ(tmp_path):
     runs.loc[0, "git_commit"] = "fedcba987654"
     text = results.mixture(runs)
     assert "The rows do not come from one place" in text
-    assert "2 commits (fedcba987654 and 0123456789ab)" in text
+    assert "2 commits (0123456789ab and fedcba987654)" in text
 
 
 @pytest.mark.slow
@@ -175,16 +178,69 @@ def test_a_hostile_name_is_only_ever_text(tmp_path):
         for model in (HOSTILE, SMALL)
         for spec in grid(model, regime=("full", "lora"), checkpointing=("none", "block"))
     ]
-    page = page_of(write_results(tmp_path, specs, device_name=HOSTILE.name), experiment=HOSTILE.name)
+    directory = write_results(tmp_path, specs, device_name=HOSTILE.name)
+    write_study(directory, [(spec, 0) for spec in specs], status=lambda spec, seed: "ok" if spec.rank else "diverged")
+    page = page_of(directory, experiment=HOSTILE.name)
     assert HOSTILE.name in page.find(class_="facts").text
     assert [script for script in page.find_all("script") if "alert" in script.text] == []
     assert not page.find_all("a", href=lambda href: href.startswith("javascript"))
 
 
-def test_the_headline_is_three_lines_with_numbers(results):
-    lines = report.headline(results).splitlines()
+def test_the_headline_is_three_lines_with_numbers_and_one_about_loss(results):
+    *lines, loss = report.headline(results).splitlines()
     assert len(lines) == 3
     assert all(re.search(r"\d (?:[KMG]iB|%)", line) for line in lines)
+    assert re.search(r"\d bits per byte", loss)
+
+
+def test_an_experiment_without_a_quality_study_says_so_in_one_sentence(tmp_path):
+    page = page_of(write_results(tmp_path, grid(regime=("full", "lora"))))
+    heading = page.find("h2", string="Loss and speed beside memory")
+    section = [element for element in heading.find_next_siblings() if element.name in ("p", "figure", "h2")]
+    assert re.fullmatch(r"This experiment has no quality study [^.]+\.", section[0].text.replace("\n", " "))
+    assert section[1].name == "h2"
+    assert not page.select("#fig-frontier, #tbl-study, #tbl-bases")
+    assert len(page.select(".answer li")) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("runs", "status"),
+    [
+        (STUDY[:1], "ok"),
+        ([run for run in STUDY if run[1] == 0], "ok"),
+        (STUDY, "diverged"),
+        (STUDY, "oom"),
+    ],
+    ids=["one-setting", "one-seed", "all-diverged", "all-oom"],
+)
+def test_any_study_has_a_page(tmp_path, runs, status):
+    directory = write_results(tmp_path, grid(regime=("full", "lora", "qlora")))
+    write_study(directory, runs, status=lambda spec, seed: status)
+    page = page_of(directory)
+    settings = {spec for spec, _ in runs}
+    assert len(page.select("#tbl-study tbody tr")) == len(settings)
+    assert len(page.select("#fig-frontier svg")) == (2 if status == "ok" else 0)
+    assert "nan" not in re.findall(r"\w+", page.find("main").text.lower())
+
+
+def test_the_grid_says_whether_the_prediction_foresaw_who_fits(tmp_path):
+    """The full run is predicted not to fit and does not; of two that fit, one is said to have run out all the same."""
+    specs = grid(regime=("full", "lora", "qlora"))
+    write_results(tmp_path, specs, lambda spec: "ok" if spec.regime == "qlora" else "oom")
+    write_experiment(tmp_path, specs)
+    config = json.loads((tmp_path / "experiment.json").read_text())
+    config["training"] = {"memory_limit": "45MiB"}
+    (tmp_path / "experiment.json").write_text(json.dumps(config))
+    page = page_of(tmp_path)
+    heads = [cell.text for cell in page.select("#tbl-grid thead th")]
+    column = heads.index("Within 45.0 MiB?")
+    full, lora, qlora = (row.find_all(["th", "td"])[column].text for row in page.select("#tbl-grid tbody tr"))
+    assert re.fullmatch(r"[\d.]+ MiB too much ✓", full)
+    assert re.fullmatch(r"fits, [\d.]+ MiB left ✗ wrong", lora)
+    assert re.fullmatch(r"fits, [\d.]+ MiB left ✓", qlora)
+    assert "The prediction foresaw 1 of 2 runs that went out of memory at the limit of 45.0 MiB" in page.text
+    assert list(linked_csv(page.select_one("#tbl-grid a.csv"))["foreseen"]) == [True, False, True]
 
 
 @pytest.mark.parametrize("missing", ["measurements", "comparison"])
@@ -253,7 +309,7 @@ class TestEngine:
         self.install_quarto(
             tmp_path, f'/bin/mkdir {keep}; /bin/cp * {keep}; echo "$@" > {keep}/arguments; echo done > report.html'
         )
-        results = write_results(tmp_path / "results", ABLATION[:8])
+        results = write_study(write_results(tmp_path / "results", ABLATION[:8]))
         page_of(results, engine="quarto")
         assert (results / "report.html").read_text() == "done\n"
         arguments = (keep / "arguments").read_text().split()

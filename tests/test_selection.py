@@ -72,11 +72,11 @@ def test_advice_names_the_two_decisions_that_save_most(tmp_path):
 def test_runs_that_did_not_finish_give_no_advice(tmp_path, status):
     runs = loaded(tmp_path, grid(regime=("full", "lora")), lambda spec: status)
     assert "cannot be told" in findings.advice(runs)
-    assert "none finished" in findings.quality(runs)
+    assert "none finished" in findings.accuracy(runs)
 
 
 def test_an_exact_prediction_is_called_exact(tmp_path):
     runs = loaded(tmp_path, ABLATION[:3])
-    assert "off by" in findings.quality(runs)
+    assert "off by" in findings.accuracy(runs)
     runs["peak_relative_error"] = 0.0
-    assert findings.quality(runs).startswith("The prediction is exact to the byte in 3 measured runs")
+    assert findings.accuracy(runs).startswith("The prediction is exact to the byte in 3 measured runs")

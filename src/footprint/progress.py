@@ -6,10 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from threading import Thread
 
+from footprint.quality.tables import TUNED
 from footprint.records import MEASUREMENTS, read_row
 from footprint.units import format_bytes
 
 _SECONDS_BETWEEN_LOOKS = 1.0
+
+COLUMNS = {"measure": MEASUREMENTS, "finetune": TUNED}
+"""What the row of a run holds, by the rule that writes it."""
 
 
 class Progress:
@@ -20,13 +24,13 @@ class Progress:
 
     def __init__(self) -> None:
         self._started = time.time()
-        self._pending: set[Path] = set()
+        self._pending: dict[Path, tuple[str, ...]] = {}
         self._total = 0
 
-    def start(self, rows: Iterable[str]) -> None:
-        """Begin to watch for the files of the runs that are to be measured now."""
+    def start(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Begin to watch for the files of the runs that are to be measured now: (rule, file)."""
         self._started = time.time()
-        self._pending = set(map(Path, rows))
+        self._pending = {Path(row): COLUMNS[rule] for rule, row in rows}
         self._total = len(self._pending)
         # A daemon: it must not keep Snakemake from ending when a run has failed and its row never comes.
         Thread(target=self._watch, daemon=True).start()
@@ -40,13 +44,13 @@ class Progress:
         """Say how far it is if a run has finished since the last look."""
         written = {path: _modified(path) for path in self._pending}
         finished = [path for path in self._pending if written[path] > self._started]
+        columns = {path: self._pending.pop(path) for path in finished}
         if finished:
-            self._pending.difference_update(finished)
-            _say(self._line(max(finished, key=written.get)))
+            last = max(finished, key=written.get)
+            _say(self._line(read_row(last, columns[last])))
 
-    def _line(self, last: Path) -> str:
+    def _line(self, row: dict) -> str:
         done = self._total - len(self._pending)
-        row = read_row(last, MEASUREMENTS)
         peak = f"peaked at {format_bytes(row['peak_bytes'])}" if row["status"] == "ok" else f"ended: {row['status']}"
         seconds = (time.time() - self._started) / done * len(self._pending)
         left = f"; about {_duration(seconds)} left" if self._pending else ""

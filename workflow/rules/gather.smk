@@ -60,3 +60,32 @@ rule compare:
             --output {output:q} \
             2>{log:q}
         """
+
+
+rule manifest:
+    """Write down what the tables were made of, and the command that makes them again."""
+    input:
+        script="scripts/manifest.py",
+        experiment=f"{RESULTS}/experiment.json",
+        texts=[f"results/corpus/{name}" for name in TEXTS],
+        tables=[f"{RESULTS}/{name}.csv" for name in ("measurements", "predictions", "comparison")] + QUALITY,
+    output:
+        report(
+            f"{RESULTS}/manifest.json",
+            category="Tables",
+            caption="../report/manifest.rst",
+        ),
+    log:
+        f"{RESULTS}/logs/manifest.log",
+    localrule: True
+    conda:
+        CONDA
+    shell:
+        r"""
+        python {input.script:q} \
+            --experiment {input.experiment:q} \
+            --texts {input.texts:q} \
+            --tables {input.tables:q} \
+            --output {output:q} \
+            2>{log:q}
+        """

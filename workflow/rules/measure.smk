@@ -6,7 +6,7 @@ onstart:
     if EXPERIMENT.device == "cuda" and workflow.local_exec:
         with user_errors():
             lease.require_devices()
-    PROGRESS.start(job.output.row for job in workflow.dag.needrun_jobs() if job.rule.name == "measure")
+    PROGRESS.start((job.rule.name, job.output.row) for job in workflow.dag.needrun_jobs() if job.rule.name in COLUMNS)
 
 
 rule measure:

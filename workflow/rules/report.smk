@@ -2,7 +2,7 @@
 
 
 rule report:
-    """Render the report, and its findings in three lines, from the tables alone."""
+    """Render the report, and its findings in a few lines, from the tables alone."""
     input:
         script="scripts/report.py",
         notebook="report/report.py",

@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from footprint.errors import FootprintError
 from footprint.files import write_atomically
 from footprint.provenance import REPOSITORY
-from footprint.report import findings, renderers, selection
+from footprint.report import findings, renderers, selection, study
 
 NOTEBOOK = REPOSITORY / "report" / "report.py"
 ENGINES = ("auto", "quarto", "nbconvert")
@@ -44,6 +44,7 @@ def render(
     """
     renderer = choose(engine)
     selection.load(directory)
+    study.load(directory)
     parameters = {
         "directory": str(directory.resolve()),
         "experiment": experiment,
@@ -110,5 +111,5 @@ def _kernels_import_this_package() -> Iterator[None]:
 
 
 def headline(directory: Path) -> str:
-    """The report's main findings in three lines, for a terminal."""
-    return "\n".join(findings.answers(selection.load(directory)))
+    """The report's main findings, one a line, for a terminal: three, and one more where there is a quality study."""
+    return "\n".join(findings.answers(selection.load(directory), study.load(directory)))

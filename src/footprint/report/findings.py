@@ -3,14 +3,16 @@
 import pandas as pd
 
 from footprint.predict.textbook import TRAINED
+from footprint.report import findings_quality
 from footprint.report.selection import axis_text, headline, in_common, measured, one_change, setting
+from footprint.report.study import Study
 from footprint.report.words import counted, listing, outcome, percent, worst
 from footprint.units import format_bytes
 
 
-def answers(runs: pd.DataFrame) -> list[str]:
-    """Three sentences: what each regime needs, how good the estimates are, what to change first."""
-    return [needs(runs), quality(runs), advice(runs)]
+def answers(runs: pd.DataFrame, study: Study | None = None) -> list[str]:
+    """What each regime needs, how good the estimates are, what to change first; a fourth sentence about a `study`."""
+    return [needs(runs), accuracy(runs), advice(runs), *([findings_quality.summary(study)] if study else [])]
 
 
 def needs(runs: pd.DataFrame) -> str:
@@ -25,7 +27,7 @@ def needs(runs: pd.DataFrame) -> str:
     return f"{'; '.join([*peaks, *failed])} ({in_common(rows)})."
 
 
-def quality(runs: pd.DataFrame) -> str:
+def accuracy(runs: pd.DataFrame) -> str:
     """How close the prediction and the textbook come."""
     done = measured(runs)
     if not len(done):

@@ -7,6 +7,7 @@ import pandas as pd
 import yaml
 
 from footprint.experiment import read_experiment
+from footprint.gathering import differing, uncommitted
 from footprint.plan import run_name
 from footprint.predict import timeline
 from footprint.report.figures_timeline import Timelines
@@ -17,15 +18,6 @@ from footprint.timeline import read_timeline
 
 EXPERIMENT = "experiment.json"
 """The resolved configuration, as the workflow leaves it beside the tables."""
-
-_MUST_AGREE = {
-    "device_name": "devices",
-    "git_commit": "commits",
-    "torch_version": "PyTorch versions",
-    "bitsandbytes_version": "bitsandbytes versions",
-    "peft_version": "PEFT versions",
-    "threads": "numbers of threads",
-}
 
 
 def config_text(directory: Path) -> str | None:
@@ -44,6 +36,12 @@ def layers(directory: Path) -> dict[str, int]:
     return {model.name: model.layers for model in (*PRESETS.values(), *own)}
 
 
+def memory_limit(directory: Path) -> int | None:
+    """Bytes of the card the runs were held to (`training.memory_limit`), if the configuration was kept and sets it."""
+    path = directory / EXPERIMENT
+    return read_experiment(path).training.memory_limit if path.exists() else None
+
+
 def timelines(directory: Path, runs: pd.DataFrame) -> Timelines:
     """The headline runs with their step as measured and as predicted; what was not kept is empty."""
     path = directory / EXPERIMENT
@@ -60,18 +58,17 @@ def timelines(directory: Path, runs: pd.DataFrame) -> Timelines:
 
 def mixture(runs: pd.DataFrame) -> str:
     """Whether all rows come from one device, one commit and one set of versions; if not, what differs."""
-    differing = {
-        words: runs[column].dropna().astype(str).unique()
-        for column, words in _MUST_AGREE.items()
-        if runs[column].nunique() > 1
-    }
-    if not differing:
-        return "All rows come from one device, one commit and one set of versions."
-    parts = (f"{len(values)} {words} ({listing(map(escape, values))})" for words, values in differing.items())
-    return (
-        f"**The rows do not come from one place:** {'; '.join(parts)}. "
-        f"Delete the older run files and run the workflow again where all {len(runs)} must be comparable."
-    )
+    parts = [f"{len(values)} {words} ({listing(map(escape, values))})" for words, values in differing(runs).items()]
+    together = "All rows come from one device, one commit and one set of versions."
+    if parts:
+        together = (
+            f"**The rows do not come from one place:** {'; '.join(parts)}. "
+            f"Delete the older run files and run the workflow again where all {len(runs)} must be comparable."
+        )
+    changed = uncommitted(runs)
+    if not changed:
+        return together
+    return f"{together} No commit holds the source that measured some of them ({listing(map(escape, changed))})."
 
 
 def rerun(experiment: str, device: str) -> str:

@@ -42,7 +42,7 @@ def load(directory: Path) -> pd.DataFrame:
     same = (runs.pop("_merge") == "both").all() and len(runs) == len(compared) == len(rest)
     if not len(runs) or not same:
         raise FootprintError(f"{directory}: comparison.csv and measurements.csv hold different runs; gather them again")
-    return _in_reading_order(runs)
+    return in_reading_order(runs)
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
@@ -53,7 +53,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     return frame
 
 
-def _in_reading_order(runs: pd.DataFrame) -> pd.DataFrame:
+def in_reading_order(runs: pd.DataFrame) -> pd.DataFrame:
     """Sorted as people list them: full before LoRA before QLoRA, no checkpointing before some, small before large."""
     orders = {"regime": REGIMES, "targets": TARGETS, "checkpointing": CHECKPOINTING, "precision": tuple(PRECISIONS)}
 
@@ -116,18 +116,24 @@ def headline(runs: pd.DataFrame) -> pd.DataFrame:
     """
     groups = [group for _, group in runs.groupby(list(SETTING_AXES), sort=False, dropna=False)]
     best = max(groups, key=_worth_showing)
-    rows = [_most_usual(best[best["regime"] == regime]) for regime in REGIMES if (best["regime"] == regime).any()]
+    rows = [most_usual(best[best["regime"] == regime]) for regime in REGIMES if (best["regime"] == regime).any()]
     return pd.DataFrame(rows).astype(runs.dtypes)
 
 
 def _worth_showing(group: pd.DataFrame) -> tuple[int, int, int, int]:
-    first = group.iloc[0]
-    usual = sum(first[axis] == AXIS_DEFAULTS[axis] for axis in SETTING_AXES if axis in AXIS_DEFAULTS)
     size = int(group["total_parameters_predicted"].max())
-    return group["regime"].nunique(), measured(group)["regime"].nunique(), size, usual
+    return group["regime"].nunique(), measured(group)["regime"].nunique(), size, usual_values(group)
 
 
-def _most_usual(runs: pd.DataFrame) -> pd.Series:
+def usual_values(group: pd.DataFrame) -> int:
+    """How many axes of a setting (those all runs of `group` share) have their default value."""
+    first = group.iloc[0]
+    return sum(first[axis] == AXIS_DEFAULTS[axis] for axis in SETTING_AXES if axis in AXIS_DEFAULTS)
+
+
+def most_usual(runs: pd.DataFrame) -> pd.Series:
+    """Of runs that differ in their adapters, the one nearest the defaults: on all Linears, rank 8, NF4."""
+
     def distance(run: pd.Series) -> tuple[bool, float, bool, bool]:
         far = abs(math.log2(run["rank"] / AXIS_DEFAULTS["rank"])) if run["rank"] else 0.0
         unlike = [run[axis] not in (AXIS_DEFAULTS[axis], "none") for axis in ("targets", "quantization")]

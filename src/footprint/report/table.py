@@ -1,11 +1,15 @@
 """A table of the report: what is shown, the numbers behind it as CSV, and its HTML. Everything shown is escaped."""
 
 import base64
+import gzip
 from dataclasses import dataclass
 from itertools import groupby
 
 import pandas as pd
 from markupsafe import Markup, escape
+
+LARGEST_PLAIN = 500_000
+"""Bytes of CSV beyond which a download link carries them compressed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +67,12 @@ class Table:
 
 
 def csv_link(frame: pd.DataFrame, name: str) -> Markup:
-    """A link whose target is the frame itself, as CSV."""
-    data = base64.b64encode(frame.to_csv(index=False, lineterminator="\n").encode()).decode()
-    return Markup("<a class='csv' download='{0}.csv' href='data:text/csv;base64,{1}'>{0}.csv</a>").format(name, data)
+    """A link whose target is the frame itself, as CSV; compressed where the page would become slow to open."""
+    content, kind, file = frame.to_csv(index=False, lineterminator="\n").encode(), "text/csv", f"{name}.csv"
+    if len(content) > LARGEST_PLAIN:
+        content, kind, file = gzip.compress(content, mtime=0), "application/gzip", f"{file}.gz"
+    data = base64.b64encode(content).decode()
+    return Markup("<a class='csv' download='{0}' href='data:{1};base64,{2}'>{0}</a>").format(file, kind, data)
 
 
 def stacked(*lines: object) -> Markup:

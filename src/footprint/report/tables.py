@@ -4,6 +4,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from footprint.comparison import SIDES
+from footprint.report import limits
 from footprint.report.figures import PHASES
 from footprint.report.figures_choices import checkpointing_effects
 from footprint.report.selection import (
@@ -82,8 +83,8 @@ def changes(runs: pd.DataFrame) -> Table:
     return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Change to",), grouped=True)
 
 
-def grid(runs: pd.DataFrame) -> Table:
-    """Every run of the experiment, in reading order."""
+def grid(runs: pd.DataFrame, limit: int | None = None) -> Table:
+    """Every run of the experiment, in reading order; with a memory `limit`, what the prediction said about it."""
     axes = varying(runs)
     shown = [
         {"Setting": setting(run)}
@@ -91,6 +92,9 @@ def grid(runs: pd.DataFrame) -> Table:
         | {
             "Measured peak": outcome(run),
             "Predicted": format_bytes(run["peak_bytes_predicted"]),
+        }
+        | ({f"Within {format_bytes(limit)}?": limits.verdict(run, limit)} if limit else {})
+        | {
             "Error": _error(run["peak_relative_error"]),
             "Textbook": format_bytes(run["textbook_bytes"]),
             "Textbook's error": _error(run["textbook_relative_error"]),
@@ -101,7 +105,10 @@ def grid(runs: pd.DataFrame) -> Table:
     ]
     marked = tuple("" if status == "ok" else "oom" for status in runs["status"])
     words = tuple(axis.capitalize() for axis in axes if axis not in ("batch", "seq"))
-    return Table(shown=pd.DataFrame(shown), raw=runs[[*AXES, *GRID_NUMBERS]], words=words, marked=marked)
+    raw = runs[[*AXES, *GRID_NUMBERS]]
+    if limit:
+        raw = raw.assign(memory_limit=limit, foreseen=[limits.foreseen(run, limit) for _, run in runs.iterrows()])
+    return Table(shown=pd.DataFrame(shown), raw=raw, words=words, marked=marked)
 
 
 def phases(runs: pd.DataFrame) -> Table:

@@ -47,6 +47,29 @@ def seconds(value: float) -> str:
     return f"{value:.2f} s" if value < 10 else f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
 
 
+def step_time(value: float) -> str:
+    """The duration of a step or a part of it: `1.9 ms`, `84 ms`, `1.20 s`."""
+    if value >= 1:
+        return seconds(value)
+    return f"{1000 * value:.0f} ms" if value >= 0.0095 else f"{1000 * value:.1f} ms"
+
+
+def bits(value: float) -> str:
+    """A loss in bits per byte: `1.834`."""
+    return f"{float(value):.3f}"
+
+
+def bits_apart(value: float, *, signed: bool = False) -> str:
+    """A difference between losses in bits per byte, of which small ones matter: `0.012`, `0.0003`, `−0.0003`."""
+    size = abs(float(value))
+    if 0 < size < 0.00005:
+        return "under 0.0001"
+    if size == 0:
+        return "0"
+    sign = "" if not signed else "+" if value > 0 else "−"
+    return sign + (f"{size:.3f}" if size >= 0.0095 else f"{size:.4f}")
+
+
 def outcome(run: pd.Series) -> str:
     """What came of a run: its measured peak, or why it has none."""
     if run["status"] == "ok":
