@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# The finished experiment `make verify` looks at.
+EXPERIMENT ?= ablation
+DEVICE ?= cpu
 # What pytest is told; `make test PYTEST="-m 'not slow'"` leaves out what takes long.
 PYTEST ?=
 
@@ -10,7 +13,7 @@ PYTEST ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help report test bench quarto lock clean
+.PHONY: help report test bench verify reference soak quarto lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z]*\):.*## /  make \1\t/' | expand -t 16
@@ -28,6 +31,17 @@ test: $(INSTALLED) ## run every check: ruff, snakefmt, snakemake --lint, pytest
 
 bench: $(INSTALLED) ## run the benchmarks; each prints one ratio and writes results/bench/*.csv
 	@set -e; for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(BIN)/python "$$benchmark"; done
+
+verify: $(INSTALLED) ## measure three runs of a finished experiment again, byte by byte (EXPERIMENT=ablation DEVICE=cpu)
+	$(BIN)/footprint verify --experiment $(EXPERIMENT) --device $(DEVICE)
+
+reference: $(INSTALLED) ## measure the ablation and the smoke experiment anew, commit-ready reference tables and their diff
+	$(BIN)/snakemake --profile profiles/local --forcerun measure
+	$(BIN)/snakemake --profile profiles/local --configfile config/smoke.yaml --forcerun measure
+	$(BIN)/python tests/reference/update.py
+
+soak: $(INSTALLED) ## kill the smoke experiment at twenty random moments, count what is lost (an hour; FLAGS="--kills 3")
+	$(BIN)/python tests/soak.py $(FLAGS)
 
 quarto: $(INSTALLED) ## install Quarto for a richer page; fetches the program from its release page
 	$(BIN)/python -m pip install quarto-cli==1.8.27

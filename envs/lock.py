@@ -1,4 +1,8 @@
-"""Resolve requirements.in for several Pythons and write requirements.lock, which installs the same on all of them."""
+"""Resolve requirements.in for several Pythons and write requirements.lock, which installs the same on all of them.
+
+Without hashes: pip checks the hash of every package or of none, and the builds of torch for CPU and for CUDA are other
+files under one version, each with device libraries of its own, which this file leaves to the build.
+"""
 
 import json
 import re

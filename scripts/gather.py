@@ -1,18 +1,20 @@
-"""Gather the rows of an experiment's runs into measurements.csv."""
+"""Gather the rows of an experiment's runs into measurements.csv; what limits their comparison is said on stderr."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint import command
 from footprint.experiment import read_experiment
-from footprint.plan import run_name
-from footprint.records import MEASUREMENTS, read_row, table, write_table
+from footprint.gathering import measurements, remarks
+from footprint.records import write_table
 
 
 def main(arguments: Namespace) -> None:
-    runs = read_experiment(arguments.experiment).runs
-    rows = [read_row(arguments.runs / f"{run_name(spec)}.json", MEASUREMENTS) for spec in runs]
-    write_table(arguments.output, table(rows, MEASUREMENTS))
+    rows = measurements(read_experiment(arguments.experiment), arguments.runs)
+    write_table(arguments.output, rows)
+    for remark in remarks(rows):
+        print(f"gather: {remark}", file=sys.stderr)
 
 
 if __name__ == "__main__":

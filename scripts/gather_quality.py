@@ -1,10 +1,12 @@
 """Gather the fine-tunings of an experiment into quality.csv, curves.csv and bases.csv."""
 
+import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint import command
-from footprint.experiment import read_experiment
+from footprint.experiment import corpus_name, read_experiment
+from footprint.gathering import remarks
 from footprint.quality.tables import gather_bases, gather_curves, gather_quality
 from footprint.records import write_table
 
@@ -12,7 +14,10 @@ from footprint.records import write_table
 def main(arguments: Namespace) -> None:
     experiment = read_experiment(arguments.experiment)
     study, training = experiment.study, experiment.training
-    write_table(arguments.quality, gather_quality(study, training, arguments.finetunings))
+    rows = gather_quality(study, training, corpus_name(experiment.corpus), arguments.finetunings)
+    write_table(arguments.quality, rows)
+    for remark in remarks(rows):
+        print(f"gather: {remark}", file=sys.stderr)
     write_table(arguments.curves, gather_curves(study, arguments.finetunings))
     write_table(arguments.bases, gather_bases(study, training, arguments.stored))
 

@@ -62,7 +62,7 @@ def test_buckets_sum_to_the_peak(finished):
 def test_every_job_has_a_log_and_every_run_a_benchmark(finished):
     logs = {path.stem for path in (finished.results / "logs").iterdir()}
     runs = {path.stem for path in finished.runs()}
-    assert logs == runs | {"experiment", "gather", "predict", "simulate", "compare", "report"}
+    assert logs == runs | {"experiment", "gather", "predict", "simulate", "compare", "manifest", "report"}
     assert {path.stem for path in (finished.results / "benchmarks").iterdir()} == runs | {"simulate"}
 
 

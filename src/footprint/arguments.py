@@ -44,7 +44,7 @@ class ShowVersion(Action):
         parser.exit()
 
 
-def parser(*, predict: Callable, fit: Callable, measure: Callable) -> Parser:
+def parser(*, predict: Callable, fit: Callable, measure: Callable, verify: Callable) -> Parser:
     """The whole command line; each command's `action` is the function given for it."""
     whole = Parser(
         prog="footprint",
@@ -55,6 +55,7 @@ def parser(*, predict: Callable, fit: Callable, measure: Callable) -> Parser:
     _add_predict(commands).set_defaults(action=predict)
     _add_fit(commands).set_defaults(action=fit)
     _add_measure(commands).set_defaults(action=measure, gpu_memory=None)
+    _add_verify(commands).set_defaults(action=verify)
     return whole
 
 
@@ -105,6 +106,22 @@ def _add_measure(commands) -> Parser:
     _add_axes(command, required=("regime",))
     _add_device(command, "the config's, else cpu")
     _add_json(command)
+    return command
+
+
+def _add_verify(commands) -> Parser:
+    command = commands.add_parser(
+        "verify",
+        help="measure some runs of a finished experiment again, byte by byte",
+        description="Measure randomly chosen runs of a finished experiment again, each in a fresh process, and\n"
+        "compare every column of bytes with what the experiment's files say; they stay as they are.",
+        epilog="example:\n  footprint verify --experiment smoke\n\n"
+        "exit status: 0 every byte is the same, 1 one differs or a file is missing or edited, 2 the input is wrong",
+    )
+    command.add_argument("--experiment", metavar="NAME", default="ablation", help="its name (default: ablation)")
+    command.add_argument("--device", metavar="DEVICE", default="cpu", help=f"{' or '.join(DEVICES)} (default: cpu)")
+    command.add_argument("--rows", metavar="NUMBER", type=_value, default=3, help="runs to measure (default: 3)")
+    command.add_argument("--seed", metavar="NUMBER", type=_value, help="chooses the runs (default: any, it is printed)")
     return command
 
 

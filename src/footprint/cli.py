@@ -1,4 +1,4 @@
-"""The command `footprint`: predict one run, search what fits on a card, measure one run here.
+"""The command `footprint`: predict one run, search what fits on a card, measure one run here, verify an experiment.
 
 Only `footprint measure` imports PyTorch; the others answer within a second, and so import what they need when they do.
 """
@@ -11,11 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
+from random import randrange
 
 from footprint.arguments import AXES, parser
 from footprint.command import user_errors
 from footprint.errors import FootprintError
-from footprint.spec import PRESETS, ModelSpec, RunSpec, TrainingSpec
+from footprint.spec import DEVICES, PRESETS, ModelSpec, RunSpec, TrainingSpec, require
 from footprint.units import parse_bytes
 
 DOES_NOT_FIT = 1
@@ -45,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     try:
         with user_errors():
-            parsed = parser(predict=_predict, fit=_fit, measure=_measure).parse_args(arguments)
+            parsed = parser(predict=_predict, fit=_fit, measure=_measure, verify=_verify).parse_args(arguments)
             status = parsed.action(parsed)
             sys.stdout.flush()
             return status
@@ -105,6 +106,19 @@ def _measure(parsed: Namespace) -> int:
     else:
         print(readout.measurement(spec, measured, predicted))
     return 0 if measured["status"] == "ok" else DOES_NOT_FIT
+
+
+def _verify(parsed: Namespace) -> int:
+    from footprint.verify import ANY_SEED, verify
+
+    require(parsed.device in DEVICES, "device", parsed.device, "one of " + ", ".join(DEVICES))
+    require(isinstance(parsed.rows, int) and parsed.rows > 0, "rows", parsed.rows, "a whole number from 1")
+    seed = randrange(ANY_SEED) if parsed.seed is None else parsed.seed
+    problems = 0
+    for line, wrong in verify(Path("results"), parsed.experiment, parsed.device, rows=parsed.rows, seed=seed):
+        print(line, flush=True)
+        problems += wrong
+    return 1 if problems else 0
 
 
 def _run(parsed: Namespace) -> tuple[RunSpec, TrainingSpec]:

@@ -47,6 +47,9 @@ MEASUREMENTS = (
 )
 PREDICTIONS = (*AXES, "textbook_bytes", *SHARED)
 
+EXACT = ("status", *SHARED, "requested_peak_bytes", "reserved_peak_bytes", "oom_phase", "oom_requested_bytes")
+"""Columns of a measurement that another measurement gives again to the byte: same processor, versions and settings."""
+
 INTEGERS = (
     *(column for column in MEASUREMENTS + PREDICTIONS if column.endswith(("_bytes", "_parameters"))),
     "rank",

@@ -43,5 +43,15 @@ def write_atomically(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def require_writable(folder: Path) -> None:
+    """Raise FootprintError unless files can be made in the folder; it is made when it is missing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+
+
 def _cannot_write(path: Path, error: OSError) -> FootprintError:
     return FootprintError(f"{path}: cannot be written ({error.strerror or error}); use a folder with space and access")

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 
 from footprint.errors import FootprintError
 from footprint.spec import AXES, ModelSpec, RunSpec, TrainingSpec
@@ -19,6 +20,14 @@ def run_json(spec: RunSpec, training: TrainingSpec) -> str:
         {"model": asdict(spec.model), "axes": axes, "device": spec.device, "training": asdict(training)},
         sort_keys=True,
     )
+
+
+def asked(run: str, corpus: str | Path, **settings: object) -> dict[str, object]:
+    """Everything the job of one run is told but where to write: the JSON `run`, its text by name, further settings.
+
+    It stands in the run's file, so that one measured under other settings is told apart however it got there.
+    """
+    return json.loads(run) | {"corpus": Path(corpus).name} | settings
 
 
 def labels(run: str) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """The rows every CSV is made of: one JSON file per run, gathered into one table."""
 
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -20,7 +21,9 @@ from footprint.files import write_atomically
 from footprint.spec import AXES
 
 __all__ = [
+    "ASKED",
     "BUCKET_BYTES",
+    "CHECKSUM",
     "INTEGERS",
     "MEASUREMENTS",
     "PHASE_PEAKS",
@@ -28,29 +31,50 @@ __all__ = [
     "SHARED",
     "WEIGHT_PARTS",
     "read_row",
+    "read_run",
     "read_table",
     "table",
+    "table_text",
     "write_row",
     "write_table",
 ]
 
 
-def write_row(path: Path, row: dict, columns: tuple[str, ...]) -> None:
-    """Write one run's row; its keys must be exactly `columns`."""
+ASKED = "asked"
+"""Key of a run file beside its columns: everything its job was told."""
+CHECKSUM = "sha256"
+"""Key of a run file beside its columns: of everything else in it, so that a file changed by hand or half is noticed."""
+
+
+def write_row(path: Path, row: dict, columns: tuple[str, ...], asked: Mapping[str, object] | None = None) -> None:
+    """Write one run's row; its keys must be exactly `columns`. `asked` is what its job was told (`plan.asked`)."""
     if set(row) != set(columns):
         raise ValueError(f"row and columns differ by {sorted(set(row) ^ set(columns))}")
-    write_atomically(path, json.dumps({name: row[name] for name in columns}, indent=1) + "\n")
+    content = {name: row[name] for name in columns} | ({} if asked is None else {ASKED: asked})
+    write_atomically(path, json.dumps(content | {CHECKSUM: _checksum(content)}, indent=1) + "\n")
 
 
 def read_row(path: Path, columns: tuple[str, ...]) -> dict:
     """One run's row; FootprintError when the file is not what `write_row` wrote."""
+    return read_run(path, columns)[0]
+
+
+def read_run(path: Path, columns: tuple[str, ...]) -> tuple[dict, dict]:
+    """(row, what its job was told) of a run file; FootprintError when the file is not what `write_row` wrote."""
     try:
-        row = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise FootprintError(f"{path}: not a readable run file ({error}); delete it and run again") from None
-    if not isinstance(row, dict) or set(row) != set(columns):
+    if not isinstance(content, dict) or set(content) - {ASKED, CHECKSUM} != set(columns):
         raise FootprintError(f"{path}: not a run file with the columns this version writes; delete it and run again")
-    return row
+    if content.pop(CHECKSUM, None) != _checksum(content):
+        raise FootprintError(f"{path}: was changed after it was written; delete it and run again")
+    asked = content.pop(ASKED, {})
+    return {name: content[name] for name in columns}, asked
+
+
+def _checksum(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def table(rows: Iterable[dict], columns: tuple[str, ...]) -> pd.DataFrame:
@@ -63,7 +87,12 @@ def table(rows: Iterable[dict], columns: tuple[str, ...]) -> pd.DataFrame:
 
 def write_table(path: Path, frame: pd.DataFrame) -> None:
     """Write a CSV atomically."""
-    write_atomically(path, frame.to_csv(index=False, lineterminator="\n"))
+    write_atomically(path, table_text(frame))
+
+
+def table_text(frame: pd.DataFrame) -> str:
+    """What `write_table` writes."""
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -68,6 +68,8 @@ def _read(path: Path) -> dict:
         raise FootprintError(f"{path}: holds a value that cannot be read ({error}); put text in quotes") from None
     if not isinstance(document, dict):
         raise FootprintError(f"{path}: holds no keys; use lines such as `experiment: ablation`")
+    if "__use_yte__" in document:  # Snakemake evaluates those itself, before it comes here
+        raise FootprintError(f"{path}: templates (__use_yte__) are not allowed; write plain values")
     return document
 
 

@@ -1,13 +1,16 @@
 """The tables of a quality study: their columns, and how they are gathered from one file per run."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from footprint.columns import BUCKET_BYTES
+from footprint.gathering import gather
+from footprint.plan import asked
 from footprint.predict import predict_many
-from footprint.quality.study import Study
-from footprint.records import read_row, read_table
+from footprint.quality.study import Study, TunedRun
+from footprint.records import read_table
 from footprint.spec import AXES, TrainingSpec
 
 LOSSES = ("base_bits_per_byte", "validation_bits_per_byte", "training_bits_per_byte")
@@ -63,9 +66,12 @@ BASES = (
 _INTEGERS = ("steps", "peak_bytes", "peak_predicted_bytes", *BUCKET_BYTES, "threads", "seed", "rank", "batch", "seq")
 
 
-def gather_quality(study: Study, training: TrainingSpec, folder: Path) -> pd.DataFrame:
-    """`quality.csv` from the row of every run in `folder`, with the peak as predicted beside the measured one."""
-    rows = [read_row(folder / f"{run.name}.json", TUNED) for run in study.runs]
+def gather_quality(study: Study, training: TrainingSpec, text: str, folder: Path) -> pd.DataFrame:
+    """`quality.csv` from the row of every run in `folder`, with the peak as predicted beside the measured one.
+
+    `text` is the file name of the corpus the runs are fine-tuned on.
+    """
+    rows = gather(folder, {run.name: _asked(study, run, training, text) for run in study.runs}, TUNED)
     predictions = predict_many([run.spec for run in study.runs], training)
     for row, predicted in zip(rows, predictions, strict=True):
         row["peak_predicted_bytes"] = predicted["peak_bytes"]
@@ -73,6 +79,13 @@ def gather_quality(study: Study, training: TrainingSpec, folder: Path) -> pd.Dat
     for name in _INTEGERS:
         frame[name] = frame[name].astype("Int64")
     return frame.sort_values([*AXES, "seed"], kind="stable", ignore_index=True)
+
+
+def _asked(study: Study, run: TunedRun, training: TrainingSpec, text: str) -> dict[str, object]:
+    """What the job of a fine-tuning is told."""
+    rate = {"learning_rate": study.finetuning.learning_rate[run.spec.regime]}
+    base = f"{study.base_of(run, training)}.safetensors"
+    return asked(run.json(training), text, base=base, **asdict(study.finetuning) | rate)
 
 
 def gather_bases(study: Study, training: TrainingSpec, folder: Path) -> pd.DataFrame:

@@ -63,7 +63,8 @@ def mixture(runs: pd.DataFrame) -> str:
     if parts:
         together = (
             f"**The rows do not come from one place:** {'; '.join(parts)}. "
-            f"Delete the older run files and run the workflow again where all {len(runs)} must be comparable."
+            "Delete the older run files and the tables and run the workflow again where all "
+            f"{len(runs)} must be comparable."
         )
     changed = uncommitted(runs)
     if not changed:

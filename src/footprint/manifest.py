@@ -1,0 +1,77 @@
+"""What the tables of an experiment were made of: settings, inputs and outputs by hash, versions, commit."""
+
+import hashlib
+import json
+import platform
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+
+from footprint.errors import FootprintError
+from footprint.experiment import read_experiment
+from footprint.gathering import MUST_AGREE
+from footprint.provenance import cpu_name, git_commit, package_version
+from footprint.records import read_table
+
+PACKAGES = ("torch", "peft", "bitsandbytes", "transformers", "numpy", "pandas", "snakemake")
+"""Whose versions are written down beside Python's; the environment's lock pins the rest."""
+
+PROFILES = {"cpu": "profiles/local", "cuda": "cloud-gpu"}
+"""Where a device's runs are measured unless a cluster is asked."""
+
+
+def manifest(experiment: Path, texts: Iterable[Path], tables: Iterable[Path]) -> dict[str, object]:
+    """The manifest of the experiment whose resolved configuration is the file `experiment`.
+
+    `texts` are what it trained on, `tables` its CSVs, `measurements.csv` among them. Paths as given are the keys.
+    """
+    described = read_experiment(experiment)
+    tables = list(tables)
+    commit = git_commit()
+    return {
+        "experiment": described.name,
+        "device": described.device,
+        "again": again(experiment, described.device),
+        "measured": _measured(read_table(next(path for path in tables if path.name == "measurements.csv"))),
+        "gathered": {
+            "commit": commit.removesuffix("-dirty"),
+            "source_changed_since_commit": None if commit == "unknown" else commit.endswith("-dirty"),
+            "python": platform.python_version(),
+            **{name: package_version(name) for name in PACKAGES},
+            "os": _system(),
+            "kernel": f"{platform.system()} {platform.release()}",
+            "processor": cpu_name(),
+        },
+        "config": json.loads(experiment.read_text(encoding="utf-8")),
+        "inputs": {str(path): sha256(path) for path in texts},
+        "tables": {str(path): sha256(path) for path in tables},
+    }
+
+
+def again(experiment: Path, device: str) -> str:
+    """The command that carries out the same experiment: its resolved configuration laid over the published one."""
+    return shlex.join(["snakemake", "--profile", PROFILES[device], "--configfile", str(experiment)])
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file, in hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FootprintError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _measured(rows: pd.DataFrame) -> dict[str, list[str]]:
+    """Every value of what rows should agree in, and when the first and the last were measured."""
+    values = {name: sorted(rows[name].dropna().astype(str).unique()) for name in MUST_AGREE}
+    return values | {"measured_at": [str(rows["measured_at"].min()), str(rows["measured_at"].max())]}
+
+
+def _system() -> str:
+    try:
+        return platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        return platform.platform()

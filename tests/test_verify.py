@@ -1,0 +1,225 @@
+"""The smoke experiment measures the committed bytes; `footprint verify` tells when an experiment does not repeat."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from clone import REPOSITORY, Clone
+from reference.update import SMOKE, changes, exact, folder_of
+from runfiles import finish
+
+from footprint import verify
+from footprint.cli import main
+from footprint.columns import EXACT, MEASUREMENTS
+from footprint.config import load
+from footprint.plan import run_name
+from footprint.records import read_row, read_table, write_table
+
+CAPABILITIES = torch.cpu.get_capabilities()
+SAME_KERNELS = CAPABILITIES.get("avx512_bf16", False) and not CAPABILITIES.get("amx_bf16", False)
+"""Whether oneDNN runs the kernels of the committed rows in half precision; fp32 needs none of their scratchpads."""
+
+AGAIN = verify.again
+
+
+# --- through the workflow --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory) -> Clone:
+    """A clone in which the runs of the smoke experiment have been measured; their bytes do not depend on the text."""
+    clone = Clone.make(tmp_path_factory.mktemp("smoke"))
+    config = load(REPOSITORY / "config" / "config.yaml", REPOSITORY / "config" / "smoke.yaml")
+    clone.configure(grids=config["grids"], training=config["training"], report={"third_opinion": False})
+    clone.snakemake("results/tiny/cpu/manifest.json")
+    return clone
+
+
+@pytest.mark.slow
+def test_the_smoke_experiment_measures_the_committed_bytes(smoke):
+    measured, committed = exact(read_table(smoke.results / "measurements.csv")), read_table(SMOKE)
+    if not SAME_KERNELS:
+        measured, committed = (rows[rows["precision"] == "fp32"] for rows in (measured, committed))
+    assert len(measured)
+    assert changes(committed, measured) == []
+    if not SAME_KERNELS:
+        pytest.skip("half-precision rows were committed from a CPU with AVX512-bf16 and no AMX; fp32 rows are the same")
+
+
+def test_the_committed_rows_are_the_smoke_experiments():
+    rows = read_table(SMOKE)
+    assert list(rows.columns) == list(exact(rows).columns)
+    assert (rows["status"] == "ok").all()
+    assert set(rows["precision"]) == {"mixed", "amp", "bf16", "fp32"}
+
+
+@pytest.mark.slow
+def test_verify_repeats_a_run_in_a_fresh_process(smoke):
+    before = {path: path.stat().st_mtime_ns for path in smoke.root.rglob("*") if ".snakemake" not in path.parts}
+    program = "from footprint.cli import main; raise SystemExit(main())"
+    options = ["--experiment", "tiny", "--rows", "1", "--seed", "3"]
+    done = subprocess.run(
+        [sys.executable, "-c", program, "verify", *options],
+        cwd=smoke.root,
+        env=os.environ | {"PYTHONPATH": str(smoke.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("measuring 1 of 7 runs of results/tiny/cpu again (--seed 3)\n")
+    assert f"all {len(EXACT)} columns the same" in done.stdout
+    after = {path: path.stat().st_mtime_ns for path in smoke.root.rglob("*") if ".snakemake" not in path.parts}
+    assert after == before
+
+
+@pytest.mark.slow
+def test_the_command_in_the_manifest_describes_the_same_experiment(smoke):
+    written = json.loads((smoke.results / "manifest.json").read_text())
+    words = written["again"].split()
+    assert words[0] == "snakemake"
+    target = "results/tiny/cpu/manifest.json"
+    done = subprocess.run(
+        [sys.executable, "-m", *words[:1], target, "--dry-run", *words[1:]],
+        cwd=smoke.root,
+        capture_output=True,
+        text=True,
+    )
+    assert "Nothing to be done" in done.stdout + done.stderr
+
+
+# --- what verify says ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A finished experiment in results/trial/cpu whose runs repeat exactly."""
+    monkeypatch.chdir(tmp_path)
+    finish(Path("results/trial/cpu"))
+    monkeypatch.setattr(verify, "again", lambda spec, *_: row_of(spec))
+    return Path("results/trial/cpu")
+
+
+def row_of(spec) -> dict:
+    return read_row(Path("results/trial/cpu/runs") / f"{run_name(spec)}.json", MEASUREMENTS)
+
+
+def plus_one(row: dict, column: str) -> dict:
+    return row | {column: (row[column] or 0) + 1}
+
+
+def verified(capsys, *arguments: str) -> tuple[int, str]:
+    status = main(["verify", "--experiment", "trial", *arguments])
+    return status, capsys.readouterr().out
+
+
+def test_what_repeats_is_said_run_by_run(folder, capsys):
+    status, printed = verified(capsys)
+    assert status == 0
+    assert printed.count(f"all {len(EXACT)} columns the same") == 3
+
+
+def test_the_printed_seed_chooses_the_same_runs_again(folder, capsys):
+    _, first = verified(capsys)
+    seed = first.split("(--seed ")[1].split(")")[0]
+    assert verified(capsys, "--seed", seed)[1] == first
+    others = {verified(capsys, "--seed", str(other))[1].split("\n", 1)[1] for other in range(5)}
+    assert len(others) > 1
+
+
+@pytest.mark.parametrize("column", [name for name in EXACT if name.endswith("_bytes")])
+def test_one_byte_more_in_any_column_is_a_difference(folder, capsys, monkeypatch, column):
+    monkeypatch.setattr(verify, "again", lambda spec, *_: plus_one(row_of(spec), column))
+    status, printed = verified(capsys, "--rows", "1")
+    assert status == 1
+    assert f": DIFFERS in {column} " in printed
+
+
+def test_a_difference_is_explained_by_another_version(folder, capsys, monkeypatch):
+    monkeypatch.setattr(verify, "again", lambda spec, *_: row_of(spec) | {"peak_bytes": 1, "torch_version": "3.0"})
+    assert "(and torch_version 2.13.0 -> 3.0)" in verified(capsys, "--rows", "1")[1]
+
+
+def test_times_and_dates_may_differ(folder, capsys, monkeypatch):
+    other = {"step_seconds": 9.0, "measured_at": "2027", "process_peak_bytes": 1, "tokens_per_second": 1.0}
+    monkeypatch.setattr(verify, "again", lambda spec, *_: row_of(spec) | other)
+    assert verified(capsys)[0] == 0
+
+
+def test_a_missing_run_file_is_named_and_the_others_are_measured(folder, capsys):
+    gone = sorted((folder / "runs").iterdir())[0]
+    gone.unlink()
+    status, printed = verified(capsys)
+    assert status == 1
+    assert f"{gone}: is missing" in printed
+    assert printed.count("columns the same") == 3
+
+
+def test_an_edited_table_is_told_from_its_run_files(folder, capsys):
+    table = folder / "measurements.csv"
+    write_table(table, read_table(table).assign(peak_bytes=1))
+    status, printed = verified(capsys)
+    assert status == 1
+    assert f"{table}: is not what its run files say" in printed
+
+
+def test_an_edited_run_file_is_told(folder, capsys):
+    path = sorted((folder / "runs").iterdir())[0]
+    path.write_text(path.read_text().replace('"peak_phase": "', '"peak_phase": "x'))
+    status, printed = verified(capsys)
+    assert status == 1
+    assert f"{path}: was changed after it was written" in printed
+
+
+def test_a_run_that_cannot_be_measured_again_says_why(folder, capsys, monkeypatch, tmp_path):
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "measure.py").write_text("raise SystemExit('error: no luck')")
+    monkeypatch.setattr(verify, "REPOSITORY", tmp_path)
+    monkeypatch.setattr(verify, "again", AGAIN)
+    monkeypatch.setattr(verify, "lend_interpreter", lambda clone: None)
+    status, printed = verified(capsys, "--rows", "1")
+    assert status == 1
+    assert printed.endswith(": could not be measured again: no luck\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--experiment", "absent"], "error: results/absent/cpu/experiment.json: not a readable experiment file"),
+        (["--device", "tpu"], "error: device: 'tpu' is not allowed; use one of cpu, cuda"),
+        (["--rows", "0"], "error: rows: 0 is not allowed; use a whole number from 1"),
+        (["--rows", "many"], "error: rows: 'many' is not allowed; use a whole number from 1"),
+    ],
+)
+def test_a_question_that_cannot_be_answered_is_one_sentence(folder, capsys, arguments, sentence):
+    with pytest.raises(SystemExit) as ended:
+        verified(capsys, *arguments)
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith(sentence)
+    assert len(said.splitlines()) == 1
+
+
+# --- the reference's differences -------------------------------------------------------------------------------------
+
+
+def test_the_difference_to_a_reference_names_run_column_and_both_values(folder):
+    rows = exact(read_table(folder / "measurements.csv"))
+    assert changes(rows, rows) == []
+    other = rows.copy()
+    other.loc[0, "peak_bytes"] += 1
+    (line,) = changes(rows, other)
+    assert line.startswith("minigpt-3m-full-0-none")
+    assert line.endswith(f"peak_bytes {rows.loc[0, 'peak_bytes']} -> {other.loc[0, 'peak_bytes']}")
+    lines = changes(rows, rows.iloc[1:])
+    assert [line.split("-full-")[0] for line in lines] == ["gone: minigpt-3m"]
+    assert changes(rows.iloc[1:], rows)[0].startswith("new: minigpt-3m-full")
+
+
+def test_a_devices_folder_is_named_after_it():
+    rows = pd.DataFrame({"device_name": ["AMD EPYC(TM) 9654, 2 cores"]})
+    assert folder_of(rows, "cpu") == "cpu-amd-epyc-tm-9654-2-cores"
