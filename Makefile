@@ -16,7 +16,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 .PHONY: help report test bench verify reference soak quarto lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z]*\):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z]*\):.*## /  make \1\t/' | expand -t 18
 
 report: $(INSTALLED) ## run the published ablation on this machine's CPU and render its report
 	$(BIN)/snakemake --profile profiles/local
@@ -35,12 +35,12 @@ bench: $(INSTALLED) ## run the benchmarks; each prints one ratio and writes resu
 verify: $(INSTALLED) ## measure three runs of a finished experiment again, byte by byte (EXPERIMENT=ablation DEVICE=cpu)
 	$(BIN)/footprint verify --experiment $(EXPERIMENT) --device $(DEVICE)
 
-reference: $(INSTALLED) ## measure the ablation and the smoke experiment anew, commit-ready reference tables and their diff
+reference: $(INSTALLED) ## measure ablation and smoke anew, write their reference tables, say what changed
 	$(BIN)/snakemake --profile profiles/local --forcerun measure
 	$(BIN)/snakemake --profile profiles/local --configfile config/smoke.yaml --forcerun measure
 	$(BIN)/python tests/reference/update.py
 
-soak: $(INSTALLED) ## kill the smoke experiment at twenty random moments, count what is lost (an hour; FLAGS="--kills 3")
+soak: $(INSTALLED) ## kill the smoke experiment at 20 random moments and count what is lost: half an hour (FLAGS="--kills 4")
 	$(BIN)/python tests/soak.py $(FLAGS)
 
 quarto: $(INSTALLED) ## install Quarto for a richer page; fetches the program from its release page

@@ -50,11 +50,13 @@ class Disturbed:
 
     def start(self, *arguments: str) -> subprocess.Popen:
         """Snakemake on the clone's experiment, going on where an earlier one was killed."""
+        # pytest tells the name of the test in the environment, and another environment means another server.
+        ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
         with (self.runtime / "printed").open("w") as printed:
             return subprocess.Popen(
                 self.clone.command(*arguments, "--rerun-incomplete"),
                 cwd=self.clone.root,
-                env=os.environ | {FOLDER: str(self.runtime)},
+                env=ours | {FOLDER: str(self.runtime)},
                 stdout=printed,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -250,6 +250,7 @@ FILES = {
     "a control character": (b"experiment: a\x07b\n", "is not YAML"),
     "a thousand brackets": (b"a: " + b"[" * 1000 + b"]" * 1000, "more than 16 levels"),
     "a date that does not exist": (b"a: 2024-13-45\n", "holds a value that cannot be read"),
+    "a template": (b"__use_yte__: true\nexperiment: ?1 + 1\n", "templates (__use_yte__) are not allowed"),
     "a number of 5,000 digits": (b"a: " + b"9" * 5000 + b"\n", "holds a value that cannot be read"),
 }
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from math import nan
 from pathlib import Path
@@ -16,10 +17,11 @@ from runfiles import CONFIG, finish, other_training, write_run
 
 from footprint.errors import FootprintError
 from footprint.experiment import corpus_name
-from footprint.gathering import MUST_AGREE, measurements, remarks
+from footprint.gathering import MUST_AGREE, gather, measurements, remarks
 from footprint.manifest import manifest
 from footprint.plan import asked, run_json, run_name
-from footprint.records import MEASUREMENTS, read_table, write_table
+from footprint.quality.tables import TUNED
+from footprint.records import MEASUREMENTS, read_table, write_row, write_table
 from footprint.report import results
 
 
@@ -150,6 +152,18 @@ CONTRADICTIONS = [
 def test_a_row_that_contradicts_itself_is_refused_whoever_wrote_it(folder, experiment, columns, sentence):
     write_run(folder / "runs", experiment.runs[0], experiment, **columns)
     assert sentence in refusal(experiment, folder)
+
+
+def test_a_fine_tuning_of_another_pace_or_base_is_refused(tmp_path, experiment):
+    spec = experiment.runs[0]
+    row = dict.fromkeys(TUNED) | spec.axes() | {"status": "oom"}
+    told = partial(asked, run_json(spec, experiment.training), "text.bin")
+    write_row(tmp_path / "tuned.json", row, TUNED, told(base="a.safetensors", steps=6))
+    assert gather(tmp_path, {"tuned": told(base="a.safetensors", steps=6)}, TUNED) == [row]
+    with pytest.raises(FootprintError, match="was measured with steps 6, but this experiment has 9"):
+        gather(tmp_path, {"tuned": told(base="a.safetensors", steps=9)}, TUNED)
+    with pytest.raises(FootprintError, match=r"with base a\.safetensors, but this experiment has b\.safetensors"):
+        gather(tmp_path, {"tuned": told(base="b.safetensors", steps=6)}, TUNED)
 
 
 def test_a_missing_run_file_is_named(folder, experiment):

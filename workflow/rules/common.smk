@@ -10,7 +10,7 @@ from snakemake.utils import Paramspace
 sys.path.insert(0, f"{workflow.basedir}/src")
 
 from footprint import config as configuration
-from footprint import experiment, grid, lease, plan
+from footprint import experiment, files, grid, lease, plan
 from footprint.command import keep_device, lend_interpreter, user_errors
 from footprint.progress import COLUMNS, Progress
 from footprint.resources import HostMemory

@@ -6,7 +6,11 @@ onstart:
     if EXPERIMENT.device == "cuda" and workflow.local_exec:
         with user_errors():
             lease.require_devices()
-    PROGRESS.start((job.rule.name, job.output.row) for job in workflow.dag.needrun_jobs() if job.rule.name in COLUMNS)
+    with user_errors():
+        files.require_writable(Path(RESULTS))
+    PROGRESS.start(
+        (job.rule.name, job.output.row) for job in workflow.dag.needrun_jobs() if job.rule.name in COLUMNS
+    )
 
 
 rule measure:
