@@ -65,9 +65,9 @@ class _Finetuning:
         return row, self._curve()
 
     def _knows_less_than_nothing(self) -> bool:
-        """Whether the loss has risen, and above that of guessing every token alike."""
+        """Whether the loss has risen, and above that of guessing every token alike, or is no number any more."""
         last, vocab = self._validations[self._pace.steps], self._run.spec.model.vocab
-        return last > max(self._validations[0], log2(vocab))
+        return not last <= max(self._validations[0], log2(vocab))
 
     def _train(self) -> Steps:
         run, pace = self._run, self._pace
