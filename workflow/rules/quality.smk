@@ -157,8 +157,8 @@ rule gather_quality:
         CONDA
     params:
         # The folders instead of their files: thousands of names do not fit on a command line.
-        finetunings=f"{RESULTS}/finetunings",
-        stored=f"{RESULTS}/stored",
+        finetunings=lambda wildcards, input: Path(input.rows[0]).parent,
+        stored=lambda wildcards, input: Path(input.stored[0]).parent,
     shell:
         r"""
         python {input.script:q} \

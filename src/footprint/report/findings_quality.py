@@ -34,7 +34,8 @@ def summary(study: Study) -> str:
         for _, row in rows.iterrows()
     ]
     first = rows.iloc[0]
-    start = f"{counted(int(first['steps']), 'step')} of fine-tuning take validation loss from "
+    model = f" {first['model']}" if rows["model"].nunique() == 1 else ""
+    start = f"{counted(int(first['steps']), 'step')} of fine-tuning{model} take validation loss from "
     return f"{start}{bits(first['base_bits_per_byte'])} bits per byte to {listing(parts)}."
 
 
@@ -82,7 +83,7 @@ def notes(study: Study) -> list[Note]:
 
 
 def _failed(study: Study) -> Iterator[Note]:
-    words = {"oom": "ran out of memory", "diverged": "ended with a loss that is not a number"}
+    words = {"oom": "ran out of memory", "diverged": "diverged (a loss that is no number, or worse than guessing)"}
     parts = []
     for status, text in words.items():
         rows = study.settings[[status in failed for failed in study.settings["failed"]]]

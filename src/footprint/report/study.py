@@ -18,8 +18,8 @@ from footprint.spec import AXES, REGIMES
 SECONDS = ("forward_seconds", "backward_seconds", "optimizer_seconds")
 """The parts of a step, each the median of its steps; `step_seconds` is the median of whole steps."""
 
-_MEANS = ("base_bits_per_byte", "training_bits_per_byte", "learning_rate")
-_MEDIANS = ("step_seconds", *SECONDS, "tokens_per_second", "training_seconds")
+_MEANS = ("base_bits_per_byte", "training_bits_per_byte")
+_MEDIANS = ("step_seconds", *SECONDS, "tokens_per_second", "training_seconds", "learning_rate")
 _HIGHEST = ("peak_bytes", "steps")
 
 COLUMNS = {"quality": QUALITY, "curves": CURVES, "bases": BASES}
