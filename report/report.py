@@ -394,8 +394,9 @@ for number, (name, other) in enumerate(beside.items(), start=1):
 if beside:
     page.note(
         "Differences to expect",
-        "A GPU's allocator rounds every tensor up to 512 bytes and counts cuBLAS workspaces; its kernels keep other "
-        "statistics and scratch than those of a CPU. Weights and optimizer state should agree to within that rounding.",
+        "Processors of one kind should agree to the byte; others take other scratchpads in half precision. A GPU's "
+        "allocator rounds every tensor up to 512 bytes and counts cuBLAS workspaces, and its kernels keep other "
+        "statistics and scratch than a CPU's; weights and optimizer state should agree to within that rounding.",
     )
 
 # %% [markdown]

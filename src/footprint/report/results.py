@@ -77,5 +77,8 @@ def rerun(experiment: str, device: str) -> str:
     target = f"results/{experiment}/{device}"
     return (
         f"To measure again, delete <code>{escape(target)}</code> and run `make report` (the published ablation on this "
-        "machine's CPU) or `snakemake --cores 2 --configfile <config>` with the configuration below."
+        "machine's CPU) or `snakemake --cores 2 --configfile <config>` with the configuration below. "
+        "`manifest.json` beside the tables holds it together with the versions and the hashes of texts and tables; "
+        f"`make verify EXPERIMENT={escape(experiment)} DEVICE={escape(device)}` measures three of the runs again and "
+        "compares them byte by byte."
     )
