@@ -20,6 +20,7 @@ include: "workflow/rules/report.smk"
 
 if EXPERIMENT.study:
 
+    include: "workflow/rules/bases.smk"
     include: "workflow/rules/quality.smk"
 
 

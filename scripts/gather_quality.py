@@ -15,7 +15,7 @@ def main(arguments: Namespace) -> None:
     experiment = read_experiment(arguments.experiment)
     study, training = experiment.study, experiment.training
     rows = gather_quality(study, training, corpus_name(experiment.corpus), arguments.finetunings)
-    write_table(arguments.quality, rows)
+    write_table(arguments.output, rows)
     for remark in remarks(rows):
         print(f"gather: {remark}", file=sys.stderr)
     write_table(arguments.curves, gather_curves(study, arguments.finetunings))
@@ -27,6 +27,7 @@ if __name__ == "__main__":
     parser.add_argument("--experiment", required=True, type=Path, help="experiment.json of the experiment")
     parser.add_argument("--finetunings", required=True, type=Path, help="folder of what scripts/finetune.py wrote")
     parser.add_argument("--stored", required=True, type=Path, help="folder of what scripts/store.py wrote")
-    for name in ("quality", "curves", "bases"):
-        parser.add_argument(f"--{name}", required=True, type=Path, help="CSV to write")
+    parser.add_argument("--output", required=True, type=Path, help="CSV to write: a row per fine-tuning")
+    parser.add_argument("--curves", required=True, type=Path, help="CSV to write: every loss")
+    parser.add_argument("--bases", required=True, type=Path, help="CSV to write: the bases as they are stored")
     command.run(parser, main)

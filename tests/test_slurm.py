@@ -50,8 +50,10 @@ def submit(clone: Clone, *arguments: str, status: int = 0) -> str:
 def spoil(clone: Clone, regime: str, statement: str) -> None:
     """Have the runs of one regime do something else before they measure."""
     script = clone.root / "scripts" / "measure.py"
-    condition = f'    if \'"regime": "{regime}"\' in arguments.run:\n        {statement}\n'
-    script.write_text(script.read_text().replace("    spec, _ =", f"{condition}    spec, _ =", 1))
+    condition = f'    import os, sys\n    if \'"regime": "{regime}"\' in arguments.run:\n        {statement}\n'
+    spoilt = script.read_text().replace("    on_device.run_on_device", f"{condition}    on_device.run_on_device", 1)
+    assert statement in spoilt
+    script.write_text(spoilt)
 
 
 def jobs(printed: str) -> list[dict[str, str]]:
@@ -72,8 +74,6 @@ def failed_log(clone: Clone, printed: str) -> str:
 
 def test_the_experiment_is_measured_in_jobs_with_a_gpu_each(clone):
     spoil(clone, "lora", "print('GPU', os.environ['CUDA_VISIBLE_DEVICES'], file=sys.stderr)")
-    script = clone.root / "scripts" / "measure.py"
-    script.write_text(script.read_text().replace("import os\n", "import os\nimport sys\n", 1))
     printed = submit(clone, "--set-resources", "measure:gpu=1", *ALONE)
     requested = [job.get("TresPerJob", "none, for the simulation") for job in jobs(printed)]
     assert sorted(requested) == ["gres:gpu:1"] * 3 + ["none, for the simulation"]

@@ -1,52 +1,9 @@
-# Loss and speed beside memory: a base is pretrained once, then fine-tuned in every setting of the study.
-STUDY = EXPERIMENT.study
-BASES = STUDY.bases(EXPERIMENT.training)
+# Loss and speed beside memory: the base of each model is fine-tuned in every setting of the study.
 TUNED = {run.name: run for run in STUDY.runs}
-TUNED_MEMORY = HostMemory([run.spec for run in TUNED.values()], EXPERIMENT.training)
-PRETRAINING_CORPUS = f"results/corpus/{experiment.corpus_name(STUDY.pretraining.corpus)}"
-BASE = "results/base/{base}.safetensors"
 
 
 wildcard_constraints:
-    base="[0-9a-f]{16}",
     tuned="[^/]+",
-
-
-rule pretrain:
-    """Pretrain a base, or go on where an interrupted pretraining stopped."""
-    input:
-        script="scripts/pretrain.py",
-        corpus=PRETRAINING_CORPUS,
-    output:
-        BASE,
-    log:
-        "results/base/{base}.log",
-    benchmark:
-        "results/base/{base}.tsv"
-    conda:
-        CONDA
-    threads: EXPERIMENT.training.threads
-    resources:
-        gpu=int(EXPERIMENT.device == "cuda"),
-        runs=1,
-        mem_mb=lambda wildcards, attempt: attempt * TUNED_MEMORY.most(),
-        runtime=lambda wildcards, attempt: attempt * 240,
-    params:
-        run=lambda wildcards: BASES[wildcards.base],
-        steps=STUDY.pretraining.steps,
-        learning_rate=STUDY.pretraining.learning_rate,
-        held_out=STUDY.pretraining.corpus.validation_fraction,
-    shell:
-        r"""
-        python {input.script:q} \
-            --run {params.run:q} \
-            --corpus {input.corpus:q} \
-            --held-out {params.held_out} \
-            --steps {params.steps} \
-            --learning-rate {params.learning_rate} \
-            --output {output:q} \
-            2>{log:q}
-        """
 
 
 rule finetune:
@@ -94,45 +51,6 @@ rule finetune:
         """
 
 
-rule store:
-    """Validate a base as it is stored in fp32, in half precision and in four bits, before any fine-tuning."""
-    input:
-        script="scripts/store.py",
-        corpus=CORPUS,
-        pretraining=PRETRAINING_CORPUS,
-        base=BASE,
-    output:
-        f"{RESULTS}/stored/{{base}}.csv",
-    log:
-        f"{RESULTS}/logs/{{base}}.log",
-    conda:
-        CONDA
-    threads: EXPERIMENT.training.threads
-    resources:
-        gpu=int(EXPERIMENT.device == "cuda"),
-        runs=1,
-        mem_mb=lambda wildcards, attempt: attempt * TUNED_MEMORY.most(),
-        runtime=lambda wildcards, attempt: attempt * 60,
-    params:
-        run=lambda wildcards: BASES[wildcards.base],
-        held_out=EXPERIMENT.corpus.validation_fraction,
-        pretraining_held_out=STUDY.pretraining.corpus.validation_fraction,
-        validation_sequences=STUDY.finetuning.validation_sequences,
-    shell:
-        r"""
-        python {input.script:q} \
-            --run {params.run:q} \
-            --corpus {input.corpus:q} \
-            --held-out {params.held_out} \
-            --base {input.base:q} \
-            --pretraining-corpus {input.pretraining:q} \
-            --pretraining-held-out {params.pretraining_held_out} \
-            --validation-sequences {params.validation_sequences} \
-            --output {output:q} \
-            2>{log:q}
-        """
-
-
 rule gather_quality:
     """Gather what the fine-tunings lost and took into tables."""
     input:
@@ -165,7 +83,7 @@ rule gather_quality:
             --experiment {input.experiment:q} \
             --finetunings {params.finetunings:q} \
             --stored {params.stored:q} \
-            --quality {output.quality:q} \
+            --output {output.quality:q} \
             --curves {output.curves:q} \
             --bases {output.bases:q} \
             2>{log:q}
