@@ -18,9 +18,10 @@ from footprint.fresh import each_fresh
 from footprint.predict import predict
 from footprint.quality import base as bases
 from footprint.quality.base import Base, pretrain
-from footprint.quality.finetuning import Pace, finetune
+from footprint.quality.finetuning import finetune
 from footprint.quality.schedule import LOWEST, warmup_then_cosine
 from footprint.quality.storage import starting_points
+from footprint.quality.study import Pace
 from footprint.quality.validation import bits_per_byte, tensors
 from footprint.regimes import prepare
 from footprint.spec import RunSpec, TrainingSpec
@@ -286,3 +287,9 @@ def test_pretraining_as_a_command_refuses_what_is_no_run(tmp_path: Path):
     done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith("error: run: not a run as")
+
+
+def test_a_study_asks_for_the_memory_of_its_pretraining_too():
+    wide = study(section(pretraining__batch=64))
+    assert max(spec.batch for spec in wide.specs) == 64
+    assert {run.spec for run in wide.runs} < set(wide.specs)

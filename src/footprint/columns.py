@@ -20,6 +20,17 @@ SHARED = (
 )
 """Columns that measurements and predictions both have."""
 
+PROVENANCE = (
+    "device_name",
+    "torch_version",
+    "bitsandbytes_version",
+    "peft_version",
+    "git_commit",
+    "measured_at",
+    "host_driver",
+)
+"""Where and with what a row was measured."""
+
 MEASUREMENTS = (
     *AXES,
     "status",
@@ -37,13 +48,7 @@ MEASUREMENTS = (
     "loss_first",
     "loss_last",
     "threads",
-    "device_name",
-    "torch_version",
-    "bitsandbytes_version",
-    "peft_version",
-    "git_commit",
-    "measured_at",
-    "host_driver",
+    *PROVENANCE,
 )
 PREDICTIONS = (*AXES, "textbook_bytes", *SHARED)
 

@@ -10,8 +10,9 @@ from footprint.corpus import VALIDATION_FRACTION
 from footprint.measure import batches_needed, measure, require_device
 from footprint.plan import asked, parse_run
 from footprint.quality.base import Base, pretrain
-from footprint.quality.finetuning import Pace, finetune
+from footprint.quality.finetuning import finetune
 from footprint.quality.storage import starting_points
+from footprint.quality.study import Pace
 from footprint.quality.tables import BASES, TUNED
 from footprint.quality.validation import tensors
 from footprint.records import MEASUREMENTS, write_row, write_table

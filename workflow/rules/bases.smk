@@ -1,7 +1,7 @@
 # The bases of a quality study: pretrained once, judged in every form they can be stored in.
 STUDY = EXPERIMENT.study
 BASES = STUDY.bases(EXPERIMENT.training)
-TUNED_MEMORY = HostMemory([run.spec for run in STUDY.runs], EXPERIMENT.training)
+STUDY_MEMORY = HostMemory(STUDY.specs, EXPERIMENT.training)
 PRETRAINING_CORPUS = f"results/corpus/{experiment.corpus_name(STUDY.pretraining.corpus)}"
 BASE = "results/base/{base}.safetensors"
 
@@ -27,7 +27,7 @@ rule pretrain:
     resources:
         gpu=int(EXPERIMENT.device == "cuda"),
         runs=1,
-        mem_mb=lambda wildcards, attempt: attempt * TUNED_MEMORY.most(),
+        mem_mb=lambda wildcards, attempt: attempt * STUDY_MEMORY.most(),
         runtime=lambda wildcards, attempt: attempt * 240,
     params:
         run=lambda wildcards: BASES[wildcards.base],
@@ -64,7 +64,7 @@ rule store:
     resources:
         gpu=int(EXPERIMENT.device == "cuda"),
         runs=1,
-        mem_mb=lambda wildcards, attempt: attempt * TUNED_MEMORY.most(),
+        mem_mb=lambda wildcards, attempt: attempt * STUDY_MEMORY.most(),
         runtime=lambda wildcards, attempt: attempt * 60,
     params:
         run=lambda wildcards: BASES[wildcards.base],

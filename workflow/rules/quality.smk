@@ -25,7 +25,7 @@ rule finetune:
     resources:
         gpu=int(EXPERIMENT.device == "cuda"),
         runs=1,
-        mem_mb=lambda wildcards, attempt: attempt * TUNED_MEMORY.most(),
+        mem_mb=lambda wildcards, attempt: attempt * STUDY_MEMORY.most(),
         runtime=lambda wildcards, attempt: attempt * 240,
     params:
         run=lambda wildcards: TUNED[wildcards.tuned].json(EXPERIMENT.training),

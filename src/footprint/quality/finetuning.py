@@ -1,6 +1,5 @@
 """One fine-tuning from a base: the first steps under the recorder, then on to the end, validated on the way."""
 
-from dataclasses import dataclass
 from math import log2
 from statistics import fmean
 
@@ -11,6 +10,7 @@ from footprint import corpus
 from footprint.measure import Steps, measured
 from footprint.quality.base import Base
 from footprint.quality.schedule import warmup_then_cosine
+from footprint.quality.study import Pace
 from footprint.quality.tables import CURVES, RESULTS, TUNED
 from footprint.quality.validation import bits_per_byte, in_bits, tensors
 from footprint.recorded import RecordedRun
@@ -19,16 +19,6 @@ from footprint.training import StepResult
 
 LAST = 0.1
 """Part of the steps, at the end, whose mean loss is the final training loss: one batch says little."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Pace:
-    """How one run is fine-tuned: `study.Finetuning` for its regime."""
-
-    steps: int
-    learning_rate: float
-    validate_every: int
-    validation_sequences: int
 
 
 def finetune(

@@ -40,6 +40,20 @@ class Finetuning:
     validation_sequences: int
     """Held-out sequences of the run's length that a validation reads, at most."""
 
+    def pace(self, regime: str) -> "Pace":
+        """What a run of one regime takes of it."""
+        return Pace(**asdict(self) | {"learning_rate": self.learning_rate[regime]})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pace:
+    """`Finetuning` for one regime: what the job of a run is told."""
+
+    steps: int
+    learning_rate: float
+    validate_every: int
+    validation_sequences: int
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TunedRun:
@@ -70,6 +84,12 @@ class Study:
     def longest_seq(self) -> int:
         """Tokens of the longest sequence a run takes from the corpus it is fine-tuned on."""
         return max(run.spec.seq for run in self.runs)
+
+    @property
+    def specs(self) -> list[RunSpec]:
+        """Every cell of the grid that is trained in: those of the runs and those the bases are pretrained in."""
+        bases = (self.base_run(run.spec.model, run.spec.device) for run in self.runs)
+        return list(dict.fromkeys([*(run.spec for run in self.runs), *bases]))
 
     def bases(self, training: TrainingSpec) -> dict[str, str]:
         """The JSON of the run that pretrains each base, by the name of its file.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.columns import BUCKET_BYTES
+from footprint.columns import BUCKET_BYTES, PROVENANCE
 from footprint.gathering import gather
 from footprint.plan import asked
 from footprint.predict import predict_many
@@ -15,16 +15,6 @@ from footprint.spec import AXES, TrainingSpec
 
 LOSSES = ("base_bits_per_byte", "validation_bits_per_byte", "training_bits_per_byte")
 """Held-out loss before the first step and after the last; mean training loss over the last tenth of the steps."""
-
-PROVENANCE = (
-    "device_name",
-    "torch_version",
-    "bitsandbytes_version",
-    "peft_version",
-    "git_commit",
-    "measured_at",
-    "host_driver",
-)
 
 RESULTS = (
     "steps",
@@ -83,9 +73,8 @@ def gather_quality(study: Study, training: TrainingSpec, text: str, folder: Path
 
 def _asked(study: Study, run: TunedRun, training: TrainingSpec, text: str) -> dict[str, object]:
     """What the job of a fine-tuning is told."""
-    rate = {"learning_rate": study.finetuning.learning_rate[run.spec.regime]}
     base = f"{study.base_of(run, training)}.safetensors"
-    return asked(run.json(training), text, base=base, **asdict(study.finetuning) | rate)
+    return asked(run.json(training), text, base=base, **asdict(study.finetuning.pace(run.spec.regime)))
 
 
 def gather_bases(study: Study, training: TrainingSpec, folder: Path) -> pd.DataFrame:
