@@ -8,15 +8,18 @@ EXPERIMENT ?= ablation
 DEVICE ?= cpu
 # What pytest is told; `make test PYTEST="-m 'not slow'"` leaves out what takes long.
 PYTEST ?=
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 
 # Tools call one another by name (snakefmt calls shfmt), so the environment comes first on PATH.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help report test bench verify reference soak quarto lock clean
+.PHONY: help install report test bench verify reference soak quarto lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z]*\):.*## /  make \1\t/' | expand -t 18
+
+install: $(INSTALLED) ## install the pinned environment in .venv, each file checked against the hash in its lock
 
 report: $(INSTALLED) ## run the published ablation on this machine's CPU and render its report
 	$(BIN)/snakemake --profile profiles/local
@@ -44,19 +47,21 @@ soak: $(INSTALLED) ## kill the smoke experiment at 20 random moments and count w
 	$(BIN)/python tests/soak.py $(FLAGS)
 
 quarto: $(INSTALLED) ## install Quarto for a richer page; fetches the program from its release page
-	$(BIN)/python -m pip install quarto-cli==1.8.27
+	$(PIP) quarto-cli==1.8.27
 
-lock: ## resolve envs/requirements.in again for every supported Python
-	$(PYTHON) envs/lock.py python3.11 python3.12 python3.13
+lock: $(INSTALLED) ## resolve envs/requirements.in again for every supported Python, with the hash of every file
+	$(PIP) uv==0.13.9
+	$(BIN)/uv pip compile --quiet --upgrade envs/requirements.in --output-file envs/requirements.lock
 
 clean: ## remove the environment and every result but the reference
 	rm -rf $(VENV) .snakemake .pytest_cache .ruff_cache .hypothesis
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
 
-$(INSTALLED): envs/requirements.lock pyproject.toml
+$(INSTALLED): envs/requirements.lock envs/torch.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
 	  f"error: Python {v[0]}.{v[1]} is not supported; use 3.11 to 3.13, for example make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet -r envs/requirements.lock
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
+	$(PIP) --no-deps --require-hashes -r envs/requirements.lock
+	$(PIP) -r envs/torch.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
