@@ -22,7 +22,7 @@ help: ## list the targets
 install: $(INSTALLED) ## install the pinned environment in .venv, each file checked against the hash in its lock
 
 report: $(INSTALLED) ## run the published ablation on this machine's CPU and render its report
-	$(BIN)/snakemake --profile profiles/local
+	@$(BIN)/snakemake --profile profiles/local --logger footprint
 	@echo "report: $(CURDIR)/results/ablation/cpu/report.html"
 
 test: $(INSTALLED) ## run every check: ruff, snakefmt, snakemake --lint, pytest

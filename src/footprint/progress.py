@@ -32,6 +32,8 @@ class Progress:
         self._started = time.time()
         self._pending = {Path(row): COLUMNS[rule] for rule, row in rows}
         self._total = len(self._pending)
+        if self._total:
+            _say(f"0 of {self._total} runs measured")
         # A daemon: it must not keep Snakemake from ending when a run has failed and its row never comes.
         Thread(target=self._watch, daemon=True).start()
 

@@ -111,5 +111,5 @@ def _kernels_import_this_package() -> Iterator[None]:
 
 
 def headline(directory: Path) -> str:
-    """The report's main findings, one a line, for a terminal: three, and one more where there is a quality study."""
-    return "\n".join(findings.answers(selection.load(directory), study.load(directory)))
+    """The report's first three findings, one a line, for a terminal; what a quality study found is left to the page."""
+    return "\n".join(findings.answers(selection.load(directory)))

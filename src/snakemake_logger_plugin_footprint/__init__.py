@@ -1,0 +1,11 @@
+"""A Snakemake plugin: `--logger footprint` for a calm terminal, and config files read strictly from the first byte.
+
+Snakemake finds it by its name and imports it before it reads any file, whether or not the logger is asked for.
+"""
+
+from snakemake_logger_plugin_footprint.configfiles import read_strictly
+from snakemake_logger_plugin_footprint.terminal import LogHandler
+
+__all__ = ["LogHandler"]
+
+read_strictly()

@@ -1,0 +1,61 @@
+"""What a person sees of Snakemake: each step that is not a run by its name, and what failed with its reason.
+
+Runs have a line each from `footprint.progress`. Everything else is in Snakemake's own log under .snakemake/log.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+from snakemake_interface_logger_plugins.common import LogEvent
+
+from footprint.progress import COLUMNS
+
+AGAIN = ("RuleException:", "At least one job did not complete", "Shutting down", "Exiting because a job")
+"""Words with which Snakemake says once more that a job has failed."""
+
+
+class LogHandler(LogHandlerBase):
+    """Writes a few lines to stderr; a plan (--dry-run) is shown as Snakemake shows it."""
+
+    writes_to_stream = True
+    writes_to_file = False
+    has_formatter = False
+    needs_rulegraph = False
+
+    @property
+    def has_filter(self) -> bool:
+        """Whether Snakemake's own filter stays away."""
+        return not self.common_settings.dryrun
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write what this record says to a person, if anything."""
+        lines = [self.format(record)] if self.common_settings.dryrun else said(record)
+        for line in filter(None, lines):
+            print(line, file=sys.stderr, flush=True)
+
+
+def said(record: logging.LogRecord) -> Iterator[str]:
+    """The lines that a record is worth."""
+    event = getattr(record, "event", None)
+    if event == LogEvent.JOB_INFO:
+        if record.output and record.rule_name not in COLUMNS:
+            yield f"{record.rule_name} ..."
+    elif event == LogEvent.JOB_ERROR:
+        yield from _failed(vars(record))
+    elif event == LogEvent.GROUP_ERROR:
+        for job in record.job_error_info:
+            yield from _failed(job)
+    elif record.levelno >= logging.WARNING and not any(words in record.getMessage() for words in AGAIN):
+        yield record.getMessage()
+
+
+def _failed(job: Mapping) -> Iterator[str]:
+    """Why a job failed, in the last words of its log."""
+    logs = [Path(path) for path in job["log"] or ()]
+    words = [line for path in logs if path.exists() for line in path.read_text(errors="replace").splitlines()]
+    reason = words[-1].removeprefix("error: ") if words else "it left no word"
+    yield f"{job['rule_name']} failed: {reason}"
+    yield from (f"  log: {path}" for path in logs)
