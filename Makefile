@@ -35,7 +35,7 @@ test: $(INSTALLED) ## run every check: ruff, snakefmt, snakemake --lint, pytest
 bench: $(INSTALLED) ## run the benchmarks; each prints one ratio and writes results/bench/*.csv
 	@set -e; for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(BIN)/python "$$benchmark"; done
 
-verify: $(INSTALLED) ## measure three runs of a finished experiment again, byte by byte (EXPERIMENT=ablation DEVICE=cpu)
+verify: $(INSTALLED) ## carry out three runs of a finished experiment again, byte by byte (EXPERIMENT=ablation DEVICE=cpu)
 	$(BIN)/footprint verify --experiment $(EXPERIMENT) --device $(DEVICE)
 
 reference: $(INSTALLED) ## measure ablation and smoke anew, write their reference tables, say what changed

@@ -81,6 +81,17 @@ class Clone:
         assert done.returncode == status, done.stdout
         return done.stdout
 
+    def footprint(self, *arguments: str) -> subprocess.CompletedProcess:
+        """The command `footprint` of this clone."""
+        program = "from footprint.cli import main; raise SystemExit(main())"
+        return subprocess.run(
+            [sys.executable, "-c", program, *arguments],
+            cwd=self.root,
+            env=os.environ | {"PYTHONPATH": str(self.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+        )
+
     def planned(self, *arguments: str) -> dict[str, int]:
         """How often each rule would run now."""
         lines = self.snakemake("--dry-run", "--quiet", "rules", *arguments).splitlines()

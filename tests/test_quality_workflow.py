@@ -1,12 +1,14 @@
 """The quality study as a user runs it: pretrained, fine-tuned, gathered, shown; and what a kill leaves of it."""
 
 import hashlib
+import re
 import shutil
 
 import pytest
 from clone import TEXT, TINY, Clone
 
-from footprint.quality.tables import BASES, CURVES, LOSSES, QUALITY
+from footprint.columns import EXACT
+from footprint.quality.tables import BASES, CURVES, LOSSES, QUALITY, TUNED_EXACT
 
 pytestmark = pytest.mark.slow
 
@@ -102,6 +104,23 @@ def test_a_rerun_gives_the_same_losses_bit_for_bit(clone, finished):
     clone.snakemake()
     assert clone.table("quality")[list(LOSSES)].equals(finished.table("quality")[list(LOSSES)])
     assert clone.table("curves").equals(finished.table("curves"))
+
+
+def test_verify_repeats_fine_tunings_too(finished):
+    done = finished.footprint("verify", "--experiment", "tiny", "--rows", "8")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("measuring 8 of 8 runs of results/tiny/cpu again")
+    assert done.stdout.count("  fine-tuning of ") == 5
+    assert done.stdout.count(f"all {len(TUNED_EXACT)} columns the same") == 5
+    assert done.stdout.count(f"all {len(EXACT)} columns the same") == 3
+
+
+def test_verify_notices_a_loss_that_was_changed_by_hand(clone):
+    table = clone.results / "curves.csv"
+    table.write_text(re.sub(r"\d\n\Z", "x\n", table.read_text()))
+    done = clone.footprint("verify", "--experiment", "tiny", "--rows", "1")
+    assert done.returncode == 1
+    assert "results/tiny/cpu/curves.csv: is not what its run files say" in done.stdout
 
 
 def test_a_pretraining_that_was_killed_goes_on_and_ends_with_the_same_base(clone, tmp_path_factory):

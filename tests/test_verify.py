@@ -1,7 +1,6 @@
 """The smoke experiment measures the committed bytes; `footprint verify` tells when an experiment does not repeat."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,10 +14,9 @@ from runfiles import finish
 
 from footprint import verify
 from footprint.cli import main
-from footprint.columns import EXACT, MEASUREMENTS
+from footprint.columns import EXACT
 from footprint.config import load
-from footprint.plan import run_name
-from footprint.records import read_row, read_table, write_table
+from footprint.records import read_table, write_table
 
 CAPABILITIES = torch.cpu.get_capabilities()
 SAME_KERNELS = CAPABILITIES.get("avx512_bf16", False) and not CAPABILITIES.get("amx_bf16", False)
@@ -61,15 +59,7 @@ def test_the_committed_rows_are_the_smoke_experiments():
 @pytest.mark.slow
 def test_verify_repeats_a_run_in_a_fresh_process(smoke):
     before = {path: path.stat().st_mtime_ns for path in smoke.root.rglob("*") if ".snakemake" not in path.parts}
-    program = "from footprint.cli import main; raise SystemExit(main())"
-    options = ["--experiment", "tiny", "--rows", "1", "--seed", "3"]
-    done = subprocess.run(
-        [sys.executable, "-c", program, "verify", *options],
-        cwd=smoke.root,
-        env=os.environ | {"PYTHONPATH": str(smoke.root / "src"), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-    )
+    done = smoke.footprint("verify", "--experiment", "tiny", "--rows", "1", "--seed", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("measuring 1 of 7 runs of results/tiny/cpu again (--seed 3)\n")
     assert f"all {len(EXACT)} columns the same" in done.stdout
@@ -100,12 +90,8 @@ def folder(tmp_path, monkeypatch) -> Path:
     """A finished experiment in results/trial/cpu whose runs repeat exactly."""
     monkeypatch.chdir(tmp_path)
     finish(Path("results/trial/cpu"))
-    monkeypatch.setattr(verify, "again", lambda spec, *_: row_of(spec))
+    monkeypatch.setattr(verify, "again", lambda run: run.row)
     return Path("results/trial/cpu")
-
-
-def row_of(spec) -> dict:
-    return read_row(Path("results/trial/cpu/runs") / f"{run_name(spec)}.json", MEASUREMENTS)
 
 
 def plus_one(row: dict, column: str) -> dict:
@@ -133,20 +119,20 @@ def test_the_printed_seed_chooses_the_same_runs_again(folder, capsys):
 
 @pytest.mark.parametrize("column", [name for name in EXACT if name.endswith("_bytes")])
 def test_one_byte_more_in_any_column_is_a_difference(folder, capsys, monkeypatch, column):
-    monkeypatch.setattr(verify, "again", lambda spec, *_: plus_one(row_of(spec), column))
+    monkeypatch.setattr(verify, "again", lambda run: plus_one(run.row, column))
     status, printed = verified(capsys, "--rows", "1")
     assert status == 1
     assert f": DIFFERS in {column} " in printed
 
 
 def test_a_difference_is_explained_by_another_version(folder, capsys, monkeypatch):
-    monkeypatch.setattr(verify, "again", lambda spec, *_: row_of(spec) | {"peak_bytes": 1, "torch_version": "3.0"})
+    monkeypatch.setattr(verify, "again", lambda run: run.row | {"peak_bytes": 1, "torch_version": "3.0"})
     assert "(and torch_version 2.13.0 -> 3.0)" in verified(capsys, "--rows", "1")[1]
 
 
 def test_times_and_dates_may_differ(folder, capsys, monkeypatch):
     other = {"step_seconds": 9.0, "measured_at": "2027", "process_peak_bytes": 1, "tokens_per_second": 1.0}
-    monkeypatch.setattr(verify, "again", lambda spec, *_: row_of(spec) | other)
+    monkeypatch.setattr(verify, "again", lambda run: run.row | other)
     assert verified(capsys)[0] == 0
 
 

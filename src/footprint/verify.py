@@ -3,9 +3,12 @@
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pandas as pd
 
 from footprint.columns import EXACT, MEASUREMENTS
 from footprint.command import lend_interpreter
@@ -15,6 +18,7 @@ from footprint.experiment import corpus_name, read_experiment
 from footprint.gathering import MUST_AGREE, measurements
 from footprint.plan import run_json, run_name
 from footprint.provenance import REPOSITORY
+from footprint.quality.tables import TUNED, TUNED_EXACT, gather_curves, gather_quality
 from footprint.records import read_row, table_text
 from footprint.spec import AXES, RunSpec
 from footprint.units import format_bytes
@@ -26,73 +30,141 @@ Line = tuple[str, bool]
 """(what to print, whether it tells of something wrong)"""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """A finished run or fine-tuning: its file, and the command of the workflow that wrote it."""
+
+    label: str
+    file: Path
+    columns: tuple[str, ...]
+    exact: tuple[str, ...]
+    """Columns that another run gives again to the byte."""
+    script: str
+    options: Mapping[str, object]
+    """What the script is told besides where to write."""
+    beside: str
+    """Option that names the file it writes beside its row."""
+
+    @property
+    def row(self) -> dict:
+        """What was measured; FootprintError when the file was changed."""
+        return read_row(self.file, self.columns)
+
+
 def verify(results: Path, name: str, device: str, *, rows: int, seed: int) -> Iterator[Line]:
-    """Measure `rows` runs of an experiment in `results` again, chosen by `seed`; yields what was found, line by line.
+    """Carry out `rows` runs of an experiment in `results` again, chosen by `seed`; yields what was found, line by line.
 
     Raises FootprintError when there is no such experiment.
     """
     folder = results / name / device
     experiment = read_experiment(folder / "experiment.json")
-    yield from _files(experiment, folder)
-    kept = [spec for spec in experiment.runs if (folder / "runs" / f"{run_name(spec)}.json").exists()]
-    chosen = random.Random(seed).sample(kept, min(rows, len(kept)))
-    yield f"measuring {len(chosen)} of {len(experiment.runs)} runs of {folder} again (--seed {seed})", not chosen
-    varying = [axis for axis in AXES if len({spec.axes()[axis] for spec in experiment.runs}) > 1]
-    for spec in chosen:
-        run = ", ".join(f"{axis} {spec.axes()[axis]}" for axis in varying) or spec.model.name
+    runs = [*_measured(experiment, results, folder), *_tuned(experiment, results, folder)]
+    yield from _files(experiment, folder, runs)
+    there = [run for run in runs if run.file.exists()]
+    chosen = random.Random(seed).sample(there, min(rows, len(there)))
+    yield f"measuring {len(chosen)} of {len(runs)} runs of {folder} again (--seed {seed})", not chosen
+    for run in chosen:
         try:
-            before = read_row(folder / "runs" / f"{run_name(spec)}.json", MEASUREMENTS)
-            said, wrong = compared(before, again(spec, experiment, results / "corpus"))
+            said, wrong = compared(run.row, again(run), run.exact)
         except FootprintError as error:
             said, wrong = str(error), True
-        yield f"  {run}: {said}", wrong
+        yield f"  {run.label}: {said}", wrong
 
 
-def again(spec: RunSpec, experiment: Experiment, texts: Path) -> dict:
+def _measured(experiment: Experiment, results: Path, folder: Path) -> Iterator[Kept]:
+    told = _told(experiment, results)
+    for spec, label in _labelled(experiment.runs):
+        yield Kept(
+            label=label,
+            file=folder / "runs" / f"{run_name(spec)}.json",
+            columns=MEASUREMENTS,
+            exact=EXACT,
+            script="measure.py",
+            options=told | {"run": run_json(spec, experiment.training)},
+            beside="timeline",
+        )
+
+
+def _tuned(experiment: Experiment, results: Path, folder: Path) -> Iterator[Kept]:
+    study, training = experiment.study, experiment.training
+    if study is None:
+        return
+    labels = dict(_labelled([run.spec for run in study.runs]))
+    for run in study.runs:
+        base = results / "base" / f"{study.base_of(run, training)}.safetensors"
+        pace = {key.replace("_", "-"): value for key, value in asdict(study.finetuning.pace(run.spec.regime)).items()}
+        yield Kept(
+            label=f"fine-tuning of {labels[run.spec]}, seed {run.seed}",
+            file=folder / "finetunings" / f"{run.name}.json",
+            columns=TUNED,
+            exact=TUNED_EXACT,
+            script="finetune.py",
+            options=_told(experiment, results) | pace | {"run": run.json(training), "base": base},
+            beside="curve",
+        )
+
+
+def _told(experiment: Experiment, results: Path) -> dict[str, object]:
+    return {
+        "corpus": results / "corpus" / corpus_name(experiment.corpus),
+        "held-out": experiment.corpus.validation_fraction,
+    }
+
+
+def _labelled(specs: Iterable[RunSpec]) -> Iterator[tuple[RunSpec, str]]:
+    """Runs with the axes in which they differ in words."""
+    rows = [(spec, spec.axes()) for spec in specs]
+    varying = [axis for axis in AXES if len({axes[axis] for _, axes in rows}) > 1]
+    for spec, axes in rows:
+        yield spec, ", ".join(f"{axis} {axes[axis]}" for axis in varying) or spec.model.name
+
+
+def again(run: Kept) -> dict:
     """The row of one run measured now, by the command the workflow uses, in a process and a folder of its own."""
     with TemporaryDirectory(prefix="footprint-verify-") as scratch:
         output = Path(scratch) / "row.json"
-        arguments = {
-            "run": run_json(spec, experiment.training),
-            "corpus": texts / corpus_name(experiment.corpus),
-            "held-out": experiment.corpus.validation_fraction,
-            "output": output,
-            "timeline": output.with_suffix(".csv"),
-        }
+        told = run.options | {"output": output, run.beside: output.with_suffix(".csv")}
         lend_interpreter(REPOSITORY)
-        options = [f"--{key}={value}" for key, value in arguments.items()]
         done = subprocess.run(
-            [sys.executable, REPOSITORY / "scripts" / "measure.py", *options],
+            [sys.executable, REPOSITORY / "scripts" / run.script, *(f"--{key}={value}" for key, value in told.items())],
             stderr=subprocess.PIPE,
             text=True,
         )
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
             raise FootprintError(f"could not be measured again: {said[-1].removeprefix('error: ')}")
-        return read_row(output, MEASUREMENTS)
+        return read_row(output, run.columns)
 
 
-def compared(before: Mapping, now: Mapping) -> Line:
+def compared(before: Mapping, now: Mapping, exact: tuple[str, ...]) -> Line:
     """How two rows of one run compare in every column that should repeat, and what may explain a difference."""
-    changed = [f"{name} {before[name]} -> {now[name]}" for name in EXACT if before[name] != now[name]]
+    changed = [f"{name} {before[name]} -> {now[name]}" for name in exact if before[name] != now[name]]
     outcome = format_bytes(now["peak_bytes"]) if now["status"] == "ok" else now["status"]
     if not changed:
-        return f"{outcome}, all {len(EXACT)} columns the same", False
+        return f"{outcome}, all {len(exact)} columns the same", False
     elsewhere = [f"{name} {before[name]} -> {now[name]}" for name in MUST_AGREE if before[name] != now[name]]
     where = f" (and {', '.join(elsewhere)})" if elsewhere else ""
     return f"DIFFERS in {', '.join(changed)}{where}", True
 
 
-def _files(experiment: Experiment, folder: Path) -> Iterator[Line]:
-    """What is missing, refused or not what the table was gathered from."""
-    missing = [spec for spec in experiment.runs if not (folder / "runs" / f"{run_name(spec)}.json").exists()]
-    yield from ((f"{folder / 'runs' / run_name(spec)}.json: is missing", True) for spec in missing)
+def _files(experiment: Experiment, folder: Path, runs: Iterable[Kept]) -> Iterator[Line]:
+    """What is missing, refused or not what a table was gathered from."""
+    missing = [run.file for run in runs if not run.file.exists()]
+    yield from ((f"{path}: is missing", True) for path in missing)
     if missing:
         return
-    path = folder / "measurements.csv"
+    text, study, training = corpus_name(experiment.corpus), experiment.study, experiment.training
+    yield from _table(folder / "measurements.csv", lambda: measurements(experiment, folder / "runs"))
+    if study is not None:
+        tuned = folder / "finetunings"
+        yield from _table(folder / "quality.csv", lambda: gather_quality(study, training, text, tuned))
+        yield from _table(folder / "curves.csv", lambda: gather_curves(study, tuned))
+
+
+def _table(path: Path, gathered: Callable[[], pd.DataFrame]) -> Iterator[Line]:
+    """Whether a table is what gathering its run files gives."""
     try:
-        gathered = table_text(measurements(experiment, folder / "runs"))
-        if gathered != path.read_text(encoding="utf-8"):
+        if table_text(gathered()) != path.read_text(encoding="utf-8"):
             yield f"{path}: is not what its run files say; run the workflow again", True
     except FootprintError as error:
         yield str(error), True

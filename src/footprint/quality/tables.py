@@ -34,6 +34,9 @@ RESULTS = (
 TUNED = (*AXES, "seed", "status", *RESULTS, "learning_rate", "base", "threads", *PROVENANCE)
 """Columns of one fine-tuning's row."""
 
+TUNED_EXACT = ("status", "steps", "peak_bytes", "peak_phase", *BUCKET_BYTES, *LOSSES)
+"""Columns that another fine-tuning from the same base gives again to the bit: same processor, versions and settings."""
+
 _PEAK = TUNED.index("peak_bytes") + 1
 QUALITY = (*TUNED[:_PEAK], "peak_predicted_bytes", *TUNED[_PEAK:])
 """Columns of `quality.csv`."""
