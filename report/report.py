@@ -248,9 +248,15 @@ if quality:
     page.table(
         "study",
         tables_quality.settings(quality),
-        "The settings of the quality study: peaks measured while training, validation loss in bits per byte before and "
-        "after (mean, lowest and highest over the seeds), and the parts of a step (medians over the seeds).",
+        "The settings of the quality study: peaks measured while training, and validation loss in bits per byte before "
+        "and after (mean, lowest and highest over the seeds).",
     )
+    with page.unless_empty():
+        page.table(
+            "pace",
+            tables_quality.pace(quality),
+            "How long a step of each setting takes, in its parts (medians over steps and seeds), and all of them.",
+        )
 
 # %%
 if quality:
@@ -323,39 +329,32 @@ page.table(
 # %% [markdown]
 # ## Drill problems
 #
-# ### A 13B model with adapters of rank 16 on all Linears
+# The four that the text sets, answered by computation.
 
 # %%
-page.say(
-    f"N_lora is {drills.adapters_13b():,}: rank × (inputs + outputs) summed over the seven Linears of 40 blocks. "
-    "One sequence of 512 tokens, every block checkpointed, on a GPU:"
-)
-page.table("drill-13b", drills.thirteen_billion(), f"LLaMA-13B in three regimes against a {drills.CARD} card.")
+with page.tabs():
+    page.tab("A 13B model at rank 16")
+    page.say(
+        f"With adapters on all Linears N_lora is {drills.adapters_13b():,}: rank × (inputs + outputs) summed over the "
+        "seven Linears of 40 blocks. One sequence of 512 tokens, every block checkpointed, on a GPU:"
+    )
+    page.table("drill-13b", drills.thirteen_billion(), f"LLaMA-13B in three regimes against a {drills.CARD} card.")
 
-# %% [markdown]
-# ### Double quantization of the scales
+    page.tab("Double quantization")
+    page.say(
+        "One scale per 64 weights, then scales in 8 bits with one outer scale per 256 of them. The saving is at most "
+        "what the scales cost before, so half a bit per weight cannot be saved, let alone half a byte."
+    )
+    page.table("drill-scales", drills.scale_overhead(), "Bits per weight spent on scales.")
 
-# %%
-page.say(
-    "One scale per 64 weights, then scales in 8 bits with one outer scale per 256 of them. The saving is at most what "
-    "the scales cost before, so half a bit per weight cannot be saved, let alone half a byte."
-)
-page.table("drill-scales", drills.scale_overhead(), "Bits per weight spent on scales.")
+    page.tab("Adam's moments in fewer bytes")
+    page.table(
+        "drill-adam", drills.adam_states(), "Weights, gradients and Adam of LLaMA-7B (rank 8) by the textbook's rule."
+    )
+    page.say(drills.why_fp32_moments())
 
-# %% [markdown]
-# ### Adam's moments in fewer bytes
-
-# %%
-page.table(
-    "drill-adam", drills.adam_states(), "Weights, gradients and Adam of LLaMA-7B (rank 8) by the textbook's rule."
-)
-page.say(drills.why_fp32_moments())
-
-# %% [markdown]
-# ### Checkpointing when compute is the bottleneck
-
-# %%
-page.say(drills.compute_bound(runs))
+    page.tab("When compute is the bottleneck")
+    page.say(drills.compute_bound(runs))
 
 # %% [markdown]
 # ## What fits on which card

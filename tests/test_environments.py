@@ -97,6 +97,5 @@ def test_ci_and_make_install_the_lock():
     assert "-r envs/requirements.lock" in makefile
     assert "-r envs/torch.txt" in makefile
     commands = (REPOSITORY / ".ci" / "run").read_text().splitlines()
-    assert commands.index("export FOOTPRINT_REQUIRE_SLURM=1 FOOTPRINT_REQUIRE_CHROMIUM=1") < commands.index(
-        "exec make test"
-    )
+    required = "export FOOTPRINT_REQUIRE_SLURM=1 FOOTPRINT_REQUIRE_CHROMIUM=1 FOOTPRINT_REQUIRE_PANDOC=1"
+    assert commands.index(required) < commands.index("exec make test")

@@ -303,11 +303,15 @@ class TestHonesty:
 class TestTables:
     """The numbers behind the figures."""
 
-    def test_every_setting_has_its_row_with_its_step_in_parts(self, usual):
-        table = tables_quality.settings(usual)
+    def test_a_step_is_shown_in_its_parts(self, usual):
+        table = tables_quality.pace(usual)
         assert list(table.shown["Setting"]) == list(usual.settings["name"])
         parts = table.raw[["forward_seconds", "backward_seconds", "optimizer_seconds"]].sum(axis=1)
         assert np.allclose(parts, table.raw["step_seconds"])
+
+    def test_every_setting_has_its_row(self, usual):
+        table = tables_quality.settings(usual)
+        assert list(table.shown["Setting"]) == list(usual.settings["name"])
         assert table.shown.iloc[0][["Loss before", "after", "lowest–highest"]].to_list() == [
             "3.100",
             "2.200",

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from bs4 import BeautifulSoup
 from chromium import needs_chromium, tab
+from pandoc import elements, needs_pandoc, pandoc
 from papermill.exceptions import PapermillExecutionError
 from synthetic import ABLATION, HOSTILE, SMALL, STUDY, grid, write_experiment, write_results, write_study
 
@@ -303,19 +304,46 @@ class TestEngine:
         with pytest.raises(FootprintError, match="'word' is not allowed; use one of auto, quarto, nbconvert"):
             report.choose("word")
 
-    def test_quarto_gets_the_executed_notebook_and_its_resources(self, tmp_path):
+    @pytest.fixture
+    def keep(self, tmp_path) -> Path:
+        """What Quarto is handed for a page, its command line in a file of its own."""
         keep = tmp_path / "kept"
         self.install_quarto(
             tmp_path, f'/bin/mkdir {keep}; /bin/cp * {keep}; echo "$@" > {keep}/arguments; echo done > report.html'
         )
-        results = write_study(write_results(tmp_path / "results", ABLATION[:8]))
+        results = write_study(write_results(tmp_path / "results", ABLATION))
+        write_experiment(results, ABLATION)
         page_of(results, engine="quarto")
         assert (results / "report.html").read_text() == "done\n"
+        return keep
+
+    def test_quarto_gets_the_executed_notebook_and_its_resources(self, keep):
         arguments = (keep / "arguments").read_text().split()
         assert arguments[:2] == ["render", "report.ipynb"]
         assert "--no-execute" in arguments
         assert {path.name for path in keep.iterdir()} >= {"_quarto.yml", "page.css", "dark.scss", "references.bib"}
         self.check_markdown(keep / "report.ipynb")
+
+    @needs_pandoc
+    def test_pandoc_reads_every_float_tab_and_citation_as_what_it_is_meant_to_be(self, keep):
+        """Quarto hands the outputs to pandoc, each within a block of its own."""
+        cells = json.loads((keep / "report.ipynb").read_text())["cells"]
+        outputs = ["".join(o["data"]["text/markdown"]) for cell in cells for o in cell.get("outputs", [])]
+        document = "\n\n".join(f"::: {{.cell-output-display}}\n{text}\n:::" for text in outputs)
+        found = list(elements(pandoc(document)["blocks"]))
+        blocks = {c[0][0]: c[1] for kind, c in found if kind == "Div" and c[0][0]}
+        floats = {name: [b["t"] for b in inner] for name, inner in blocks.items() if name.startswith(("fig-", "tbl-"))}
+        assert len(floats) > 20
+        assert set(map(tuple, floats.values())) == {("RawBlock", "Para")}, "the drawing or table, then its caption"
+        (tabs,) = (c[1] for kind, c in found if kind == "Div" and "panel-tabset" in c[0][1])
+        assert [block["c"][0] for block in tabs if block["t"] == "Header"] == [3] * 4
+        assert tabs[0]["t"] == "Header", "what stands before the first heading would be lost"
+        cited = {citation["citationId"] for kind, c in found if kind == "Cite" for citation in c[0]}
+        works = re.findall(r"@\w+\{([^,]+),", (keep / "references.bib").read_text())
+        assert {name for name in cited if name not in floats} <= set(works)
+        assert len(cited - set(floats)) > 5
+        words = [c for kind, c in found if kind == "Str"]
+        assert not [word for word in words if ":::" in word or "{=html}" in word or "{#" in word]
 
     @staticmethod
     def check_markdown(notebook: Path) -> None:
@@ -327,8 +355,14 @@ class TestEngine:
         assert all("text/html" not in data for data in outputs), "Quarto would treat it as output of its own"
         text = "\n\n".join("".join(data["text/markdown"]) for data in outputs)
         lines = [line for line in text.splitlines() if line.startswith((":::", "```"))]
-        blocks = [line for line in lines if line.startswith(":::")]
-        assert [bool(re.fullmatch(r"::: \{.+\}", line)) for line in blocks] == [True, False] * (len(blocks) // 2)
+        open_blocks: list[str] = []
+        for line in (line for line in lines if line.startswith(":::")):
+            if re.fullmatch(r"::: \{.+\}", line):
+                assert open_blocks in ([], ["::: {.panel-tabset}"]), "only tabs hold other blocks"
+                open_blocks.append(line)
+            else:
+                open_blocks.pop()
+        assert not open_blocks
         fences = [line for line in lines if line.startswith("```")]
         assert fences == ["```{=html}", "```"] * (len(fences) // 2)
         references = set(re.findall(r"(?<!\w)@((?:fig|tbl)-[\w-]+)", re.sub(r"```\{=html\}\n.*?\n```", "", text)))

@@ -92,9 +92,12 @@ def _losses(steps: list[StepResult]) -> dict[str, object]:
 
 
 def _timing(timed: list[StepResult], spec: RunSpec) -> dict[str, float]:
-    """Medians over the steps that ran without the recorder, in seconds."""
-    total = statistics.median(sum(step.seconds.values()) for step in timed)
-    split = {name: statistics.median(step.seconds[name] for step in timed) for name in PHASES}
+    """Medians over the steps that ran without the recorder, in seconds: of an even number the lower of the middle two.
+
+    Of two steps that is the faster one, which something else on the machine disturbed less.
+    """
+    total = statistics.median_low(sum(step.seconds.values()) for step in timed)
+    split = {name: statistics.median_low(step.seconds[name] for step in timed) for name in PHASES}
     return {
         "step_seconds": total,
         "forward_seconds": split["forward"],

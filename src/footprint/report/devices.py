@@ -6,7 +6,7 @@ import pandas as pd
 
 from footprint.report.selection import NoRunsError, label, load, measured, varying
 from footprint.report.table import Table
-from footprint.report.words import outcome, percent
+from footprint.report.words import listing, outcome, percent
 from footprint.spec import AXES
 
 _COMPARED = ["status", "oom_phase", "device_name", "step_seconds", "peak_relative_error"]
@@ -61,11 +61,13 @@ def _error(run: pd.Series) -> str:
 
 
 def agreement(runs: pd.DataFrame, other: pd.DataFrame) -> str:
-    """Which buckets the devices agree on, bucket by bucket, over the runs that finished on both."""
+    """Which buckets the devices agree on over the runs that finished on both, and how far apart the others are."""
     joined = beside(measured(runs), measured(other))
-    parts = []
-    for bucket in ("weights", "optimizer", "activations"):
+    apart = {}
+    for bucket in ("weights", "gradients", "optimizer", "activations"):
         here, there = (joined[f"{bucket}_bytes_measured{side}"].astype(float) for side in ("", "_other"))
-        gap = float(((there - here) / joined["peak_bytes_measured"].astype(float)).abs().max())
-        parts.append(f"{bucket} differ by at most {percent(gap)} of the peak")
+        apart[bucket] = float(((there - here) / joined["peak_bytes_measured"].astype(float)).abs().max())
+    same = [bucket for bucket, gap in apart.items() if gap == 0]
+    parts = [f"{listing(same)} agree to the byte"] if same else []
+    parts += [f"{bucket} differ by at most {percent(gap)} of the peak" for bucket, gap in apart.items() if gap]
     return "; ".join(parts)

@@ -30,10 +30,29 @@ class Page:
         self.quarto = renderer == "quarto"
         self._works = dict(read_bibliography(bibliography))
         self._cited: list[str] = []
+        self._held: list[str] | None = None
+        """What was said since a set of tabs began, which Quarto must get in one piece."""
 
     def say(self, *paragraphs: str) -> None:
         """Paragraphs of Markdown; names that come from a config go through `words.escape` first."""
-        display(Markdown("\n\n".join(paragraphs)))
+        text = "\n\n".join(paragraphs)
+        if self._held is None:
+            display(Markdown(text))
+        else:
+            self._held.append(text)
+
+    @contextmanager
+    def tabs(self) -> Iterator[None]:
+        """Parts of a section that `tab` begins: tabs on Quarto's page, one below the other elsewhere."""
+        self._held = [] if self.quarto else None
+        yield
+        if self._held is not None:
+            parts, self._held = self._held, None
+            self.say("::: {.panel-tabset}", *parts, ":::")
+
+    def tab(self, title: str) -> None:
+        """Begin a part under its plain-text title."""
+        self.say(f"### {escape(title)}")
 
     def facts(self, *facts: str) -> None:
         """One quiet line of HTML facts under the title."""

@@ -12,17 +12,42 @@ from footprint.units import format_bytes
 STORAGES = ("fp32", "bf16", "fp16", "nf4", "nf4-double")
 """How a base may be stored, in reading order; the first is what the others are held against."""
 
+_TIMES = {
+    "Forward": "forward_seconds",
+    "Backward": "backward_seconds",
+    "Optimizer": "optimizer_seconds",
+    "Step": "step_seconds",
+    "Whole training": "training_seconds",
+    "Tokens/s": "tokens_per_second",
+}
+"""Headings and columns of what a setting takes, medians over the seeds."""
+
 _OUTCOMES = {"oom": "out of memory", "diverged": "a loss that is not a number"}
 
 
 def settings(study: Study) -> Table:
-    """Every setting with its memory, its loss over the seeds and the parts of its step; failed ones in their place."""
+    """Every setting with its memory and its loss over the seeds; failed ones in their place."""
     rows = study.settings
     shown = [{"Setting": row["name"], "Seeds": _seeds(row)} | _numbers(row) for _, row in rows.iterrows()]
-    raw = rows.drop(columns=["name", "failed", "losses"]).rename(columns={"loss": "validation_bits_per_byte"})
+    raw = rows.drop(columns=["name", "failed", "losses", *_TIMES.values()])
+    raw = raw.rename(columns={"loss": "validation_bits_per_byte"})
     raw = raw.rename(columns={f"loss_{end}": f"validation_bits_per_byte_{end}" for end in ("low", "high")})
     marked = tuple("" if row["finished"] else "oom" for _, row in rows.iterrows())
     return Table(shown=pd.DataFrame(shown), raw=raw, words=("Seeds",), marked=marked)
+
+
+def pace(study: Study) -> Table:
+    """How long a step of every setting that finished takes, in its parts, and the whole training."""
+    rows = study.settings[(study.settings["finished"] > 0).to_numpy()]
+    if not len(rows):
+        raise NoRunsError("No fine-tuning finished, so none was timed.")
+    shown = [
+        {"Setting": row["name"]}
+        | {name: step_time(row[column]) for name, column in _TIMES.items() if column.endswith("_seconds")}
+        | {"Tokens/s": f"{row['tokens_per_second']:,.0f}"}
+        for _, row in rows.iterrows()
+    ]
+    return Table(shown=pd.DataFrame(shown), raw=rows[[*AXES, *_TIMES.values()]])
 
 
 def _seeds(row: pd.Series) -> str:
@@ -37,11 +62,9 @@ def _seeds(row: pd.Series) -> str:
 
 def _numbers(row: pd.Series) -> dict[str, str]:
     names = ("Peak", "Predicted", "Error", "Loss before", "after", "lowest–highest")
-    times = ("Forward", "Backward", "Optimizer", "Step", "Tokens/s")
     if not row["finished"]:
         outcome = listing(_OUTCOMES.get(status, status) for status in row["failed"])
-        predicted = {"Predicted": format_bytes(row["peak_predicted_bytes"])}
-        return dict.fromkeys((*names, *times), "–") | {"Peak": outcome} | predicted
+        return dict.fromkeys(names, "–") | {"Peak": outcome, "Predicted": format_bytes(row["peak_predicted_bytes"])}
     ends = f"{bits(row['loss_low'])}–{bits(row['loss_high'])}" if row["finished"] > 1 else "one seed"
     predicted, peak = row["peak_predicted_bytes"], row["peak_bytes"]
     cells = (
@@ -52,9 +75,7 @@ def _numbers(row: pd.Series) -> dict[str, str]:
         bits(row["loss"]),
         ends,
     )
-    durations = [step_time(row[name]) for name in (*SECONDS, "step_seconds")]
-    speed = f"{row['tokens_per_second']:,.0f}"
-    return dict(zip((*names, *times), (*cells, *durations, speed), strict=True))
+    return dict(zip(names, cells, strict=True))
 
 
 def bases(study: Study) -> Table:
