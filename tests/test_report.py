@@ -311,8 +311,9 @@ class TestEngine:
         self.install_quarto(
             tmp_path, f'/bin/mkdir {keep}; /bin/cp * {keep}; echo "$@" > {keep}/arguments; echo done > report.html'
         )
-        results = write_study(write_results(tmp_path / "results", ABLATION))
+        results = write_results(tmp_path / "results", ABLATION)
         write_experiment(results, ABLATION)
+        write_study(results)
         page_of(results, engine="quarto")
         assert (results / "report.html").read_text() == "done\n"
         return keep
@@ -333,7 +334,7 @@ class TestEngine:
         found = list(elements(pandoc(document)["blocks"]))
         blocks = {c[0][0]: c[1] for kind, c in found if kind == "Div" and c[0][0]}
         floats = {name: [b["t"] for b in inner] for name, inner in blocks.items() if name.startswith(("fig-", "tbl-"))}
-        assert len(floats) > 20
+        assert len(floats) > 30
         assert set(map(tuple, floats.values())) == {("RawBlock", "Para")}, "the drawing or table, then its caption"
         (tabs,) = (c[1] for kind, c in found if kind == "Div" and "panel-tabset" in c[0][1])
         assert [block["c"][0] for block in tabs if block["t"] == "Header"] == [3] * 4
