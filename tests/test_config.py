@@ -9,13 +9,16 @@ from copy import deepcopy
 from pathlib import Path
 
 import pytest
-from snakemake.common.configfile import load_configfile
+from snakemake.common.configfile import _load_configfile as snakemakes_reading  # not the one that the plugin replaces
 from snakemake.utils import update_config
 
 from footprint.config import RESERVED_EXPERIMENTS, load, parse
 from footprint.corpus import CorpusSpec
 from footprint.errors import FootprintError
-from footprint.spec import PRESETS, TrainingSpec
+from footprint.precision import PRECISIONS
+from footprint.predict import predict_many
+from footprint.predict.parameters import parameter_count
+from footprint.spec import OPTIMIZERS, PRESETS, QUANTIZATIONS, TrainingSpec
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"
@@ -57,10 +60,22 @@ def test_the_sweep_has_at_least_200_runs():
     assert len(experiment.runs) >= 200
 
 
-@pytest.mark.parametrize("name", ["smoke.yaml", "sweep.yaml"])
+def test_the_gpu_sweep_uses_everything_a_gpu_can_and_one_run_too_large_for_it():
+    config = load(CONFIG / "config.yaml", CONFIG / "gpu.yaml", CONFIG / "fp16.yaml")
+    experiment = parse(config | {"device": "cuda"})
+    assert experiment.training.half == "fp16"
+    for axis, values in (("precision", PRECISIONS), ("optimizer", OPTIMIZERS), ("quantization", QUANTIZATIONS)):
+        assert {getattr(run, axis) for run in experiment.runs} >= set(values)
+    assert max(parameter_count(run.model) for run in experiment.runs) > 10**9
+    peaks = [row["peak_bytes"] for row in predict_many(experiment.runs, experiment.training)]
+    assert any(peak > 140 * 2**30 for peak in peaks)
+    assert any(60 * 2**30 < peak < 80 * 2**30 for peak in peaks)
+
+
+@pytest.mark.parametrize("name", ["smoke.yaml", "sweep.yaml", "gpu.yaml"])
 def test_files_laid_over_each_other_mean_what_snakemake_makes_of_them(name):
-    merged = load_configfile(CONFIG / "config.yaml")
-    update_config(merged, load_configfile(CONFIG / name))
+    merged = snakemakes_reading(CONFIG / "config.yaml")
+    update_config(merged, snakemakes_reading(CONFIG / name))
     assert merged == published(name)
 
 
@@ -133,5 +148,6 @@ def test_config_imports_without_torch_or_pandas():
 
 def test_the_counts_in_the_manual_are_those_of_the_files():
     rows = re.findall(r"^\| `(\w+\.yaml)` \| (\d+) \|", (CONFIG / "README.md").read_text(), flags=re.MULTILINE)
-    counts = {name: len(parse(published(*[name] * (name != "config.yaml"))).runs) for name, _ in rows}
+    on_cuda = {"device": "cuda"}  # where every combination exists
+    counts = {name: len(parse(published(*[name] * (name != "config.yaml")) | on_cuda).runs) for name, _ in rows}
     assert {name: ast.literal_eval(count) for name, count in rows} == counts

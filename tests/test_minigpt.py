@@ -19,6 +19,11 @@ PUBLISHED = {
     "llama-7b": 6_738_415_616,
     "llama-13b": 13_015_864_320,
     "llama-70b": 68_976_648_192,
+    # What loading the published weights counts.
+    "gpt2-124m": 124_439_808,
+    "tinyllama-1.1b": 1_100_048_384,
+    "mistral-7b": 7_241_732_096,
+    "llama3-8b": 8_030_261_248,
 }
 
 

@@ -252,6 +252,28 @@ PRESETS: dict[str, ModelSpec] = {
         ModelSpec(name="llama-7b", layers=32, width=4096, heads=32, mlp_width=11008, **_LLAMA),
         ModelSpec(name="llama-13b", layers=40, width=5120, heads=40, mlp_width=13824, **_LLAMA),
         ModelSpec(name="llama-70b", layers=80, width=8192, heads=64, kv_heads=8, mlp_width=28672, **_LLAMA),
+        # Radford et al. 2019; Zhang et al. 2024 (arXiv:2401.02385); Jiang et al. 2023 (arXiv:2310.06825), its window
+        # left out; Grattafiori et al. 2024 (arXiv:2407.21783).
+        ModelSpec(name="gpt2-124m", layers=12, width=768, heads=12, vocab=50257, context=1024, tied_head=True),
+        ModelSpec(
+            name="tinyllama-1.1b",
+            layers=22,
+            width=2048,
+            heads=32,
+            kv_heads=4,
+            mlp_width=5632,
+            **_LLAMA | {"context": 2048},
+        ),
+        ModelSpec(name="mistral-7b", layers=32, width=4096, heads=32, kv_heads=8, mlp_width=14336, **_LLAMA),
+        ModelSpec(
+            name="llama3-8b",
+            layers=32,
+            width=4096,
+            heads=32,
+            kv_heads=8,
+            mlp_width=14336,
+            **_LLAMA | {"vocab": 128256, "context": 8192},
+        ),
     )
 }
 """Models every command knows without a config file."""
