@@ -5,7 +5,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint import command
-from footprint.corpus import CorpusSpec, prepare
+from footprint.corpus import CorpusSpec
+from footprint.fetch import prepare
 
 
 def main(arguments: Namespace) -> None:

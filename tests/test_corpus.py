@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from footprint import fetch
-from footprint.corpus import CorpusSpec, batches, held_out, prepare, split, stream
+from footprint.corpus import CorpusSpec, batches, held_out, split, stream
 from footprint.errors import FootprintError
+from footprint.fetch import prepare
 
 TEXT = bytes(range(256)) * 8
 

@@ -1,4 +1,4 @@
-"""Real text as a flat file of bytes: declared, prepared, split by position and cut into seeded batches. Torch-free."""
+"""Real text as a flat file of bytes: declared, split by position and cut into seeded batches. Torch-free."""
 
 import re
 from collections.abc import Iterator
@@ -9,8 +9,6 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from footprint.errors import FootprintError
-from footprint.fetch import pieces
-from footprint.files import replacing
 from footprint.spec import require
 
 VALIDATION_FRACTION = 0.1
@@ -92,17 +90,6 @@ def _is_web_address(url: str) -> bool:
     except ValueError:  # brackets or a port that are none
         return False
     return reachable and parts.scheme in ("http", "https") and re.fullmatch(r"[!-~]{1,2000}", url) is not None
-
-
-def prepare(spec: CorpusSpec, path: Path, *, seq: int = 1) -> None:
-    """Write the text to `path` as raw bytes (uint8), the whole of it or nothing.
-
-    Raises FootprintError when the text cannot be had, is not what `spec.sha256` pins, or is so short
-    that a part of the split cannot fill one sequence of `seq` tokens.
-    """
-    with replacing(path) as file:
-        size = sum(file.write(piece) for piece in pieces(spec))
-        check_size(size, spec.validation_fraction, seq)
 
 
 def check_size(size: int, validation_fraction: float, seq: int) -> None:

