@@ -225,7 +225,7 @@ MISTAKES = [
     ([], "the following arguments are required: COMMAND", "see footprint --help"),
     (["predicct"], "argument COMMAND: invalid choice: 'predicct'", "predict"),
     (["predict"], "the following arguments are required: --regime", "see footprint predict --help"),
-    (["predict", "--regime", "lora"], "one of the arguments --model --model-json is required", "--help"),
+    (["predict", "--regime", "lora"], "one of the arguments --model --model-json --hf-config is required", "--help"),
     (["predict", "--model", "minigpt-3m"], "the following arguments are required: --regime", "--help"),
     ([*RUN, "--bacth", "4"], "unrecognized arguments: --bacth 4", "--help"),
     ([*RUN, "--batch"], "argument --batch: expected one argument", "--help"),

@@ -130,6 +130,7 @@ def _add_model(command: ArgumentParser) -> None:
     which = group.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", metavar="NAME", help=f"{', '.join(PRESETS)}, or one of --config")
     which.add_argument("--model-json", metavar="JSON", help='sizes as in a config: \'{"layers": 2, "width": 64, ...}\'')
+    which.add_argument("--hf-config", metavar="FILE", type=Path, help="a config.json from the Hugging Face Hub")
     group.add_argument("--config", metavar="FILE", type=Path, help="a config file; its models and training are used")
 
 

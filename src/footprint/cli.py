@@ -143,6 +143,10 @@ def _setup(path: Path | None) -> Setup:
 def _model(parsed: Namespace, setup: Setup) -> ModelSpec:
     if parsed.model_json is not None:
         return _custom_model(parsed.model_json)
+    if parsed.hf_config is not None:
+        from footprint.huggingface import read_shape
+
+        return read_shape(parsed.hf_config)
     if parsed.model in setup.models:
         return setup.models[parsed.model]
     near = get_close_matches(parsed.model, setup.models, n=1)

@@ -1,0 +1,106 @@
+"""A published config.json is read as the model it describes, or refused in a sentence."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig
+
+from footprint import cli
+from footprint.errors import FootprintError
+from footprint.huggingface import FAMILIES, read_shape
+from footprint.predict.parameters import parameter_count
+from footprint.spec import PRESETS
+
+SMALL = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96, "vocab_size": 99}
+PUBLISHED = {
+    "llama": LlamaConfig(**SMALL, num_key_value_heads=2),
+    "llama, tied": LlamaConfig(**SMALL, tie_word_embeddings=True),
+    "mistral": MistralConfig(**SMALL, num_key_value_heads=2),
+    "gpt2": GPT2Config(n_embd=48, n_head=3, n_layer=2, vocab_size=77),
+    "gpt2, untied": GPT2Config(n_embd=48, n_head=3, n_layer=2, n_inner=100, vocab_size=77, tie_word_embeddings=False),
+}
+
+
+@pytest.mark.parametrize("config", PUBLISHED.values(), ids=PUBLISHED.keys())
+def test_a_shape_has_as_many_parameters_as_transformers_gives_the_model(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    with torch.device("meta"):
+        theirs = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
+    assert parameter_count(read_shape(tmp_path / "config.json")) == theirs.num_parameters()
+
+
+def test_every_family_is_held_against_transformers():
+    assert {config.model_type for config in PUBLISHED.values()} == set(FAMILIES)
+
+
+# As published beside the weights, shortened to what decides the shape.
+LLAMA3 = {
+    "model_type": "llama",
+    "attention_bias": False,
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "max_position_embeddings": 8192,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "tie_word_embeddings": False,
+    "vocab_size": 128256,
+}
+
+
+def written(folder, **changes):
+    told = {key: value for key, value in (LLAMA3 | changes).items() if value != "gone"}
+    path = folder / "config.json"
+    path.write_text(json.dumps(told))
+    return path
+
+
+def test_predict_takes_a_file_and_names_the_model_after_its_folder(tmp_path, capsys):
+    (tmp_path / "Llama 3").mkdir()
+    path = written(tmp_path / "Llama 3")
+    command = ["--regime", "qlora", "--seq", "1024", "--json"]
+    assert cli.main(["predict", "--hf-config", str(path), *command]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"] == "Llama-3"
+    assert cli.main(["predict", "--model", "llama3-8b", *command]) == 0
+    assert json.loads(capsys.readouterr().out) == found | {"model": "llama3-8b"}
+    assert parameter_count(read_shape(path)) == parameter_count(PRESETS["llama3-8b"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"model_type": "qwen2"},
+            "model_type: 'qwen2' is not allowed; use one of llama, mistral, gpt2, or --model-json",
+        ),
+        ({"model_type": "gone"}, "model_type: None is not allowed"),
+        ({"model_type": ["llama"]}, "model_type: ['llama'] is not allowed"),
+        ({"attention_bias": True}, "attention_bias: True is not allowed; use False: no block here has such tensors"),
+        ({"hidden_size": "gone"}, "hidden_size: is missing; a llama config has it"),
+        ({"head_dim": 256}, "head_dim: 256 is not allowed; use 128, the width over the heads"),
+        ({"num_attention_heads": 7}, "heads: 7 is not allowed; use a divisor of width 4096"),
+        ({"num_hidden_layers": "32"}, "layers: '32' is not allowed; use a whole number from 1 to 1024"),
+        ({"hidden_size": None}, "width: None is not allowed; use a whole number"),
+    ],
+)
+def test_a_model_that_is_not_one_of_ours_is_refused_by_name(changes, sentence, tmp_path):
+    with pytest.raises(FootprintError) as refused:
+        read_shape(written(tmp_path, **changes))
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"3", b"\xff\xfe", b"[" * 10**5, b'{"model_type": 1e999}'])
+def test_what_is_no_config_is_refused(content, tmp_path):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(FootprintError, match="config.json"):
+        read_shape(tmp_path / "config.json")
+
+
+def test_a_file_that_is_not_there_is_one_sentence(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["fit", "--hf-config", str(tmp_path / "absent.json"), "--gpu-memory", "24GiB"])
+    assert ended.value.code == 2
+    assert "absent.json: cannot be read (No such file or directory)" in capsys.readouterr().err
