@@ -160,11 +160,14 @@ with page.unless_empty():
 
 # %%
 with page.unless_empty():
+    timelines = results.timelines(Path(directory), runs)
     page.figure(
         "timeline",
-        figures_timeline.timeline(results.timelines(Path(directory), runs)),
-        "Live bytes through one training step, the dot at the peak: filled as measured, the line as predicted. Each "
-        "phase is stretched to a width of its own; of neighbouring events the highest is drawn.",
+        figures_timeline.timeline(timelines),
+        "Live bytes through one training step, the dot at the peak: buckets filled as measured, their boundaries drawn "
+        "as predicted. Each phase has a width of its own; within it, a place is a share of the bytes that the phase "
+        "allocates and releases, and of neighbouring events the highest is drawn.",
+        figures_timeline.data(timelines),
     )
 
 # %% [markdown]

@@ -16,7 +16,7 @@ from footprint.predict import predict_many, timeline
 from footprint.quality.tables import BASES, QUALITY
 from footprint.records import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS, SHARED, table, write_table
 from footprint.spec import PRESETS, RunSpec
-from footprint.timeline import thinned, write_timeline
+from footprint.timeline import sampled, write_timeline
 
 DEVIATION = 1.001
 """Measured phase peaks over predicted ones."""
@@ -94,7 +94,7 @@ def write_experiment(directory: Path, specs: Sequence[RunSpec]) -> None:
     (directory / "experiment.json").write_text(json.dumps(config))
     for spec in specs:
         if spec.checkpointing == "none":
-            write_timeline(directory / "timelines" / f"{run_name(spec)}.csv", thinned(timeline(spec)))
+            write_timeline(directory / "timelines" / f"{run_name(spec)}.csv", sampled(timeline(spec)))
 
 
 STUDY = [

@@ -6,6 +6,7 @@ import pytest
 import torch
 from tiny import HALF, mem_tracker_peak, prepared, run
 
+from footprint.columns import PHASES
 from footprint.fresh import random_batches
 from footprint.optimizers import build
 from footprint.precision import FULL
@@ -13,7 +14,7 @@ from footprint.regimes import trainable
 from footprint.trace import cuda
 from footprint.trace.cpu import CpuRecorder
 from footprint.trace.reader import Event, Labels, Trace, TraceError
-from footprint.training import PHASES, train
+from footprint.training import train
 
 KIB = 1024
 BATCHES = random_batches(run(), 2)

@@ -3,10 +3,10 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from footprint.columns import PHASES
 from footprint.fresh import Row
 from footprint.recorded import RecordedRun
 from footprint.spec import RunSpec
-from footprint.training import PHASES
 
 Groups = Counter[tuple[str, int]]
 """How many blocks there are of each (kind, bytes)."""

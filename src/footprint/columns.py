@@ -2,7 +2,9 @@
 
 from footprint.spec import AXES
 
-PHASE_PEAKS = ("forward_peak_bytes", "backward_peak_bytes", "step_peak_bytes")
+PHASES = ("forward", "backward", "step")
+"""The phases of a training step, in order."""
+PHASE_PEAKS = tuple(f"{phase}_peak_bytes" for phase in PHASES)
 BUCKET_BYTES = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes")
 """The four buckets at the instant of the peak; they sum to `peak_bytes`."""
 

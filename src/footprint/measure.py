@@ -7,13 +7,14 @@ from math import isfinite
 
 import torch
 
+from footprint.columns import PHASES
 from footprint.errors import FootprintError
 from footprint.provenance import provenance
 from footprint.recorded import Batches, RecordedRun, phase_name
 from footprint.records import MEASUREMENTS
 from footprint.spec import RunSpec, TrainingSpec
 from footprint.timeline import Point
-from footprint.training import PHASES, StepResult
+from footprint.training import StepResult
 
 
 def batches_needed(training: TrainingSpec) -> int:

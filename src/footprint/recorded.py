@@ -6,14 +6,15 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
+from footprint.columns import PHASES
 from footprint.optimizers import MasterStepper, Schedule, Stepper, build
 from footprint.regimes import Fill, prepare, trainable
 from footprint.spec import RunSpec, TrainingSpec
-from footprint.timeline import Point, thinned
+from footprint.timeline import Point, sampled
 from footprint.trace.cpu import CpuRecorder
 from footprint.trace.cuda import CudaRecorder
 from footprint.trace.reader import Labels, Peak, Trace, TraceError
-from footprint.training import PHASES, StepResult, train
+from footprint.training import StepResult, train
 
 HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 RECORDERS = {"cpu": CpuRecorder, "cuda": CudaRecorder}
@@ -99,7 +100,7 @@ class RecordedRun:
         """Live bytes of each bucket through the first measured step."""
         first = self.training.warmup_steps
         points = self.trace.timeline(f"{first}/{name}" for name in PHASES)
-        return thinned([Point(phase_name(phase), **sizes) for phase, sizes in points])
+        return sampled([Point(phase_name(phase), **sizes) for phase, sizes in points])
 
     def _peak_columns(self, peaks: list[Peak], totals: list[int]) -> dict[str, object]:
         reserved = self.recorder.reserved(peak.phase for peak in peaks)

@@ -4,12 +4,14 @@ import csv
 import io
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
+from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 
+from footprint.columns import PHASES
 from footprint.files import write_atomically
 
-MOST_POINTS = 2000
-"""Points a stored timeline may have; a plot shows no more."""
+SAMPLES = 400
+"""Points of each phase that a stored timeline has; a plot shows no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,17 +34,33 @@ class Point:
 COLUMNS = tuple(field.name for field in fields(Point))
 
 
-def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """At most about `most` points in order, with the highest and the lowest of every stretch kept: no peak is lost."""
-    if len(points) <= most:
-        return list(points)
-    stretch = -(-2 * len(points) // most)
-    kept: list[Point] = []
-    for start in range(0, len(points), stretch):
-        window = range(start, min(start + stretch, len(points)))
-        extremes = {min(window, key=lambda i: points[i].total), max(window, key=lambda i: points[i].total)}
-        kept += [points[i] for i in sorted(extremes)]
-    return kept
+def sampled(points: Sequence[Point], samples: int = SAMPLES) -> list[Point]:
+    """`samples` points of every phase, by how much it has allocated and released until then: sample i is the highest
+    point between shares i and i + 1 of those bytes.
+
+    Two records of one step lie on each other in this measure, though one has more events than the other. Of a phase in
+    which nothing happened all samples are its first point. No peak is lost; what happens between phases is left out.
+    """
+    return [
+        sample
+        for phase, group in groupby(points, key=lambda point: point.phase)
+        if phase in PHASES
+        for sample in _samples(list(group), samples)
+    ]
+
+
+def _samples(points: Sequence[Point], samples: int) -> list[Point]:
+    moves = (abs(after.total - before.total) for before, after in pairwise(points))
+    moved = list(accumulate(moves, initial=0))
+    found: list[Point | None] = [None] * samples
+    latest = points[0]
+    for point, until in zip(points, moved, strict=True):
+        place = min(samples - 1, until * samples // max(1, moved[-1]))
+        if found[place] is None or point.total > found[place].total:
+            found[place] = point
+    for place, point in enumerate(found):  # one large tensor spans several samples: what was live before stays so
+        latest = found[place] = point or latest
+    return found
 
 
 def write_timeline(path: Path, points: Sequence[Point]) -> None:

@@ -14,8 +14,6 @@ from footprint.optimizers import MasterStepper, Stepper
 from footprint.precision import PRECISIONS
 from footprint.spec import RunSpec
 
-PHASES = ("forward", "backward", "step")
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepResult:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from footprint.columns import PHASE_PEAKS, PREDICTIONS
+from footprint.columns import PHASE_PEAKS, PHASES, PREDICTIONS
 from footprint.predict.alike import Runs, alike
 from footprint.predict.kernels import Kernels, kernels_for
 from footprint.predict.parameters import resident
@@ -13,8 +13,6 @@ from footprint.predict.shadow import Size
 from footprint.predict.textbook import textbook_bytes
 from footprint.spec import AXES, RunSpec, TrainingSpec
 from footprint.timeline import Point
-
-PHASE_NAMES = ("forward", "backward", "step")
 
 
 def predict(spec: RunSpec, training: TrainingSpec | None = None) -> dict[str, object]:
@@ -34,7 +32,7 @@ def predict_many(specs: Sequence[RunSpec], training: TrainingSpec | None = None)
         for name, values in _numbers(runs, found.of(indices), kernels).items():
             numbers[name][indices] = values
     columns = {name: column.tolist() for name, column in numbers.items()}
-    columns["peak_phase"] = [PHASE_NAMES[number] for number in columns["peak_phase"]]
+    columns["peak_phase"] = [PHASES[number] for number in columns["peak_phase"]]
     rows = zip(*columns.values(), strict=True)
     return [spec.axes() | dict(zip(columns, row, strict=True)) for spec, row in zip(specs, rows, strict=True)]
 

@@ -5,14 +5,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from footprint.records import PHASE_PEAKS
+from footprint.columns import PHASES
 from footprint.report.bars import after, bucket_key, byte_axis, byte_unit, pair
 from footprint.report.selection import NoRunsError, headline, label, measured, setting, varying
 from footprint.report.svg import NARROW, PALETTE, Drawing
 from footprint.report.words import counted, listing, outcome, percent, shortened, worst
 from footprint.units import format_bytes
 
-PHASES = tuple(name.removesuffix("_peak_bytes") for name in PHASE_PEAKS)
 PEAKS = ("peak_bytes_measured", "peak_bytes_predicted")
 MOST_ROWS = 24
 """Rows that a bar figure of all runs can hold and still be read."""

@@ -1,12 +1,15 @@
-"""Live bytes through one training step: measured buckets under the predicted total, phase by phase."""
+"""Live bytes through one training step: buckets as measured, their boundaries as predicted, phase by phase."""
 
 from collections.abc import Sequence
-from itertools import groupby, pairwise
+from dataclasses import asdict
+from itertools import accumulate
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from footprint.report.bars import BUCKETS, bucket_key, byte_unit
 from footprint.report.selection import NoRunsError, setting
@@ -16,19 +19,16 @@ from footprint.timeline import Point
 from footprint.units import format_bytes
 
 SPANS = {"forward": (0.0, 1.0), "backward": (1.0, 2.4), "step": (2.4, 3.0)}
-"""Where each phase lies on the x axis; measured and predicted events differ in number, so both are stretched to it."""
+"""Where each phase lies on the x axis; a place within it is a share of the bytes the phase allocates and releases."""
 
 _PHASE_NAMES = {"forward": "forward", "backward": "backward", "step": "the optimizer step"}
 
-MOST_POINTS = 160
-"""Points of one phase a panel draws."""
-
 Timelines = list[tuple[pd.Series, Sequence[Point], Sequence[Point]]]
-"""(run, measured points, predicted points); either list may be empty, not both."""
+"""(run, measured samples, predicted samples); either list may be empty, not both."""
 
 
 def timeline(timelines: Timelines) -> Drawing:
-    """One panel per run: the buckets as measured (as predicted where nothing was kept), the prediction as a line."""
+    """One panel per run: buckets as measured (as predicted where nothing was kept), their boundaries as predicted."""
     shown = [entry for entry in timelines if entry[1] or entry[2]]
     if not shown:
         raise NoRunsError("No timeline of a step was kept beside the tables, so there is none to draw.")
@@ -46,7 +46,7 @@ def timeline(timelines: Timelines) -> Drawing:
         f"{setting(run)} rises to {format_bytes(highest(measured or predicted).total)} {_moment(measured or predicted)}"
         for run, measured, predicted in shown
     )
-    line = Line2D([], [], color=PALETTE["ink"], linewidth=1, label="predicted total")
+    line = Line2D([], [], color=PALETTE["ink"], linewidth=1, label="predicted")
     key = bucket_key(*([line] if any(predicted for _, _, predicted in shown) else []))
     return Drawing(_finding(shown), alt + ".", draw, key)
 
@@ -59,42 +59,47 @@ def highest(points: Sequence[Point]) -> Point:
 def _panel(axes: Axes, name: str, measured: Sequence[Point], predicted: Sequence[Point]) -> None:
     filled = measured or predicted
     unit, text = byte_unit(highest(filled).total)
-    places, points = placed(filled)
-    areas = [[getattr(point, bucket) / unit for point in points] for bucket in BUCKETS]
-    axes.stackplot(places, areas, colors=[PALETTE[bucket] for bucket in BUCKETS], linewidth=0, edgecolor="none")
-    if predicted:
-        places_predicted, line = placed(predicted)
-        axes.plot(places_predicted, [point.total / unit for point in line], color=PALETTE["ink"], linewidth=0.8)
+    axes.stackplot(places(filled), _layers(filled, unit), colors=[PALETTE[b] for b in BUCKETS], linewidth=0)
+    for boundary in accumulate(np.array(layer) for layer in _layers(predicted, unit)) if predicted else ():
+        # A halo in the colour of the page, so that the line shows on every bucket in both themes.
+        halo = [withStroke(linewidth=1.8, foreground=PALETTE["paper"])]
+        axes.plot(places(predicted), boundary, color=PALETTE["ink"], linewidth=0.7, path_effects=halo)
     for start, _ in list(SPANS.values())[1:]:
         axes.axvline(start, color=PALETTE["muted"], linewidth=0.7, linestyle=(0, (2, 2)))
-    top = highest(points)
-    axes.plot(places[points.index(top)], top.total / unit, "o", color=PALETTE["ink"], ms=4)
+    top = highest(filled)
+    axes.plot(places(filled)[filled.index(top)], top.total / unit, "o", color=PALETTE["ink"], ms=4)
     axes.set(xlim=(0, 3), ylim=(0, 1.12 * top.total / unit), ylabel=text)
     axes.set_title(f"{name}: {format_bytes(top.total)}")
 
 
-def placed(points: Sequence[Point]) -> tuple[list[float], list[Point]]:
-    """Where on the x axis points lie, and which are drawn: evenly over their phase, of neighbours the highest."""
-    places: list[float] = []
-    kept: list[Point] = []
-    for phase, group in groupby((p for p in points if p.phase in SPANS), key=lambda p: p.phase):
-        start, end = SPANS[phase]
-        few = _outline(list(group))
-        places += [start + (end - start) * index / max(1, len(few) - 1) for index in range(len(few))]
-        kept += few
-    return places, kept
+def _layers(points: Sequence[Point], unit: int) -> list[list[float]]:
+    return [[getattr(point, bucket) / unit for point in points] for bucket in BUCKETS]
 
 
-def _outline(points: list[Point]) -> list[Point]:
-    """At most MOST_POINTS points of a phase, the highest of each stretch: measured and predicted alike."""
-    stretches = min(len(points), MOST_POINTS)
-    edges = [index * len(points) // stretches for index in range(stretches + 1)]
-    return [highest(points[start:end]) for start, end in pairwise(edges)]
+def data(timelines: Timelines) -> pd.DataFrame:
+    """The points behind the figure, in bytes: measured and predicted samples of every run shown."""
+    rows = [
+        {"setting": setting(run), "source": source, "sample": sample} | asdict(point)
+        for run, measured, predicted in timelines
+        for source, points in (("measured", measured), ("predicted", predicted))
+        for sample, point in enumerate(points)
+    ]
+    return pd.DataFrame(rows)
+
+
+def places(points: Sequence[Point]) -> list[float]:
+    """Where on the x axis samples lie: evenly over their phase."""
+    counts = {phase: sum(point.phase == phase for point in points) for phase in SPANS}
+    return [
+        start + (end - start) * index / max(1, counts[phase] - 1)
+        for phase, (start, end) in SPANS.items()
+        for index in range(counts[phase])
+    ]
 
 
 def _moment(points: Sequence[Point]) -> str:
     """When the peak comes, in words: `as backward begins`."""
-    top = highest([point for point in points if point.phase in SPANS])
+    top = highest(points)
     phase = [point for point in points if point.phase == top.phase]
     share, name = phase.index(top) / len(phase), _PHASE_NAMES[top.phase]
     if share < 0.05:
@@ -110,4 +115,4 @@ def _finding(timelines: Timelines) -> str:
         return "Peaks: " + listing(f"{name} {moment}" for name, moment in moments.items())
     live = listing(percent(share) for share in shares)
     verb = "peaks" if len(points) == 1 else "peak"
-    return f"{listing(points)} {verb} {next(iter(moments.values()))}, with {live} of it activations"
+    return f"{listing(points)} {verb} {next(iter(moments.values()))}; {live} of that peak is activations"

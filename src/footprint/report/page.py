@@ -63,11 +63,15 @@ class Page:
         strong = (_QUANTITY.sub(r"<strong>\g<0></strong>", str(escape(sentence))) for sentence in sentences)
         self._html(f"<ul class='answer'><li>{'</li><li>'.join(strong)}</li></ul>")
 
-    def figure(self, name: str, drawing: Drawing, caption: str) -> None:
-        """A figure with the id `fig-<name>`, drawn for the column and for a phone; the page's CSS shows one of them."""
+    def figure(self, name: str, drawing: Drawing, caption: str, data: pd.DataFrame | None = None) -> None:
+        """A figure with the id `fig-<name>`, drawn for the column and for a phone; the page's CSS shows one of them.
+
+        `data` is what was drawn, for a figure that no table stands beside.
+        """
         sizes = (("wide", WIDE), ("narrow", NARROW))
         parts = (f'<div class="{size}">{drawing.svg(f"{name}-{size}", width)}</div>' for size, width in sizes)
-        self._float(f"fig-{name}", Markup(f'<div class="drawing">{"".join(parts)}</div>'), caption)
+        link = Markup("") if data is None else Markup("<p class='download'>{}</p>").format(csv_link(data, name))
+        self._float(f"fig-{name}", Markup(f'<div class="drawing">{"".join(parts)}</div>') + link, caption)
 
     def table(self, name: str, table: Table, caption: str) -> None:
         """A table with the id `tbl-<name>`, in a box that scrolls by itself, with its CSV."""

@@ -14,7 +14,7 @@ from footprint.report.figures_timeline import Timelines
 from footprint.report.selection import headline
 from footprint.report.words import escape, listing
 from footprint.spec import AXES, PRESETS
-from footprint.timeline import read_timeline
+from footprint.timeline import read_timeline, sampled
 
 EXPERIMENT = "experiment.json"
 """The resolved configuration, as the workflow leaves it beside the tables."""
@@ -52,7 +52,7 @@ def timelines(directory: Path, runs: pd.DataFrame) -> Timelines:
         name = "_".join(f"{axis}~{run[axis]}" for axis in AXES)
         measured = directory / "timelines" / f"{name}.csv"
         points = read_timeline(measured) if measured.exists() else []
-        found.append((run, points, timeline(specs[name], experiment.training) if name in specs else []))
+        found.append((run, points, sampled(timeline(specs[name], experiment.training)) if name in specs else []))
     return found
 
 

@@ -3,9 +3,9 @@
 import pandas as pd
 from markupsafe import Markup
 
+from footprint.columns import PHASES
 from footprint.comparison import SIDES
 from footprint.report import limits
-from footprint.report.figures import PHASES
 from footprint.report.figures_choices import checkpointing_effects
 from footprint.report.selection import (
     CHECKPOINTING_NAMES,
