@@ -39,11 +39,11 @@ verify: $(INSTALLED) ## carry out three runs of a finished experiment again, byt
 	$(BIN)/footprint verify --experiment $(EXPERIMENT) --device $(DEVICE)
 
 reference: $(INSTALLED) ## measure ablation and smoke anew, write their reference tables, say what changed
-	$(BIN)/snakemake --profile profiles/local --forcerun measure
-	$(BIN)/snakemake --profile profiles/local --configfile config/smoke.yaml --forcerun measure
+	$(BIN)/snakemake --profile profiles/local --forcerun measure finetune
+	$(BIN)/snakemake --profile profiles/local --configfile config/smoke.yaml --forcerun measure finetune
 	$(BIN)/python tests/reference/update.py
 
-soak: $(INSTALLED) ## kill the smoke experiment at 20 random moments and count what is lost: half an hour (FLAGS="--kills 4")
+soak: $(INSTALLED) ## kill the smoke experiment at 20 random moments and count what is lost: an hour (FLAGS="--kills 4")
 	$(BIN)/python tests/soak.py $(FLAGS)
 
 quarto: $(INSTALLED) ## install Quarto for a richer page; fetches the program from its release page

@@ -18,6 +18,7 @@ from pathlib import Path
 from footprint.predict import textbook
 from footprint.report import (
     ablation,
+    alternatives,
     cards,
     devices,
     drills,
@@ -40,6 +41,7 @@ from footprint.report import (
 )
 from footprint.report.page import Page
 from footprint.report.words import counted, escape, listing, percent, worst
+from footprint.units import format_bytes
 
 # %% tags=["parameters"]
 directory = "../results/ablation/cpu"
@@ -53,6 +55,8 @@ page = Page(renderer, Path("references.bib"))
 runs = selection.load(Path(directory))
 finished = selection.measured(runs)
 quality = study.load(Path(directory))
+beside = devices.others(Path(reference) if reference else None, Path(directory))
+on_a_gpu = devices.measured_on_a_gpu([runs, *beside.values()])
 
 page.facts(
     f"Experiment <strong>{escape(experiment)}</strong> on {escape(device)}",
@@ -64,14 +68,30 @@ page.answer(findings.answers(runs, quality))
 page.figure(
     "regimes",
     figures.regimes(runs),
-    "Bytes live at the instant of the peak: the thick bar as measured, the thin one as predicted from the shapes "
-    "alone, the diamond the textbook's total, which leaves activations out.",
+    "Bytes live at the instant of the peak: the thick bar as measured, the thin one as predicted without training, "
+    "the diamond the textbook's total, which leaves activations out.",
 )
 page.table("answers", tables.answers(runs), "What each regime needs, and how close the estimates come.")
-beside_memory = f"what it does to loss and time in {page.see('tbl-study')}, " if quality else ""
+beside_memory = f"what it does to the loss in {page.see('tbl-study')}, " if quality else ""
 page.say(
     f"Every run is in {page.see('tbl-grid')}, {beside_memory}what the textbook gets right and wrong in "
     f"{page.see('tbl-claims')}, and what fits on a card of yours in {page.see('tbl-cards')}."
+)
+page.glossary(
+    {
+        "Full FT, LoRA, QLoRA": "Train every weight; train two thin matrices (an adapter) beside each frozen one; the "
+        "same with the frozen ones stored in four bits (NF4).",
+        "r, rank": "The inner width of an adapter.",
+        "Linears, targets": "The matrices of a block, and which of them carry an adapter: all, those of attention, or "
+        "its queries and values (qv).",
+        "Checkpoints": "What forward keeps so that backward can recompute the rest: nothing is recomputed, every "
+        "block is (block), or about √L segments of L blocks are.",
+        "Bucket": "What a live byte is: weights (adapters and master copies with them), gradients, optimizer state "
+        "(Adam's two moments), or activations, which is everything else.",
+        "Mixed, amp, bf16, fp32": "How many bytes weights, gradients and moments have; see the table under Method.",
+        "Textbook": "16 bytes per trained parameter, 2 or 0.5625 per frozen one, no activations.",
+        "Bits per byte": "The loss of predicting text: bits needed for each byte of it; lower is better.",
+    }
 )
 
 # %%
@@ -80,6 +100,15 @@ with page.unless_empty():
         "changes",
         tables.changes(runs),
         "What to change first: from each regime, the single decisions that save most, and their effect on step time.",
+    )
+
+# %%
+with page.unless_empty():
+    page.table(
+        "alternatives",
+        alternatives.table(Path(directory), runs),
+        "What else could be changed: decisions that were not measured here, predicted in the same way. "
+        "<code>footprint predict</code> answers for any other setting, <code>footprint fit</code> searches a card.",
     )
 
 # %% [markdown]
@@ -121,10 +150,15 @@ with page.unless_empty():
         "Each measured peak against both estimates; on the line an estimate is exact. Both axes are logarithmic.",
     )
     errors = finished["peak_relative_error"].astype(float)
+    off = (
+        f"; its mean error is {percent(errors.abs().mean())}, its worst {percent(worst(errors))}"
+        if errors.any()
+        else ""
+    )
     page.say(
-        f"The prediction is exact in {(errors == 0).sum()} of {counted(len(errors), 'run')}; its mean error is "
-        f"{percent(errors.abs().mean())}, its worst {percent(worst(errors))}. No constant in it was fitted to a "
-        "measurement: every term is the size of a tensor that the step allocates."
+        f"The prediction is exact in {(errors == 0).sum()} of {counted(len(errors), 'run')}{off}. No constant in it "
+        "was fitted to a measurement: every term is the size of a tensor that the step allocates, or of the memory a "
+        "kernel takes for itself."
     )
 
 # %%
@@ -208,18 +242,12 @@ with page.unless_empty():
     page.table(
         "checkpointing",
         tables.checkpointing(runs, layers),
-        "Medians over pairs of runs. Where the optimizer step is nearly as high as backward, fewer activations hardly "
-        "lower the peak.",
+        "Medians over pairs of runs (of times, over those that were not disturbed). Where the optimizer step is nearly "
+        "as high as backward, fewer activations hardly lower the peak.",
     )
 
-    effects = figures_choices.checkpointing_effects(runs)
-    faster = (effects["time_added"] < -0.05).sum()
-    if faster:
-        page.note(
-            "The times were disturbed",
-            f"{faster} of {counted(len(effects), 'pair')} took less time with recomputation than without, which it "
-            "cannot cause: something else used the machine meanwhile. The bytes are not affected.",
-        )
+    if left_out := figures_choices.set_aside(figures_choices.checkpointing_effects(runs)):
+        page.note("Some times were disturbed", left_out)
 
 # %% [markdown]
 # ## Loss and speed beside memory
@@ -229,18 +257,18 @@ if quality is None:
     page.say(findings_quality.NO_STUDY)
 else:
     page.say(
-        f"Fine-tuning from one pretrained base: {escape(selection.in_common(quality.settings))}. Losses are of "
-        "held-out text, in bits per byte."
+        f"Fine-tuning from one pretrained base: {escape(selection.in_common(quality.settings))}. "
+        f"{results.study_story(Path(directory))} Losses are of held-out text, in bits per byte."
     )
     with page.unless_empty():
         page.figure(
             "frontier",
             figures_quality.frontier(quality),
             "Each setting by its peak memory and the validation loss it ends at (the mean over its seeds; where longer "
-            "than the mark, the bar reaches from lowest to highest). The area of a mark is the training time. The line "
-            "joins the settings that nothing beats in both memory and loss (over the seeds that two settings share); "
-            "the others are faded. <em>block</em> and <em>√L</em> are ways of checkpointing. Every setting is in the "
-            "table below.",
+            "than the mark, the bar reaches from lowest to highest). The area of a mark is the time of all steps. The "
+            "line joins the settings that nothing beats in both memory and loss (over the seeds that two settings "
+            "share); the others are faded. <em>block</em> and <em>√L</em> are ways of checkpointing. Every setting is "
+            "in the table below.",
         )
     page.say(escape(" ".join(findings_quality.sentences(quality))))
     for title, text in findings_quality.notes(quality):
@@ -252,7 +280,8 @@ if quality:
         "study",
         tables_quality.settings(quality),
         "The settings of the quality study: peaks measured while training, and validation loss in bits per byte before "
-        "and after (mean, lowest and highest over the seeds).",
+        "and after (mean, lowest and highest over the seeds). A setting with one seed is to be compared with that seed "
+        "of the others, which is in the CSV of all runs.",
     )
     with page.unless_empty():
         page.table(
@@ -267,8 +296,8 @@ if quality:
         page.figure(
             "curves",
             figures_curves.curves(quality),
-            "Validation loss while training, and the training loss under it, each point the mean of the steps around "
-            "it; with several seeds their mean.",
+            "Validation loss while training (marked), and the loss of the training text (thin), each point the mean of "
+            "the steps around it; with several seeds their mean.",
         )
 
 # %%
@@ -289,7 +318,8 @@ if quality:
             tables_quality.bases(quality),
             "QLoRA's starting point: the base as it can be stored and computed with, before any fine-tuning. The "
             "weight error is relative to the fp32 base (Frobenius norm, Linears of the blocks); losses are of held-out "
-            "text in bits per byte, in brackets how far from those of the fp32 base.",
+            "text in bits per byte, in brackets how far from those of the fp32 base, at the length of sequence the "
+            "base was pretrained with.",
         )
         if start := findings_quality.starting_point(quality):
             page.say(escape(start))
@@ -309,17 +339,24 @@ if quality:
 # %% [markdown]
 # ## The textbook on trial
 #
-# Every quantitative claim of the text the project started from, against what is computed for the same numbers or
-# measured here.
+# Every quantitative claim of the text the project started from (a lesson on the memory footprint of full fine-tuning,
+# LoRA and QLoRA), against what is computed for the same numbers or measured here.
 
 # %%
 claims = textbook_claims.claims(runs)
 kept = sum(claim.verdict in verdicts.GOOD for claim in claims)
 units = sum(" not " in claim.verdict and "B" in claim.verdict for claim in claims)
 page.say(
-    f"Of {counted(len(claims), 'claim')}, {kept} hold or come within {percent(verdicts.CLOSE)}; {units} have the right "
-    f"number but write GiB or MiB for what was reckoned in GB or MB; {len(claims) - kept - units} are off."
+    f"Of {counted(len(claims), 'claim')}, {kept} hold, come within {percent(verdicts.CLOSE)} or are plausible; {units} "
+    f"have the right number but write GiB or MiB for what was reckoned in GB or MB; {len(claims) - kept - units} are "
+    "off."
 )
+if not on_a_gpu:
+    page.note(
+        "Figures for a GPU are predictions that no GPU has checked",
+        "What this page says of LLaMA models and of cards is predicted for CUDA from PyTorch's sources. The runs it "
+        "shows were measured on CPUs only, so no measurement stands behind those figures yet.",
+    )
 page.table("claims", verdicts.table(claims), "The claims and their verdicts.")
 
 # %%
@@ -332,32 +369,43 @@ page.table(
 # %% [markdown]
 # ## Drill problems
 #
-# The four that the text sets, answered by computation.
+# The four problems that the text sets, answered by computation.
 
 # %%
 with page.tabs():
     page.tab("A 13B model at rank 16")
     page.say(
-        f"With adapters on all Linears N_lora is {drills.adapters_13b():,}: rank × (inputs + outputs) summed over the "
-        "seven Linears of 40 blocks. One sequence of 512 tokens, every block checkpointed, on a GPU:"
+        "*Adapters of rank 16 on every Linear of a 13B model: how many parameters are they, what do the three regimes "
+        "need, and does it fit 24 GiB?*",
+        f"N_lora is {drills.adapters_13b():,}: rank × (inputs + outputs) summed over the "
+        "seven Linears of 40 blocks. One sequence of 512 tokens, every block checkpointed, on a GPU:",
     )
     page.table("drill-13b", drills.thirteen_billion(), f"LLaMA-13B in three regimes against a {drills.CARD} card.")
 
     page.tab("Double quantization")
     page.say(
+        "*What do the scales cost per weight before and after they are quantized themselves, and does that save half a "
+        "bit?*",
         "One scale per 64 weights, then scales in 8 bits with one outer scale per 256 of them. The saving is at most "
-        "what the scales cost before, so half a bit per weight cannot be saved, let alone half a byte."
+        "what the scales cost before, so half a bit per weight cannot be saved, let alone half a byte.",
     )
     page.table("drill-scales", drills.scale_overhead(), "Bits per weight spent on scales.")
 
     page.tab("Adam's moments in fewer bytes")
+    page.say(
+        "*How does the total change if Adam's state is kept in half precision or in eight bits, and why is it not?*"
+    )
     page.table(
         "drill-adam", drills.adam_states(), "Weights, gradients and Adam of LLaMA-7B (rank 8) by the textbook's rule."
     )
     page.say(drills.why_fp32_moments())
 
     page.tab("When compute is the bottleneck")
-    page.say(drills.compute_bound(runs))
+    page.say(
+        "*Checkpointing costs about 30 % more compute. What does that do to a run of ten hours that is limited by "
+        "compute, and is it worth it?*",
+        drills.compute_bound(runs),
+    )
 
 # %% [markdown]
 # ## What fits on which card
@@ -372,16 +420,20 @@ page.figure(
 page.table(
     "cards",
     cards.table(predicted),
-    "Predicted peak with every block checkpointed, then the longest of the sequences tried that fits each card, in "
-    "tokens: without / with checkpointing (batch 1, rank 8 on all Linears, mixed precision). A card also holds the "
-    "CUDA context, some hundred MiB, which is not in these numbers.",
+    "Predicted peak with every block checkpointed, then the longest of the sequences tried "
+    f"({listing(f'{seq:,}' for seq in cards.SEQUENCES)} tokens) that a card holds: without / with checkpointing (batch "
+    f"1, rank 8 on all Linears, mixed precision). Of each card {percent(cards.DRIVER_SHARE)} are left to its driver "
+    f"and {format_bytes(cards.CONTEXT)} to the CUDA context; what the allocator sets aside is not counted.",
+)
+page.say(
+    cards.without_masters(),
+    "For other models, batches and cards ask <code>footprint predict</code> and <code>footprint fit</code>.",
 )
 
 # %% [markdown]
 # ## Several devices
 
 # %%
-beside = devices.others(Path(reference) if reference else None, Path(directory))
 if not beside:
     page.say("No results of another device lie in the reference folder, so this page shows one device.")
 for number, (name, other) in enumerate(beside.items(), start=1):
@@ -392,7 +444,8 @@ for number, (name, other) in enumerate(beside.items(), start=1):
             devices.table(runs, other),
             f"Peaks here ({escape(device)}) and there ({escape(name)}).",
         )
-        page.say(f"Over the runs finished on both, {devices.agreement(runs, other)}.")
+        kind = "The same kind of device, so this shows repeatability. " if devices.same_kind(runs, other) else ""
+        page.say(f"{kind}Over the runs finished on both, {devices.agreement(runs, other)}.")
 if beside:
     page.note(
         "Differences to expect",
@@ -411,14 +464,21 @@ page.say(
     "a phase is the most bytes live at one instant of it; each live byte belongs to the tensor at its address, which "
     "puts it in a bucket: weights (frozen base, adapters, master copies), gradients, optimizer state, and activations, "
     "which is everything else. The four sum to the peak exactly, and a repeated run gives the same bytes.",
-    "The prediction is computed from the shapes alone: it lists what each operation of forward, backward and the step "
-    "allocates and releases, and takes the highest sum. The textbook column is "
+    "The prediction is computed without training: it lists what each operation of forward, backward and the step "
+    "allocates and releases, and takes the highest sum. It follows from the shapes, the number of threads, and what "
+    "PyTorch's kernels take for themselves; in half precision on a CPU the latter is known for oneDNN's AVX-512 bf16 "
+    "kernels only, so other processors will be off by their scratch memory. The textbook column is "
     f"{textbook.TRAINED} bytes per trained parameter {page.cite('micikevicius2017mixed')} plus "
     f"{textbook.FROZEN_HALF:g} (half precision) or {textbook.FROZEN_NF4:g} (NF4) per frozen one, and no "
     "activations. GiB is 2³⁰ bytes, MiB 2²⁰.",
     f"The methods: LoRA {page.cite('hu2021lora')}; QLoRA and NF4 {page.cite('dettmers2023qlora')}; checkpointing in √L "
     f"segments {page.cite('chen2016sublinear')}; 8-bit moments {page.cite('dettmers2021eightbit')}; the LLaMA shapes "
-    f"{page.cite('touvron2023llama')}.",
+    f"{page.cite('touvron2023llama')} {page.cite('touvron2023llama2')}.",
+)
+page.table("precisions", tables.precisions(), "What each precision keeps, in bytes per element.")
+page.say(
+    "In mixed precision every parameter is stepped alone, through its fp32 master copy, so that one parameter's fp32 "
+    "gradient is live at a time; in the others PyTorch's AdamW steps all together and makes one more tensor for each."
 )
 
 # %% [markdown]
@@ -426,7 +486,7 @@ page.say(
 
 # %%
 page.table("provenance", tables.provenance(runs), "Where the rows come from.")
-page.say(results.mixture(runs), results.rerun(experiment, device))
+page.say(results.mixture(runs), results.rerun(Path(directory), experiment, device))
 if quality:
     page.say(f"The quality study: {results.mixture(quality.runs)}")
 sources = ("measurements", "predictions", "comparison", *(study.COLUMNS if quality else ()))

@@ -10,9 +10,11 @@ from footprint.progress import Progress
 from footprint.quality.tables import TUNED
 from footprint.records import MEASUREMENTS, write_row
 
+RUN = {"status": "ok", "peak_bytes": 3 * 2**20, "regime": "lora", "rank": 8}
+
 
 def write(path: Path, **values: object) -> str:
-    write_row(path, dict.fromkeys(MEASUREMENTS) | {"status": "ok", "peak_bytes": 3 * 2**20} | values, MEASUREMENTS)
+    write_row(path, dict.fromkeys(MEASUREMENTS) | RUN | values, MEASUREMENTS)
     return str(path)
 
 
@@ -27,17 +29,17 @@ def test_it_tells_how_many_runs_are_done_the_last_peak_and_the_time_left(progres
     write(tmp_path / "1.json")
     progress.look()
     first, line = capsys.readouterr().err.splitlines(keepends=True)
-    assert first == "0 of 3 runs measured\n"
-    assert line.startswith("1 of 3 runs measured, the last peaked at 3.00 MiB; about ")
+    assert first == "0 of 3 runs done\n"
+    assert line.startswith("1 of 3 runs done, the last (lora, rank 8) peaked at 3.00 MiB; about ")
     assert line.endswith(" left\n")
 
 
 def test_a_fine_tuning_counts_as_a_run_like_any_other(progress, tmp_path, capsys):
     row = tmp_path / "tuned.json"
     progress.start([("measure", str(tmp_path / "0.json")), ("finetune", str(row))])
-    write_row(row, dict.fromkeys(TUNED) | {"status": "ok", "peak_bytes": 2**20}, TUNED)
+    write_row(row, dict.fromkeys(TUNED) | {"status": "ok", "peak_bytes": 2**20, "regime": "full", "rank": 0}, TUNED)
     progress.look()
-    assert "1 of 2 runs measured, the last peaked at 1.00 MiB; " in capsys.readouterr().err
+    assert "1 of 2 runs done, the last (full) peaked at 1.00 MiB; " in capsys.readouterr().err
 
 
 def test_it_says_nothing_twice_and_no_time_is_left_at_the_end(progress, tmp_path, capsys):
@@ -45,7 +47,7 @@ def test_it_says_nothing_twice_and_no_time_is_left_at_the_end(progress, tmp_path
     write(tmp_path / "0.json", status="oom")
     progress.look()
     progress.look()
-    assert capsys.readouterr().err == "0 of 1 runs measured\n1 of 1 runs measured, the last ended: oom\n"
+    assert capsys.readouterr().err == "0 of 1 runs done\n1 of 1 runs done, the last (lora, rank 8) ended: oom\n"
 
 
 def test_rows_of_an_earlier_invocation_do_not_count(progress, tmp_path, capsys):

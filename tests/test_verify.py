@@ -1,6 +1,7 @@
 """The smoke experiment measures the committed bytes; `footprint verify` tells when an experiment does not repeat."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -68,18 +69,18 @@ def test_verify_repeats_a_run_in_a_fresh_process(smoke):
 
 
 @pytest.mark.slow
-def test_the_command_in_the_manifest_describes_the_same_experiment(smoke):
-    written = json.loads((smoke.results / "manifest.json").read_text())
-    words = written["again"].split()
+def test_the_command_in_the_manifest_measures_the_same_experiment_again(smoke):
+    words = json.loads((smoke.results / "manifest.json").read_text())["again"].split()
     assert words[0] == "snakemake"
-    target = "results/tiny/cpu/manifest.json"
-    done = subprocess.run(
-        [sys.executable, "-m", *words[:1], target, "--dry-run", *words[1:]],
-        cwd=smoke.root,
-        capture_output=True,
-        text=True,
-    )
-    assert "Nothing to be done" in done.stdout + done.stderr
+    assert words[-2:] == ["--forcerun", "measure"]
+
+    def planned(*arguments: str) -> str:
+        command = [sys.executable, "-m", "snakemake", "results/tiny/cpu/manifest.json", "--dry-run", *arguments]
+        done = subprocess.run(command, cwd=smoke.root, capture_output=True, text=True)
+        return done.stdout + done.stderr
+
+    assert "Nothing to be done" in planned(*words[1:-2]), "it describes what is there"
+    assert re.search(r"^measure +7$", planned(*words[1:]), re.M)
 
 
 # --- what verify says ------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from footprint.config import Experiment
 from footprint.errors import FootprintError
 from footprint.experiment import read_experiment
 from footprint.gathering import MUST_AGREE
@@ -33,7 +34,7 @@ def manifest(experiment: Path, texts: Iterable[Path], tables: Iterable[Path]) ->
     return {
         "experiment": described.name,
         "device": described.device,
-        "again": again(experiment, described.device),
+        "again": again(experiment, described),
         "measured": _measured(read_table(next(path for path in tables if path.name == "measurements.csv"))),
         "gathered": {
             "commit": commit.removesuffix("-dirty"),
@@ -50,9 +51,13 @@ def manifest(experiment: Path, texts: Iterable[Path], tables: Iterable[Path]) ->
     }
 
 
-def again(experiment: Path, device: str) -> str:
-    """The command that carries out the same experiment: its resolved configuration laid over the published one."""
-    return shlex.join(["snakemake", "--profile", PROFILES[device], "--configfile", str(experiment)])
+def again(path: Path, experiment: Experiment) -> str:
+    """The command that measures all of an experiment anew: its resolved configuration, which `path` holds, laid over
+    the published one.
+    """
+    rules = ["measure", *(["finetune"] if experiment.study else [])]
+    profile = ["--profile", PROFILES[experiment.device]]
+    return shlex.join(["snakemake", *profile, "--configfile", str(path), "--forcerun", *rules])
 
 
 def sha256(path: Path) -> str:

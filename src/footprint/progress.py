@@ -33,7 +33,7 @@ class Progress:
         self._pending = {Path(row): COLUMNS[rule] for rule, row in rows}
         self._total = len(self._pending)
         if self._total:
-            _say(f"0 of {self._total} runs measured")
+            _say(f"0 of {self._total} runs done")
         # A daemon: it must not keep Snakemake from ending when a run has failed and its row never comes.
         Thread(target=self._watch, daemon=True).start()
 
@@ -54,9 +54,10 @@ class Progress:
     def _line(self, row: dict) -> str:
         done = self._total - len(self._pending)
         peak = f"peaked at {format_bytes(row['peak_bytes'])}" if row["status"] == "ok" else f"ended: {row['status']}"
+        which = row["regime"] + (f", rank {row['rank']}" if row["rank"] else "")
         seconds = (time.time() - self._started) / done * len(self._pending)
         left = f"; about {_duration(seconds)} left" if self._pending else ""
-        return f"{done} of {self._total} runs measured, the last {peak}{left}"
+        return f"{done} of {self._total} runs done, the last ({which}) {peak}{left}"
 
     def finish(self, headline: Path, page: Path) -> None:
         """Say what the report found and where it is, if it was made since `start`."""

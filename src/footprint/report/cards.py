@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from footprint.predict import predict_many
+from footprint.predict import predict, predict_many
 from footprint.report.bars import after
 from footprint.report.selection import CHECKPOINTING_NAMES, REGIME_NAMES
 from footprint.report.svg import NARROW, PALETTE, Drawing
@@ -19,6 +19,9 @@ from footprint.units import format_bytes, parse_bytes
 
 CARDS = {name: parse_bytes(name) for name in ("24 GiB", "48 GiB", "80 GiB", "141 GiB")}
 """Memory of the cards people ask about, by the number printed on them."""
+
+DRIVER_SHARE, CONTEXT = 0.02, parse_bytes("0.6GiB")
+"""What of a card no tensor can have: the part its driver keeps, and the CUDA context, which takes 0.1 to 0.6 GiB."""
 
 MODELS = ("llama-7b", "llama-13b", "llama-70b")
 SEQUENCES = (256, 512, 1024, 2048, 4096)
@@ -42,9 +45,14 @@ def predictions() -> pd.DataFrame:
     )
 
 
+def usable(capacity: int) -> int:
+    """Bytes that a run may take of a card with `capacity` bytes."""
+    return int(capacity * (1 - DRIVER_SHARE)) - CONTEXT
+
+
 def longest(rows: pd.DataFrame, capacity: int) -> int:
-    """The longest sequence among `rows` whose peak is within `capacity` bytes; 0 when none is."""
-    fitting = rows.loc[rows["peak_bytes"] <= capacity, "seq"]
+    """The longest sequence among `rows` whose peak a card with `capacity` bytes holds; 0 when there is none."""
+    fitting = rows.loc[rows["peak_bytes"] <= usable(capacity), "seq"]
     return int(fitting.max()) if len(fitting) else 0
 
 
@@ -63,6 +71,21 @@ def table(predicted: pd.DataFrame) -> Table:
             {"model": model, "regime": regime} | {f"peak_bytes_{seq}": size for seq, size in ends.items()} | columns
         )
     return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Regime",), grouped=True)
+
+
+def without_masters() -> str:
+    """What full fine-tuning of the smallest model takes in other precisions, in one sentence."""
+    peaks = {
+        precision: predict(
+            RunSpec(model=PRESETS[MODELS[0]], regime="full", precision=precision, batch=1, seq=512, device="cuda")
+        )["peak_bytes"]
+        for precision in ("mixed", "amp", "bf16")
+    }
+    return (
+        f"Precision decides too: full fine-tuning of {MODELS[0]} on 512 tokens peaks at "
+        f"{format_bytes(peaks['mixed'])} in mixed precision, {format_bytes(peaks['amp'])} under autocast (amp), and "
+        f"{format_bytes(peaks['bf16'])} in bf16 without a master copy, which loses small updates."
+    )
 
 
 def finding(predicted: pd.DataFrame) -> str:

@@ -1,5 +1,6 @@
 """Results of other devices beside this one's: the same cells of the grid, and how far apart they are."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +24,16 @@ def others(reference: Path | None, directory: Path) -> dict[str, pd.DataFrame]:
         for folder in folders
         if folder.resolve() != directory.resolve()
     }
+
+
+def measured_on_a_gpu(frames: Iterable[pd.DataFrame]) -> bool:
+    """Whether any of these runs was measured by CUDA's recorder."""
+    return any(frame["host_driver"].astype(str).str.startswith("NVIDIA").any() for frame in frames)
+
+
+def same_kind(runs: pd.DataFrame, other: pd.DataFrame) -> bool:
+    """Whether both were measured on devices of one name."""
+    return set(runs["device_name"]) == set(other["device_name"])
 
 
 def beside(runs: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:

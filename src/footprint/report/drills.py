@@ -6,6 +6,7 @@ import pandas as pd
 from footprint.predict import predict
 from footprint.predict.parameters import resident
 from footprint.report.ablation import FROZEN_PART, TRAINED_PARTS
+from footprint.report.cards import usable
 from footprint.report.figures_choices import checkpointing_effects
 from footprint.report.selection import REGIME_NAMES, NoRunsError
 from footprint.report.table import Table
@@ -29,7 +30,7 @@ def thirteen_billion() -> Table:
     shown, raw = [], []
     for regime in REGIMES:
         row = predict(llama("13b", regime, rank=RANK_13B))
-        room = parse_bytes(CARD) - row["peak_bytes"]
+        room = usable(parse_bytes(CARD)) - row["peak_bytes"]
         verdict = f"fits, {format_bytes(room)} left" if room >= 0 else f"{format_bytes(-room)} too much"
         shown.append(
             {
@@ -87,7 +88,7 @@ def why_fp32_moments() -> str:
     half_step = 2.0**-8 / 2
     return (
         f"fp32 is the convention because the second moment v moves by {decay:.3f} of its distance to g² a step: bf16 "
-        f"rounds away relative changes below {half_step:.4f}, so v stalls; in fp16 the square of a gradient of "
+        f"rounds away relative changes below {half_step:.4f}, so v never decays; in fp16 the square of a gradient of "
         f"{gradient:g} ({gradient**2:g}) is below the smallest number there is ({smallest:.1g}): v is 0 and the step "
         "explodes. 8-bit moments work because each block has an fp32 scale and the levels are not evenly spaced."
     )
@@ -100,6 +101,9 @@ def compute_bound(runs: pd.DataFrame, hours: float = 10.0) -> str:
         effects = checkpointing_effects(runs)
     except NoRunsError:
         return f"{claimed}; nothing was measured here with and without checkpointing."
+    effects = effects[effects["time_added"].notna().to_numpy()]
+    if not len(effects):
+        return f"{claimed}; all times measured here were disturbed."
     added, saved = (float(effects[name].median()) for name in ("time_added", "peak_saved"))
     return (
         f"{claimed}; the median of {counted(len(effects), 'pair')} measured here, {percent(added, signed=True)}, into "

@@ -20,7 +20,7 @@ from footprint.report.selection import (
     setting,
 )
 from footprint.report.svg import NARROW, PALETTE, Drawing
-from footprint.report.words import counted, outcome, percent
+from footprint.report.words import counted, listing, outcome, percent
 
 
 def series(runs: pd.DataFrame, axis: str) -> list[pd.DataFrame]:
@@ -110,10 +110,16 @@ def targets(runs: pd.DataFrame) -> Drawing:
     return Drawing(finding, alt + ".", draw, bucket_key())
 
 
+DISTURBED = 0.15
+"""Change of the time of what recomputing does not touch, as a share, beyond which a pair's times are not to be trusted.
+"""
+
+
 def checkpointing_effects(runs: pd.DataFrame) -> pd.DataFrame:
     """Every checkpointed run beside its twin without: shares of bytes saved and of step time added.
 
-    Columns `activations_saved`, `peak_saved`, `time_added` (ratios) and `activations_factor` (how many times smaller).
+    Columns `activations_saved`, `peak_saved`, `time_added` (ratios), `activations_factor` (how many times smaller) and
+    `disturbed`; the time of a disturbed pair says nothing and is left out.
     """
     pairs = against_baseline(runs, "checkpointing", "none")
     if not len(pairs):
@@ -124,13 +130,42 @@ def checkpointing_effects(runs: pd.DataFrame) -> pd.DataFrame:
         now, before = (pairs[f"{bucket}_bytes_measured{side}"].astype(float) for side in ("", "_baseline"))
         pairs[f"{bucket}_saved"] = 1 - now / before
         pairs[f"{bucket}_factor"] = before / now
-    pairs["time_added"] = pairs["step_seconds"].astype(float) / pairs["step_seconds_baseline"].astype(float) - 1
+    pairs["disturbed"] = [disturbed(pair, pair, "_baseline") for _, pair in pairs.iterrows()]
+    added = pairs["step_seconds"].astype(float) / pairs["step_seconds_baseline"].astype(float) - 1
+    pairs["time_added"] = added.mask(pairs["disturbed"])
     return pairs
+
+
+def disturbed(run: pd.Series, base: pd.Series, suffix: str = "") -> bool:
+    """Whether something else used the machine while `run` or its twin `base` without checkpoints was timed.
+
+    Only backward recomputes, so forward and optimizer step should take as long in both, and the whole step no less.
+    """
+    now, before = (
+        {part: float(row[f"{part}_seconds{end}"]) for part in ("forward", "optimizer", "step")}
+        for row, end in ((run, ""), (base, suffix))
+    )
+    kept = (now["forward"] + now["optimizer"]) / (before["forward"] + before["optimizer"])
+    return abs(kept - 1) > DISTURBED or now["step"] < before["step"] * 0.95
+
+
+def set_aside(effects: pd.DataFrame) -> str | None:
+    """How many pairs' times were left out and why, in one sentence; None if none was."""
+    if not effects["disturbed"].any():
+        return None
+    return (
+        f"{effects['disturbed'].sum()} of {counted(len(effects), 'pair')} of times were left out: in them forward and "
+        f"optimizer step, which recomputing does not touch, differ by more than {percent(DISTURBED)}, or a step that "
+        "recomputes took less time; something else used the machine meanwhile. The bytes are not affected."
+    )
 
 
 def checkpointing(runs: pd.DataFrame, claimed_saving: float | None, claimed_slowdown: float) -> Drawing:
     """Activation bytes saved against seconds paid, one mark per pair of runs; dashed, the claims (both ratios)."""
-    effects = checkpointing_effects(runs)
+    every = checkpointing_effects(runs)
+    effects = every[every["time_added"].notna().to_numpy()]
+    if not len(effects):
+        raise NoRunsError(set_aside(every))
     modes = [mode for mode in CHECKPOINTING_NAMES if mode in set(effects["checkpointing"])]
     # A run disturbed by its machine would squeeze all others together: it stands at the edge, with its value.
     edge = max(2 * claimed_slowdown, 2 * effects["time_added"].median(), 1.1 * effects["time_added"].quantile(0.75))
@@ -155,12 +190,13 @@ def checkpointing(runs: pd.DataFrame, claimed_saving: float | None, claimed_slow
 
     key = [_mark(REGIME_NAMES[regime], MARKERS[regime], regime, True) for regime in dict.fromkeys(effects["regime"])]
     key += [_mark(CHECKPOINTING_NAMES[mode], "o", "full", mode == modes[0]) for mode in modes]
-    typical = effects[["activations_saved", "peak_saved", "time_added"]].median()
-    finding = (
-        f"Checkpointing typically saves {percent(typical['activations_saved'])} of activations and "
-        f"{percent(typical['peak_saved'])} of the peak, for {percent(typical['time_added'], signed=True)} of time"
+    typical = effects.groupby("checkpointing")[["activations_saved", "time_added"]].median()
+    finding = listing(
+        f"{CHECKPOINTING_NAMES[mode]} save {percent(typical.loc[mode, 'activations_saved'])} of activations for "
+        f"{percent(typical.loc[mode, 'time_added'], signed=True)} of time"
+        for mode in modes
     )
-    return Drawing(finding, _checkpointing_alt(effects), draw, tuple(key))
+    return Drawing(finding[0].upper() + finding[1:], _checkpointing_alt(effects), draw, tuple(key))
 
 
 def _claims(axes: Axes, saving: float | None, slowdown: float) -> None:

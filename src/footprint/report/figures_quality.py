@@ -40,7 +40,9 @@ def frontier(study: Study) -> Drawing:
     rows["dominated"] = dominated(rows)
     size, unit = byte_unit(float(rows["peak_bytes"].max()))
     rows["x"] = rows["peak_bytes"].astype(float) / size
-    rows["across"] = _across(rows["training_seconds"])
+    # Not the seconds of the whole training, in which every disturbance counts.
+    rows["seconds"] = rows["steps"].astype(float) * rows["step_seconds"].astype(float)
+    rows["across"] = _across(rows["seconds"])
 
     def draw(width: float) -> Figure:
         figure = Figure(figsize=(width, 3.7 if width > NARROW else 3.9))
@@ -144,11 +146,11 @@ def _key(rows: pd.DataFrame) -> Sequence[Artist]:
         for regime in REGIME_NAMES
         if (rows["regime"] == regime).any()
     ]
-    longest = rows.loc[rows["training_seconds"].idxmax()]
-    shortest = rows.loc[rows["training_seconds"].idxmin()]
-    ends = [longest] if longest["training_seconds"] < 1.2 * shortest["training_seconds"] else [shortest, longest]
+    longest = rows.loc[rows["seconds"].idxmax()]
+    shortest = rows.loc[rows["seconds"].idxmin()]
+    ends = [longest] if longest["seconds"] < 1.2 * shortest["seconds"] else [shortest, longest]
     for row in ends:
-        text = f"{seconds(row['training_seconds'])} of training"
+        text = f"{seconds(row['seconds'])} of steps"
         mark = {"marker": "o", "ms": row["across"], "mfc": "none", "mec": PALETTE["muted"], "mew": 0.9}
         marks.append(Line2D([], [], linestyle="", **mark, label=text))
     return tuple(marks)
@@ -156,7 +158,7 @@ def _key(rows: pd.DataFrame) -> Sequence[Artist]:
 
 def _alt(rows: pd.DataFrame) -> str:
     shown = [
-        f"{row['name']} {_peak(row)}, {bits(row['loss'])} bits per byte, {seconds(row['training_seconds'])} of training"
+        f"{row['name']} {_peak(row)}, {bits(row['loss'])} bits per byte, {seconds(row['seconds'])} of steps"
         + (", dominated" if row["dominated"] else "")
         for _, row in rows.iterrows()
     ]

@@ -71,14 +71,14 @@ def _best_change(runs: pd.DataFrame, start: pd.Series, regimes: pd.DataFrame) ->
 
 def _change(start: pd.Series, end: pd.Series) -> str:
     if start["regime"] != end["regime"]:
-        return f"{setting(start)} to {setting(end)}"
+        return f"going from {setting(start)} to {setting(end)}"
     axis = next(
         a
         for a in ("rank", "targets", "checkpointing", "precision", "optimizer", "quantization", "batch", "seq")
         if start[a] != end[a]
     )
     before, after = (f"rank {run[axis]}" if axis == "rank" else axis_text(axis, run[axis]) for run in (start, end))
-    return f"{before} to {after}"
+    return f"going from {before} to {after}"
 
 
 def _saving(start: pd.Series, end: pd.Series) -> str:

@@ -34,9 +34,10 @@ def summary(study: Study) -> str:
         for _, row in rows.iterrows()
     ]
     first = rows.iloc[0]
+    before = dict.fromkeys(bits(loss) for loss in sorted(rows["base_bits_per_byte"].astype(float)))
     model = f" {first['model']}" if rows["model"].nunique() == 1 else ""
     start = f"{counted(int(first['steps']), 'step')} of fine-tuning{model} take validation loss from "
-    return f"{start}{bits(first['base_bits_per_byte'])} bits per byte to {listing(parts)}."
+    return f"{start}{' to '.join(list(before)[:: max(1, len(before) - 1)])} bits per byte down to {listing(parts)}."
 
 
 def sentences(study: Study) -> list[str]:

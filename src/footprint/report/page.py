@@ -2,7 +2,7 @@
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -104,6 +104,15 @@ class Page:
             csv_link(pd.read_csv(directory / f"{name}.csv", dtype=str, keep_default_na=False), name) for name in names
         )
         self._html(f"<p class='download'>The tables this page was made from: {' '.join(links)}</p>")
+
+    def glossary(self, words: Mapping[str, str]) -> None:
+        """What words mean, folded away; both are plain text."""
+        items = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(word, says) for word, says in words.items())
+        self._html(
+            Markup("<details class='glossary'><summary>What the words mean</summary><dl>{}</dl></details>").format(
+                items
+            )
+        )
 
     def config(self, text: str | None) -> None:
         """The experiment's configuration, folded away."""

@@ -1,6 +1,7 @@
 """What an experiment's folder tells beside its tables: its configuration, its timelines, where its rows come from."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pandas as pd
@@ -8,11 +9,13 @@ import yaml
 
 from footprint.experiment import read_experiment
 from footprint.gathering import differing, uncommitted
+from footprint.manifest import again
 from footprint.plan import run_name
 from footprint.predict import timeline
+from footprint.provenance import git_commit
 from footprint.report.figures_timeline import Timelines
 from footprint.report.selection import headline
-from footprint.report.words import escape, listing
+from footprint.report.words import counted, escape, listing
 from footprint.spec import AXES, PRESETS
 from footprint.timeline import read_timeline, sampled
 
@@ -72,13 +75,32 @@ def mixture(runs: pd.DataFrame) -> str:
     return f"{together} No commit holds the source that measured some of them ({listing(map(escape, changed))})."
 
 
-def rerun(experiment: str, device: str) -> str:
-    """The commands that make this page again."""
-    target = f"results/{experiment}/{device}"
+def rerun(directory: Path, experiment: str, device: str) -> str:
+    """The commands that make this page again, and when and from which source it was made."""
+    commit, now = git_commit(), datetime.now(UTC).strftime("%Y-%m-%d %H:%M")
+    path = Path("results", experiment, device, EXPERIMENT)
+    anew = ""
+    if (directory / EXPERIMENT).exists():
+        command = again(path, read_experiment(directory / EXPERIMENT))
+        anew = f"<code>{escape(command)}</code> measures all runs anew with the configuration below. "
     return (
-        f"To measure again, delete <code>{escape(target)}</code> and run `make report` (the published ablation on this "
-        "machine's CPU) or `snakemake --cores 2 --configfile <config>` with the configuration below. "
-        "`manifest.json` beside the tables holds it together with the versions and the hashes of texts and tables; "
-        f"`make verify EXPERIMENT={escape(experiment)} DEVICE={escape(device)}` measures three of the runs again and "
-        "compares them byte by byte."
+        f"{anew}<code>make verify EXPERIMENT={escape(experiment)} DEVICE={escape(device)}</code> carries three of them "
+        "out again and compares them byte by byte. <code>manifest.json</code> beside the tables holds that "
+        "configuration, the versions, and the hashes of texts and tables. This page was made from them on "
+        f"{now} UTC by commit {escape(commit)}."
+    )
+
+
+def study_story(directory: Path) -> str:
+    """What the bases of the quality study were pretrained on and how the runs were trained, if that was kept."""
+    path = directory / EXPERIMENT
+    experiment = read_experiment(path) if path.exists() else None
+    if experiment is None or experiment.study is None:
+        return ""
+    pretraining, finetuning = experiment.study.pretraining, experiment.study.finetuning
+    return (
+        f"A base is pretrained for {counted(pretraining.steps, 'step')} of {pretraining.batch} × {pretraining.seq} "
+        f"tokens on the text of <code>{escape(pretraining.corpus.source)}</code>, then fine-tuned for "
+        f"{counted(finetuning.steps, 'step')} on that of <code>{escape(experiment.corpus.source)}</code>. Learning "
+        "rates rise over the first twentieth of the steps and fall to a tenth along a cosine."
     )

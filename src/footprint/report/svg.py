@@ -80,6 +80,7 @@ class Drawing:
 
 def _wrapped(text: str, width: float) -> str:
     """Lines short enough for bold text in DejaVu Sans, whose average character is 0.63 em wide."""
+    text = re.sub(r"(\d) (%|[KMGT]?i?B\b)", "\\g<1>\N{NO-BREAK SPACE}\\g<2>", text)
     return "\n".join(textwrap.wrap(text, int(width * 72 / (TITLE_POINTS * 0.63)), break_long_words=True))
 
 

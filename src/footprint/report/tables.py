@@ -5,8 +5,9 @@ from markupsafe import Markup
 
 from footprint.columns import PHASES
 from footprint.comparison import SIDES
+from footprint.precision import PRECISIONS
 from footprint.report import limits
-from footprint.report.figures_choices import checkpointing_effects
+from footprint.report.figures_choices import checkpointing_effects, disturbed
 from footprint.report.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,
@@ -64,14 +65,15 @@ def changes(runs: pd.DataFrame) -> Table:
         better = better[(better["peak_bytes_measured"] < start["peak_bytes_measured"]).to_numpy()].head(3)
         for _, run in better.iterrows():
             saved = 1 - run["peak_bytes_measured"] / start["peak_bytes_measured"]
-            time = run["step_seconds"] / start["step_seconds"] - 1
+            noisy = run["checkpointing"] != start["checkpointing"] and disturbed(run, start)
+            time = None if noisy else run["step_seconds"] / start["step_seconds"] - 1
             shown.append(
                 {
                     "From": f"{setting(start)}, {outcome(start)}",
                     "Change to": run["change"],
                     "Peak": outcome(run),
                     "Saved": percent(saved),
-                    "Step time": percent(time, signed=True),
+                    "Step time": "disturbed" if noisy else percent(time, signed=True),
                 }
             )
             raw.append(
@@ -154,7 +156,8 @@ def checkpointing(runs: pd.DataFrame, layers: dict[str, int]) -> Table:
     effects = checkpointing_effects(runs)
     columns = ["activations_factor", "activations_saved", "peak_saved", "time_added"]
     raw = effects.groupby(["model", "regime", "checkpointing"], sort=False)[columns].median().reset_index()
-    counts = effects.groupby(["model", "regime", "checkpointing"], sort=False).size().to_list()
+    groups = effects.groupby(["model", "regime", "checkpointing"], sort=False)["time_added"]
+    counts, times = groups.size().to_list(), groups.count().to_list()
     shown = [
         {
             "Regime": REGIME_NAMES[row["regime"]],
@@ -162,10 +165,11 @@ def checkpointing(runs: pd.DataFrame, layers: dict[str, int]) -> Table:
             "Activations": f"{row['activations_factor']:.1f}× less",
             "√L": f"{layers[row['model']] ** 0.5:.1f}×" if row["model"] in layers else "–",
             "Peak saved": percent(row["peak_saved"]),
-            "Step time": percent(row["time_added"], signed=True),
+            "Step time": "disturbed" if pd.isna(row["time_added"]) else percent(row["time_added"], signed=True),
             "Pairs": str(count),
+            "Timed": str(timed),
         }
-        for count, (_, row) in zip(counts, raw.iterrows(), strict=True)
+        for count, timed, (_, row) in zip(counts, times, raw.iterrows(), strict=True)
     ]
     return Table(shown=pd.DataFrame(shown), raw=raw, words=("Mode",), grouped=True)
 
@@ -186,6 +190,30 @@ def by_axis(series: list[pd.DataFrame], *axes: str) -> Table:
     ]
     numbers = ["trainable_parameters_predicted", "activations_bytes_measured", *GRID_NUMBERS]
     return Table(shown=pd.DataFrame(shown), raw=rows[[*AXES, *numbers]])
+
+
+def precisions() -> Table:
+    """What each precision keeps, in bytes per element."""
+    raw = pd.DataFrame(
+        [
+            {"precision": name, "frozen_base": p.base, "trained": p.trained, "master": p.stepped if p.has_master else 0}
+            | {"gradients": p.trained, "adam": 2 * p.stepped, "autocast": p.autocast}
+            for name, p in PRECISIONS.items()
+        ]
+    )
+    shown = pd.DataFrame(
+        {
+            "Precision": raw["precision"],
+            "Frozen base": [f"{size} B, or NF4" for size in raw["frozen_base"]],
+            "What trains": [
+                f"{row.trained} B" + (f" + {row.master} B master" if row.master else "") for row in raw.itertuples()
+            ],
+            "Gradients": [f"{size} B" for size in raw["gradients"]],
+            "Adam": [f"{size} B" for size in raw["adam"]],
+            "Forward": ["under autocast" if autocast else "as stored" for autocast in raw["autocast"]],
+        }
+    )
+    return Table(shown=shown, raw=raw)
 
 
 def provenance(runs: pd.DataFrame) -> Table:

@@ -15,7 +15,7 @@ HOLDS, CLOSE = 0.03, 0.10
 _DECIMAL = {"MiB": 10**6, "GiB": 10**9}
 """What a unit is worth when decimal units were meant."""
 
-GOOD = ("holds", "close")
+GOOD = ("holds", "close", "plausible")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +73,8 @@ def table(claims: list[Claim]) -> Table:
         {
             "Topic": raw["topic"],
             "The text says": raw["quote"],
-            "Found": raw["found"],
             "Verdict": [coloured(verdict) for verdict in raw["verdict"]],
+            "Found": raw["found"],
             "Why": raw["remark"],
         }
     )

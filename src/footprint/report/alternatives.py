@@ -1,0 +1,65 @@
+"""What else would change a peak: decisions nobody measured here, predicted for the runs that stand for regimes."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+
+from footprint.errors import FootprintError
+from footprint.experiment import read_experiment
+from footprint.plan import run_name
+from footprint.precision import PRECISIONS
+from footprint.predict import predict_many
+from footprint.report.results import EXPERIMENT
+from footprint.report.selection import NoRunsError, axis_text, headline, setting
+from footprint.report.table import Table
+from footprint.report.words import percent
+from footprint.spec import QUANTIZATIONS, TARGETS, RunSpec
+from footprint.units import format_bytes
+
+
+def table(directory: Path, runs: pd.DataFrame) -> Table:
+    """From each regime, the single decisions that the experiment in `directory` left out, the most saving first."""
+    path = directory / EXPERIMENT
+    if not path.exists():
+        raise NoRunsError("The configuration was not kept, so no other settings of these models can be predicted.")
+    experiment = read_experiment(path)
+    known = {run_name(spec): spec for spec in experiment.runs}
+    shown, raw = [], []
+    for _, run in headline(runs).iterrows():
+        start = next((spec for spec in known.values() if all(run[a] == v for a, v in spec.axes().items())), None)
+        changes = [(change, spec) for change, spec in _changes(start) if run_name(spec) not in known] if start else []
+        first, *others = predict_many([start, *(spec for _, spec in changes)], experiment.training) if start else [{}]
+        found = sorted(zip(changes, others, strict=True), key=lambda pair: pair[1]["peak_bytes"])
+        for (change, _), row in found:
+            difference = row["peak_bytes"] / first["peak_bytes"] - 1
+            shown.append(
+                {
+                    "From": f"{setting(run)}, {format_bytes(first['peak_bytes'])}",
+                    "Change to": change,
+                    "Predicted peak": format_bytes(row["peak_bytes"]),
+                    "Difference": percent(difference, signed=True),
+                }
+            )
+            raw.append({"from": setting(run), "change": change, "difference": difference} | row)
+    if not shown:
+        raise NoRunsError("Every single decision about these settings was measured.")
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Change to",), grouped=True)
+
+
+def _changes(start: RunSpec) -> Iterator[tuple[str, RunSpec]]:
+    """(what changes, the run after it) of every other value that one decision may take."""
+    values = {
+        "batch": [start.batch // 2],
+        "seq": [start.seq // 2],
+        "precision": [name for name in PRECISIONS if name != start.precision],
+        "targets": [name for name in TARGETS if name != start.targets] if start.regime != "full" else [],
+        "quantization": [name for name in QUANTIZATIONS if name != start.quantization] * (start.regime == "qlora"),
+    }
+    for axis, others in values.items():
+        for value in others:
+            try:
+                yield axis_text(axis, value), replace(start, **{axis: value})
+            except FootprintError:  # there is no half of one sequence, or the rank is too high for those Linears
+                continue
