@@ -23,6 +23,11 @@ def measured(*specs, training=TRAINING):
     return list(measure_each([spec.with_device("cuda") for spec in specs], training))
 
 
+def wide(width, heads):
+    """A GPT of another width."""
+    return replace(GPT, width=width, heads=heads, kv_heads=heads, mlp_width=4 * width)
+
+
 @every_regime
 @every_precision
 def test_history_and_statistics_agree_and_buckets_sum_to_max_memory_allocated(regime, precision):
@@ -55,13 +60,13 @@ def test_optimizers_of_bitsandbytes_keep_less_on_the_device(optimizer):
 
 @every_regime
 def test_prediction_is_within_one_percent(regime):
-    spec = run(regime, precision="mixed", model=replace(GPT, width=256, heads=4)).with_device("cuda")
+    spec = run(regime, precision="mixed", model=wide(256, 4)).with_device("cuda")
     (row,) = measured(spec)
     assert predict(spec)["peak_bytes"] == pytest.approx(row["peak_bytes"], rel=0.01)
 
 
 def test_a_small_card_is_imitated_by_the_allocator_itself():
-    spec = run("full", model=replace(GPT, width=512, heads=8))
+    spec = run("full", model=wide(512, 8))
     (row,) = measured(spec, training=replace(TRAINING, memory_limit=2**20))
     assert (row["status"], row["oom_phase"]) == ("oom", "build")
     assert row["oom_requested_bytes"] > 0

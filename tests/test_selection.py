@@ -65,7 +65,7 @@ def test_names_of_different_runs_differ(tmp_path):
 def test_advice_names_the_two_decisions_that_save_most(tmp_path):
     sentence = findings.advice(loaded(tmp_path, ABLATION))
     assert sentence.startswith("Change first: going from Full FT to QLoRA r=8 saves ")
-    assert "; then no checkpoints to block checkpoints saves " in sentence
+    assert "; then going from no checkpoints to block checkpoints saves " in sentence
 
 
 @pytest.mark.parametrize("status", ["oom", "diverged"])

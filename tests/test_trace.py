@@ -178,32 +178,61 @@ def test_in_the_step_mem_tracker_misses_only_a_python_number_made_a_tensor(recor
     assert mem_tracker_peak(spec) == max(peaks) - 12  # as a double, and cast to fp32
 
 
+MARK = [
+    {"action": action, "addr": 0x9000, "size": cuda.MARK} for action in ("alloc", "free_requested", "free_completed")
+]
+
 HISTORY = [
-    {"action": "segment_alloc", "addr": 0x7000, "size": 2 << 20, "time_us": 9},
-    {"action": "alloc", "addr": 0x7000, "size": 400, "time_us": 10},
-    {"action": "alloc", "addr": 0x7200, "size": 0, "time_us": 11},
-    {"action": "alloc", "addr": 0x7400, "size": 600, "time_us": 25},
-    {"action": "free_requested", "addr": 0x7400, "size": 600, "time_us": 30},
-    {"action": "free_completed", "addr": 0x7400, "size": 600, "time_us": 31},
-    {"action": "snapshot", "addr": 0, "size": 0, "time_us": 32},
-    {"action": "alloc", "addr": 0x7400, "size": 512, "time_us": 45},
-    {"action": "free_requested", "addr": 0x7000, "size": 400, "time_us": 60},
+    *MARK,
+    {"action": "segment_alloc", "addr": 0x7000, "size": 2 << 20},
+    {"action": "alloc", "addr": 0x7000, "size": 400},
+    {"action": "alloc", "addr": 0x7200, "size": 0},
+    *MARK,
+    {"action": "alloc", "addr": 0x7600, "size": 8},
+    *MARK,
+    {"action": "alloc", "addr": 0x7400, "size": 600},
+    {"action": "free_requested", "addr": 0x7400, "size": 600},
+    {"action": "free_completed", "addr": 0x7400, "size": 600},
+    {"action": "snapshot", "addr": 0, "size": 0},
+    *MARK,
+    *MARK,
+    {"action": "alloc", "addr": 0x7400, "size": 512},
+    *MARK,
+    *MARK,
+    *MARK,
+    {"action": "free_requested", "addr": 0x7000, "size": 400},
 ]
 """In the form of `torch.cuda.memory._snapshot()["device_traces"][device]`."""
 
+SPANS = ["build", "0/forward", "0/backward", "0/step"]
 
-def test_the_cuda_history_becomes_events_at_the_time_they_were_requested():
-    spans = [(10, 20, "build"), (21, 40, "0/forward"), (41, 50, "0/backward")]
-    assert list(cuda._events(HISTORY, spans)) == events(
+
+def test_the_cuda_history_becomes_events_between_the_marks_of_its_phases():
+    assert list(cuda.events(HISTORY, SPANS)) == events(
+        ("build", 0, 0),
         ("build", 0x7000, 400),
+        ("between", 0x7600, 8),
+        ("0/forward", 0, 0),
         ("0/forward", 0x7400, 600),
         ("0/forward", 0x7400, -600),
+        ("0/backward", 0, 0),
         ("0/backward", 0x7400, 512),
+        ("0/step", 0, 0),
         ("between", 0x7000, -400),
     )
 
 
+@pytest.mark.parametrize("phases", [SPANS[:3], [*SPANS, "1/forward"]], ids=["too few", "too many"])
+def test_a_history_whose_marks_are_not_those_of_the_phases_is_refused(phases):
+    with pytest.raises(TraceError, match="marks than phases have ends"):
+        list(cuda.events(HISTORY, phases))
+
+
 def test_a_cuda_history_is_read_by_the_same_trace():
-    trace = Trace(list(cuda._events(HISTORY, [(10, 20, "build"), (21, 40, "0/forward"), (41, 50, "0/backward")])))
-    assert trace.peak("0/forward").total == 1000
-    assert trace.peak("0/backward").total == 912
+    labels = [Labels("0/step", {0x7000: "optimizer"})]
+    trace = Trace(list(cuda.events(HISTORY, SPANS)), labels)
+    assert trace.peak("0/forward").total == 1008
+    assert trace.peak("0/backward").total == 920
+    step = trace.peak("0/step")
+    assert (step.total, step.kinds["optimizer"]) == (920, 400), "a phase in which nothing is allocated has a peak too"
+    assert [phase for phase, _ in trace.timeline(SPANS[1:])] == [event.phase for event in trace.events[3:9]]

@@ -38,13 +38,18 @@ def each_fresh(
 ) -> Iterator[Row]:
     """`function(spec, training)` of every spec, in order, `workers` at a time; `function` is one of a module.
 
-    Every call has a process of its own, forked from one that has imported everything and made no tensor.
+    Every call has a process of its own: forked from one that has imported everything and made no tensor, or, since
+    importing bitsandbytes starts CUDA and a process that has started it cannot fork, on CUDA a new one.
     """
+    specs = list(specs)
     # Read when PyTorch is imported, which the server of the forks does for itself.
     os.environ["KINETO_LOG_LEVEL"] = "6"  # above every level its profiler writes at
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # runs side by side would starve each other spinning
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    if any(spec.device == "cuda" for spec in specs):
+        context = get_context("spawn")
+    else:
+        context = get_context("forkserver")
+        context.set_forkserver_preload([__name__])
     with ThreadPoolExecutor(workers) as waiting:
         yield from waiting.map(lambda spec: _fresh(context, function, spec, training), specs)
 

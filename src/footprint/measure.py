@@ -81,8 +81,17 @@ def measured(run: RecordedRun, train: Callable[[], Steps]) -> Measurement:
     return Measurement(row, run.timeline() if row["status"] == "ok" else [])
 
 
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC",
+)
+"""How others than CUDA's caching allocator say that memory ran out: the CPU's, and libraries that take some past it."""
+
+
 def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
 def _losses(steps: list[StepResult]) -> dict[str, object]:

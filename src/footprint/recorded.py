@@ -72,7 +72,7 @@ class RecordedRun:
             yield
         # Gradients exist at the end of backward only, optimizer state from the end of the first step on.
         if labelled:
-            self.labels.append(Labels(name, dict(_kinds(self.model, self.stepper))))
+            self.labels.append(Labels(name, dict(_kinds(self.model, self.stepper, self.spec.device))))
 
     def parameter_counts(self) -> dict[str, int]:
         """Logical parameters (an NF4 weight counts its weights, not its bytes)."""
@@ -103,11 +103,10 @@ class RecordedRun:
         return sampled([Point(phase_name(phase), **sizes) for phase, sizes in points])
 
     def _peak_columns(self, peaks: list[Peak], totals: list[int]) -> dict[str, object]:
-        reserved = self.recorder.reserved(peak.phase for peak in peaks)
         row = {f"{name}_peak_bytes": total for name, total in zip(PHASES, totals, strict=True)}
         return row | {
             "requested_peak_bytes": max(peak.total for peak in peaks),
-            "reserved_peak_bytes": max(totals) if reserved is None else reserved,
+            "reserved_peak_bytes": self.recorder.reserved([peak.phase for peak in peaks], totals),
         }
 
     def _bucket_columns(self, total: int, peak: Peak) -> dict[str, object]:
@@ -132,10 +131,11 @@ class RecordedRun:
         return {"status": "oom", "oom_phase": phase_name(event.phase), "oom_requested_bytes": event.delta}
 
 
-def _kinds(model: nn.Module, stepper: Stepper | MasterStepper) -> Iterator[tuple[int, str]]:
-    """(storage address, kind) of every tensor that is not an activation; later entries win."""
+def _kinds(model: nn.Module, stepper: Stepper | MasterStepper, device: str) -> Iterator[tuple[int, str]]:
+    """(storage address, kind) of every tensor on the device that is not an activation; later entries win."""
     for tensor in stepper.states():
-        yield _address(tensor), "optimizer"
+        if tensor.device.type == device:  # AdamW counts its steps on the host, paged moments lie in managed memory
+            yield _address(tensor), "optimizer"
     for tensor in stepper.masters():
         yield _address(tensor), "master"
     adapters = any(not p.requires_grad for p in model.parameters())

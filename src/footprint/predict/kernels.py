@@ -12,7 +12,7 @@ from footprint.spec import TrainingSpec
 
 CUBLAS_WORKSPACE = 2 * 4096 * 2**10 + 8 * 16 * 2**10
 """Bytes one cuBLAS handle takes from PyTorch's allocator (`:4096:2:16:8`, which the recorder sets so that every card
-takes the same). The forward thread and autograd's thread have a handle each."""
+takes the same; cublasLt shares it). The forward thread and autograd's thread have a handle each."""
 
 
 class Kernels(Protocol):
@@ -35,6 +35,12 @@ class Kernels(Protocol):
 
     number: int
     """Bytes of a Python number made into a tensor; 0 where it stays on the host."""
+
+    casts_operands: bool
+    """Whether an elementwise operator first copies a narrower operand to the wider dtype."""
+
+    keeps_nested_scales: bool
+    """Whether 4-bit products hold the scales of double quantization twice: before and after their offset is added."""
 
     def number_cast(self, element: Size) -> Size:
         """Bytes of that tensor cast to the other operand's dtype."""
@@ -68,6 +74,8 @@ class CpuKernels:
     granularity = 1
     held = 0
     number = 8
+    casts_operands = True  # TensorIterator.cpp does so on the CPU only
+    keeps_nested_scales = False
 
     def __init__(self, threads: int) -> None:
         self.threads = threads
@@ -132,9 +140,11 @@ class CudaKernels:
 
     peft_casts_4bit_input = False
     fuses_rms_norm = True
-    norms_in_full_under_autocast = True  # layer_norm and rms_norm are on autocast's fp32 list (autocast_mode.h)
+    norms_in_full_under_autocast = True  # layer_norm is on autocast's fp32 list; rms_norm since 2.12 (autocast_mode.h)
     held = 2 * CUBLAS_WORKSPACE
     number = 0  # a scalar operand is a kernel argument
+    casts_operands = False
+    keeps_nested_scales = True
 
     def __init__(self, granularity: int = 512) -> None:
         self.granularity = granularity

@@ -29,7 +29,7 @@ SMALLEST_PAGED = 100_000
 
 NF4_TABLES, NESTED_TABLE = 15 * 4 + 16 * 8 + 16 * 4, 256 * 4
 """What bitsandbytes keeps for the process once it has quantized: NF4's bounds (fp32), their order (int64) and levels
-(fp32); with double quantization the fp32 levels of the 8-bit code as well."""
+(fp32), which its CUDA kernel holds itself; with double quantization the fp32 levels of the 8-bit code as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +162,10 @@ def optimizer_bytes(spec: RunSpec, trained: list[Parameter], granularity: int) -
     """
     stepped = PRECISIONS[spec.precision].stepped
     if spec.optimizer == "adamw-8bit":
-        steppers = sum(p.count for p in trained) if PRECISIONS[spec.precision].has_master else 1
-        tables = 2 * rounded(MOMENT_TABLE, granularity) * steppers
+        # The tables reach the device with the first 8-bit moments of an optimizer; every master copy has its own.
+        quantized = sum(np.where(p.elements >= SMALLEST_8BIT, p.count, 0) for p in trained)
+        has_master = PRECISIONS[spec.precision].has_master
+        tables = 2 * rounded(MOMENT_TABLE, granularity) * (quantized if has_master else np.minimum(quantized, 1))
         return tables + 2 * sum(p.count * _moment_8bit(p.elements, granularity) for p in trained)
     if spec.optimizer == "paged-adamw":
         small = [(p.count, np.where(p.elements < SMALLEST_PAGED, p.elements * FULL, 0)) for p in trained]
@@ -184,7 +186,7 @@ def _moment_8bit(elements: int, granularity: int) -> int:
 def _library_tables(spec: RunSpec) -> int:
     if spec.regime != "qlora":
         return 0
-    return NF4_TABLES + (spec.quantization == "nf4-double") * NESTED_TABLE
+    return NF4_TABLES * (spec.device == "cpu") + NESTED_TABLE * (spec.quantization == "nf4-double")
 
 
 def _rotary_bytes(spec: RunSpec) -> int:

@@ -58,9 +58,9 @@ class CpuRecorder:
         """Bytes the allocator counts where the trace counts requests: the same, the CPU allocator rounds nothing."""
         return peak.total
 
-    def reserved(self, phases: Iterable[str]) -> int | None:
+    def reserved(self, phases: Iterable[str], live: Iterable[int]) -> int | None:
         """The CPU allocator keeps no cache, so nothing is reserved beyond what is live."""
-        return None
+        return max(live)
 
     def requested_at_failure(self, error: Exception) -> int | None:
         """Bytes of the allocation that failed, from the allocator's message."""

@@ -2,8 +2,7 @@
 
 import os
 import re
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,35 +13,39 @@ from footprint.trace.reader import Event, Peak, TraceError
 _HISTORY = 1_000_000
 """Entries the allocator may keep; a longer run raises instead of losing its oldest events."""
 
+MARK = 7
+"""Bytes of a tensor, made and dropped at once, that stands in the history where a phase begins and where it ends: no
+other has so odd a size. Clocks would not do, the history's drifts against the system's."""
+
+ENVIRONMENT = {
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:2:16:8",  # the same workspace on every card; Hopper takes more
+    "TORCH_CUBLASLT_UNIFIED_WORKSPACE": "1",  # and cublasLt the same one instead of one of its own
+}
+
 
 class CudaRecorder:
     """Records from `start` to `stop`; sizes are requested bytes, as the allocator's history keeps them."""
 
     def __init__(self) -> None:
-        self._spans: list[tuple[int, int, str]] = []
+        self._phases: list[str] = []
         self._statistics: dict[str, dict[str, int]] = {}
-        self._failed: int | None = None
 
     def start(self) -> None:
         """Begin to record; every tensor must be created after this."""
-        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:2:16:8"  # the same workspace on every card; Hopper takes more
+        os.environ |= ENVIRONMENT
+        # On Hopper cuDNN's attention comes first, whose workspace only cuDNN knows; flash attention runs everywhere.
+        torch.backends.cuda.enable_cudnn_sdp(False)
         torch.cuda.init()
-        torch._C._cuda_attach_out_of_memory_observer(self._note_failure)
         torch.cuda.memory._record_memory_history(enabled="all", context=None, max_entries=_HISTORY)
 
-    def _note_failure(self, device: int, requested: int, device_total: int, device_free: int) -> None:
-        self._failed = requested
-
     def limit(self, size: int) -> None:
-        """Let the allocator refuse to hold more than `size` bytes."""
+        """Let the allocator refuse to hold more than `size` bytes, in segments of 2 MiB and more."""
         whole = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, size / whole))
 
     def allocated(self, peak: Peak) -> int:
         """`max_memory_allocated` of the peak's phase, which must agree with the trace on the bytes requested."""
         statistics = self._statistics[peak.phase]
-        if statistics["num_alloc_retries"]:
-            raise TraceError(f"{peak.phase}: the allocator had to retry, so its peak is not the run's own need")
         if statistics["requested_bytes.all.peak"] != peak.total:
             raise TraceError(
                 f"{peak.phase}: the history peaks at {peak.total} bytes, "
@@ -50,13 +53,19 @@ class CudaRecorder:
             )
         return statistics["allocated_bytes.all.peak"]
 
-    def reserved(self, phases: Iterable[str]) -> int | None:
-        """`max_memory_reserved` over some phases: segments held, cached blocks included."""
-        return max(self._statistics[phase]["reserved_bytes.all.peak"] for phase in phases)
+    def reserved(self, phases: Iterable[str], live: Iterable[int]) -> int | None:
+        """`max_memory_reserved` over some phases: segments held, cached blocks included.
+
+        None where the allocator had to empty its cache for an allocation: then the card set it, not the run.
+        """
+        statistics = [self._statistics[phase] for phase in phases]
+        if any(each["num_alloc_retries"] for each in statistics):
+            return None
+        return max(each["reserved_bytes.all.peak"] for each in statistics)
 
     def requested_at_failure(self, error: Exception) -> int | None:
-        """Bytes of the allocation that failed, as the allocator told its observer."""
-        return self._failed
+        """Bytes of the allocation that failed, rounded up to 512; None when it was not the allocator that failed."""
+        return next((entry["size"] for entry in reversed(_history()) if entry["action"] == "oom"), None)
 
     def device(self) -> dict[str, str]:
         """Device columns of a row."""
@@ -71,19 +80,28 @@ class CudaRecorder:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Events inside the block belong to phase `name`."""
+        self._phases.append(name)
+        _mark()
         torch.cuda.reset_peak_memory_stats()
-        begin = time.time_ns() // 1000
         yield
-        self._spans.append((begin, time.time_ns() // 1000 + 1, name))
         self._statistics[name] = dict(torch.cuda.memory_stats())
+        _mark()
 
     def stop(self) -> list[Event]:
         """End the recording and return every allocation and free in order of time."""
-        history = torch.cuda.memory._snapshot()["device_traces"][torch.cuda.current_device()]
+        history = _history()
         torch.cuda.memory._record_memory_history(enabled=None)
         if len(history) >= _HISTORY:
             raise TraceError(f"more than {_HISTORY} allocator events; measure fewer steps")
-        return list(_events(history, self._spans))
+        return list(events(history, self._phases))
+
+
+def _mark() -> None:
+    torch.empty(MARK, dtype=torch.uint8, device="cuda")
+
+
+def _history() -> list[dict]:
+    return torch.cuda.memory._snapshot()["device_traces"][torch.cuda.current_device()]
 
 
 def _driver_version() -> str:
@@ -92,14 +110,29 @@ def _driver_version() -> str:
     return match[1] if match else "unknown"
 
 
-def _events(history: list[dict], spans: list[tuple[int, int, str]]) -> Iterator[Event]:
-    upcoming = iter(spans)
-    span = next(upcoming, None)
+def events(history: Iterable[dict], phases: Sequence[str]) -> Iterator[Event]:
+    """The events of an allocator's history; two marks enclose each of the `phases`, which begins with an event of 0.
+
+    Raises TraceError when there are not two marks for each phase.
+    """
+    upcoming, phase = iter(phases), "between"
     for entry in history:
         if entry["action"] not in ("alloc", "free_requested") or entry["size"] == 0:
             continue
-        while span is not None and entry["time_us"] > span[1]:
-            span = next(upcoming, None)
-        inside = span is not None and entry["time_us"] >= span[0]
-        delta = entry["size"] if entry["action"] == "alloc" else -entry["size"]
-        yield Event(span[2] if inside else "between", entry["addr"], delta)
+        allocates = entry["action"] == "alloc"
+        if entry["size"] == MARK:
+            if allocates:
+                phase = _next(upcoming) if phase == "between" else "between"
+            if allocates and phase != "between":
+                yield Event(phase, 0, 0)
+            continue
+        yield Event(phase, entry["addr"], entry["size"] if allocates else -entry["size"])
+    if phase != "between" or next(upcoming, None) is not None:
+        raise TraceError("the history has fewer marks than phases have ends")
+
+
+def _next(upcoming: Iterator[str]) -> str:
+    try:
+        return next(upcoming)
+    except StopIteration:
+        raise TraceError("the history has more marks than phases have ends") from None

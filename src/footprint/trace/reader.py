@@ -29,7 +29,7 @@ class Event:
     """Where it happened: `build`, `<step number>/<forward|backward|step>`, or `between`."""
     address: int
     delta: int
-    """Bytes allocated (> 0) or freed (< 0)."""
+    """Bytes allocated (> 0) or freed (< 0); 0 where a phase begins, which may be all that happens in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,8 @@ class Trace:
         points = []
         for index in range(indices[0], indices[-1] + 1):
             event = self.events[index]
-            sizes[BUCKET_OF[changes[index].kind]] += event.delta
+            if event.delta:
+                sizes[BUCKET_OF[changes[index].kind]] += event.delta
             points.append((event.phase, dict(sizes)))
         return points
 
@@ -148,6 +149,8 @@ def _blocks(events: Sequence[Event]) -> list[Block]:
     blocks: list[Block] = []
     alive: dict[int, Block] = {}
     for index, event in enumerate(events):
+        if event.delta == 0:
+            continue
         if event.delta > 0:
             if event.address in alive:
                 raise TraceError(f"address {event.address:#x} was allocated twice without a free")

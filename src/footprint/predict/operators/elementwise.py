@@ -26,11 +26,12 @@ class Elementwise:
     # --- elementwise -----------------------------------------------------------------------------------------------
 
     def add(self, x: Variable, y: Variable, width: Size) -> Variable:
-        """x + y for equal shapes; a narrower operand is first copied to the wider dtype. Saves nothing."""
+        """x + y for equal shapes; a device may first copy a narrower operand to the wider dtype. Saves nothing."""
         node = self.shadow.node(x, y)
         element = max(x.element, y.element)
         size = self.tokens * width * element
-        copies = [self.shadow.allocate("operand cast", size) for v in (x, y) if v.element < element]
+        narrower = sum(v.element < element for v in (x, y)) * self.kernels.casts_operands
+        copies = [self.shadow.allocate("operand cast", size) for _ in range(narrower)]
         result = self._new("sum", width, element, node)
         del copies
         if node is not None:

@@ -127,12 +127,20 @@ class Products(Elementwise):
         return [gradient, for_weight, for_bias]
 
     def linear_4bit(self, name: str, x: Variable, weight: Weight) -> Variable:
-        """bitsandbytes' Linear4bit: dequantizes the matrix for the product and again for the input's gradient."""
+        """bitsandbytes' Linear4bit: dequantizes the matrix for the product and again for the input's gradient.
+
+        It computes in its own dtype: what autocast hands over in another is cast, and the result cast back.
+        """
+        if x.element != weight.element:
+            own = self.cast(x, weight.d_in, weight.element)
+            return self.cast(self.linear_4bit(name, own, weight), weight.d_out, x.element)
         node = self.shadow.node(x)
         element = x.element
-        scales = self._scales(weight)
+        scales = [self._scales(weight)]
         if weight.nested_scales:
-            scales = self._scales(weight)  # adding the offset makes a second tensor, and the first is dropped
+            scales.append(self._scales(weight))  # adding the offset makes a second tensor
+            if not self.kernels.keeps_nested_scales:
+                del scales[0]
         matrix = self.shadow.allocate("dequantized matrix", weight.elements * element)
         result = self._new(name, weight.d_out, element, node)
         self.shadow.scratch(
