@@ -42,6 +42,9 @@ class Kernels(Protocol):
     keeps_nested_scales: bool
     """Whether 4-bit products hold the scales of double quantization twice: before and after their offset is added."""
 
+    attention_seeds: tuple[int, ...]
+    """Bytes of the state of a random generator that attention keeps for backward, dropout or not."""
+
     def number_cast(self, element: Size) -> Size:
         """Bytes of that tensor cast to the other operand's dtype."""
 
@@ -74,6 +77,7 @@ class CpuKernels:
     granularity = 1
     held = 0
     number = 8
+    attention_seeds = ()
     casts_operands = True  # TensorIterator.cpp does so on the CPU only
     keeps_nested_scales = False
 
@@ -133,9 +137,13 @@ class CpuKernels:
 
 
 class CudaKernels:
-    """PyTorch's CUDA kernels, from their sources; the terms marked so have yet to be measured.
+    """PyTorch's CUDA kernels, from their sources and yet to be measured, with the settings of `trace.cuda`.
 
-    With `granularity` 512 sizes are what `max_memory_allocated` counts, with 1 what was requested.
+    With `granularity` 512 sizes are what `max_memory_allocated` counts, with 1 what was requested. Left out: what
+    attention takes in fp32 (the memory-efficient kernel's workspace; with grouped queries the whole score matrix), the
+    partial results flash attention splits long keys of small batches into, the sorting in the token embedding's
+    backward above 3,072 tokens, partial sums of norms above 65,536, the tensors of fp16's loss scaling, and that
+    bitsandbytes multiplies few tokens without dequantizing a matrix.
     """
 
     peft_casts_4bit_input = False
@@ -143,6 +151,7 @@ class CudaKernels:
     norms_in_full_under_autocast = True  # layer_norm is on autocast's fp32 list; rms_norm since 2.12 (autocast_mode.h)
     held = 2 * CUBLAS_WORKSPACE
     number = 0  # a scalar operand is a kernel argument
+    attention_seeds = (16, 8)  # flash_api.cpp, mha_fwd: rng_state and a placeholder
     casts_operands = False
     keeps_nested_scales = True
 
@@ -158,7 +167,7 @@ class CudaKernels:
         return FULL
 
     def norm_partial_sums(self, width: Size, element: Size) -> Size | None:
-        """Reduced within thread blocks for the token counts of training (layer_norm_kernel.cu); to be measured."""
+        """Reduced within thread blocks up to 65,536 tokens (layer_norm_kernel.cu)."""
         return None
 
     def matmul(
@@ -176,8 +185,7 @@ class CudaKernels:
     ) -> list[Size]:
         """Row sums, the query gradient accumulated in fp32, and keys' and values' gradients expanded to every head.
 
-        Source: flash_api.cpp, mha_bwd: sequences are rounded to 128 rows, heads to 32 elements. fp32 runs the
-        memory-efficient kernel instead, whose buffers are to be measured.
+        Source: flash_api.cpp, mha_bwd: sequences are rounded to 128 rows, heads to 32 elements.
         """
         rows = -(-seq // 128) * 128
         columns = -(-head_width // 32) * 32

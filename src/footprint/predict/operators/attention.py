@@ -47,7 +47,8 @@ class Attention(Elementwise):
         result = self._new("attention", width, element, node)
         log_sum_exp = self.shadow.allocate("log-sum-exp", self.tokens * heads * FULL)
         self._attention_buffers(self.kernels.attention_forward(self.batch, self.seq, heads, head_width, element))
-        self.shadow.save(node, result.storage, log_sum_exp)
+        seeds = [self.shadow.allocate("attention seed", size) for size in self.kernels.attention_seeds]
+        self.shadow.save(node, result.storage, log_sum_exp, *seeds)
         if node is not None:
             widths = (width, kv_heads * head_width, kv_heads * head_width)
             shape = (self.batch, self.seq, heads, kv_heads, head_width, element)
