@@ -60,7 +60,7 @@ def _panel(axes: Axes, name: str, measured: Sequence[Point], predicted: Sequence
     filled = measured or predicted
     unit, text = byte_unit(highest(filled).total)
     axes.stackplot(places(filled), _layers(filled, unit), colors=[PALETTE[b] for b in BUCKETS], linewidth=0)
-    for boundary in accumulate(np.array(layer) for layer in _layers(predicted, unit)) if predicted else ():
+    for boundary in accumulate(np.array(layer) for layer in _layers(_known(predicted), unit)) if predicted else ():
         # A halo in the colour of the page, so that the line shows on every bucket in both themes.
         halo = [withStroke(linewidth=1.8, foreground=PALETTE["paper"])]
         axes.plot(places(predicted), boundary, color=PALETTE["ink"], linewidth=0.7, path_effects=halo)
@@ -70,6 +70,12 @@ def _panel(axes: Axes, name: str, measured: Sequence[Point], predicted: Sequence
     axes.plot(places(filled)[filled.index(top)], top.total / unit, "o", color=PALETTE["ink"], ms=4)
     axes.set(xlim=(0, 3), ylim=(0, 1.12 * top.total / unit), ylabel=text)
     axes.set_title(f"{name}: {format_bytes(top.total)}")
+
+
+def _known(predicted: Sequence[Point]) -> list[Point]:
+    """A prediction as it is drawn: of the optimizer step it knows the height, not the order of its tensors."""
+    step = [point for point in predicted if point.phase == "step"]
+    return [point for point in predicted if point.phase != "step"] + [highest(step)] * len(step)
 
 
 def _layers(points: Sequence[Point], unit: int) -> list[list[float]]:
