@@ -199,8 +199,8 @@ with page.unless_empty():
         "timeline",
         figures_timeline.timeline(timelines),
         "Live bytes through one training step, the dot at the peak: buckets filled as measured, their boundaries drawn "
-        "as predicted (of the optimizer step only the height). Each phase has a width of its own; within it, a place is "
-        "a share of the bytes that the phase allocates and releases, and of neighbouring events the highest is drawn.",
+        "as predicted (of the optimizer step only the height). Each phase has a width of its own; within it, a place "
+        "is a share of the bytes that the phase allocates and releases; of neighbouring events the highest is drawn.",
         figures_timeline.data(timelines),
     )
 
