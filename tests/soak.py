@@ -210,13 +210,19 @@ def soak(scratch: Path, kills: int, damages: int, chance: random.Random) -> list
     print(f"undisturbed: {len(place.clone.runs())} runs, all in {seconds:.0f} s", flush=True)
     undisturbed = shutil.copytree(place.clone.results, scratch / "undisturbed")
     problems = damage(place.clone, damages, chance)
-    victims = [VICTIMS[number % len(VICTIMS)] for number in range(kills)]
-    ends = [kill(place, undisturbed, victim, chance.uniform(0, seconds)) for victim in victims]
+    latest = dict.fromkeys(VICTIMS, seconds)  # a victim that had ended by then is sought earlier
+    done = survived = moments = 0
+    while done < kills and moments < 3 * kills:
+        victim, moments = VICTIMS[done % len(VICTIMS)], moments + 1
+        delay = chance.uniform(0, latest[victim])
+        killed, found = kill(place, undisturbed, victim, delay)
+        problems += found
+        done, survived = done + killed, survived + (killed and not found)
+        if not killed:
+            latest[victim] = delay
     shutil.rmtree(place.runtime)
-    survived = sum(killed and not found for killed, found in ends)
-    problems += [problem for _, found in ends for problem in found]
-    print(f"{kills} moments tried, {sum(killed for killed, _ in ends)} kills, {survived} survived")
-    return problems
+    print(f"{moments} moments tried, {done} kills, {survived} survived")
+    return problems + ["there was too little to kill"] * (done < kills)
 
 
 def main() -> int:
