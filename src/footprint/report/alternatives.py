@@ -11,7 +11,7 @@ from footprint.experiment import read_experiment
 from footprint.plan import run_name
 from footprint.precision import PRECISIONS
 from footprint.predict import predict_many
-from footprint.report.results import EXPERIMENT
+from footprint.report.results import EXPERIMENT, named
 from footprint.report.selection import NoRunsError, axis_text, headline, setting
 from footprint.report.table import Table
 from footprint.report.words import percent
@@ -25,14 +25,16 @@ def table(directory: Path, runs: pd.DataFrame) -> Table:
     if not path.exists():
         raise NoRunsError("The configuration was not kept, so no other settings of these models can be predicted.")
     experiment = read_experiment(path)
-    known = {run_name(spec): spec for spec in experiment.runs}
+    measured = {run_name(spec): spec for spec in experiment.runs}
     shown, raw = [], []
     for _, run in headline(runs).iterrows():
-        start = next((spec for spec in known.values() if all(run[a] == v for a, v in spec.axes().items())), None)
-        changes = [(change, spec) for change, spec in _changes(start) if run_name(spec) not in known] if start else []
-        first, *others = predict_many([start, *(spec for _, spec in changes)], experiment.training) if start else [{}]
-        found = sorted(zip(changes, others, strict=True), key=lambda pair: pair[1]["peak_bytes"])
-        for (change, _), row in found:
+        start = measured.get(named(run))
+        if start is None:  # the configuration is of other runs than the tables
+            continue
+        changes = [(change, spec) for change, spec in _changes(start) if run_name(spec) not in measured]
+        first, *others = predict_many([start, *(spec for _, spec in changes)], experiment.training)
+        found = [(change, row) for (change, _), row in zip(changes, others, strict=True)]
+        for change, row in sorted(found, key=lambda pair: pair[1]["peak_bytes"]):
             difference = row["peak_bytes"] / first["peak_bytes"] - 1
             shown.append(
                 {
@@ -44,7 +46,7 @@ def table(directory: Path, runs: pd.DataFrame) -> Table:
             )
             raw.append({"from": setting(run), "change": change, "difference": difference} | row)
     if not shown:
-        raise NoRunsError("Every single decision about these settings was measured.")
+        raise NoRunsError("No decision about these settings is left that was not measured.")
     return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Change to",), grouped=True)
 
 

@@ -45,6 +45,11 @@ def memory_limit(directory: Path) -> int | None:
     return read_experiment(path).training.memory_limit if path.exists() else None
 
 
+def named(run: pd.Series) -> str:
+    """The name of a run's files (`plan.run_name` of its row)."""
+    return "_".join(f"{axis}~{run[axis]}" for axis in AXES)
+
+
 def timelines(directory: Path, runs: pd.DataFrame) -> Timelines:
     """The headline runs with their step as measured and as predicted; what was not kept is empty."""
     path = directory / EXPERIMENT
@@ -52,7 +57,7 @@ def timelines(directory: Path, runs: pd.DataFrame) -> Timelines:
     specs = {run_name(spec): spec for spec in experiment.runs} if experiment else {}
     found = []
     for _, run in headline(runs).iterrows():
-        name = "_".join(f"{axis}~{run[axis]}" for axis in AXES)
+        name = named(run)
         measured = directory / "timelines" / f"{name}.csv"
         points = read_timeline(measured) if measured.exists() else []
         found.append((run, points, sampled(timeline(specs[name], experiment.training)) if name in specs else []))
