@@ -28,6 +28,7 @@ rule all:
     """The tables and the report of the configured experiment."""
     default_target: True
     input:
+        f"{RESULTS}/experiment.json",
         f"{RESULTS}/measurements.csv",
         f"{RESULTS}/predictions.csv",
         f"{RESULTS}/comparison.csv",

@@ -4,14 +4,18 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint import command
+from footprint.errors import FootprintError
 from footprint.experiment import read_experiment
-from footprint.records import write_atomically
+from footprint.files import write_atomically
+from footprint.regathered import changed
 from footprint.report import headline, render
 
 
 def main(arguments: Namespace) -> None:
     experiment = read_experiment(arguments.experiment)
     tables = arguments.experiment.parent
+    for sentence in changed(experiment, tables):
+        raise FootprintError(sentence)
     render(
         tables,
         output=arguments.output,

@@ -6,13 +6,15 @@ from pathlib import Path
 
 from synthetic import PROVENANCE, measured_row
 
+from footprint.comparison import compare
 from footprint.config import Experiment
 from footprint.experiment import corpus_name, read_experiment
 from footprint.gathering import measurements
 from footprint.plan import asked, run_json, run_name
-from footprint.predict import predict
-from footprint.records import MEASUREMENTS, write_row, write_table
+from footprint.predict import predict, predict_many
+from footprint.records import MEASUREMENTS, PREDICTIONS, table, write_row, write_table
 from footprint.spec import RunSpec, TrainingSpec
+from footprint.timeline import write_timeline
 
 CONFIG = {
     "experiment": "trial",
@@ -26,19 +28,24 @@ def write_run(folder: Path, spec: RunSpec, experiment: Experiment, told: dict | 
     """The file of one run; `told` replaces what its job was told, `columns` what it measured."""
     row = measured_row(spec, predict(spec), "ok") | PROVENANCE | columns
     settings = asked(run_json(spec, experiment.training), corpus_name(experiment.corpus)) if told is None else told
-    path = folder / f"{run_name(spec)}.json"
-    write_row(path, row, MEASUREMENTS, settings)
+    path, timeline = folder / f"{run_name(spec)}.json", folder.parent / "timelines" / f"{run_name(spec)}.csv"
+    write_timeline(timeline, [])
+    write_row(path, row, MEASUREMENTS, settings, timeline=timeline)
     return path
 
 
 def finish(folder: Path, config: dict = CONFIG) -> Experiment:
-    """A whole experiment in `folder`: experiment.json, a file per run, measurements.csv."""
+    """A whole experiment in `folder`: experiment.json, files of every run, the tables."""
     folder.mkdir(parents=True)
     (folder / "experiment.json").write_text(json.dumps(config))
     experiment = read_experiment(folder / "experiment.json")
     for spec in experiment.runs:
         write_run(folder / "runs", spec, experiment)
-    write_table(folder / "measurements.csv", measurements(experiment, folder / "runs"))
+    measured = measurements(experiment, folder / "runs")
+    predicted = table(predict_many(experiment.runs, experiment.training), PREDICTIONS)
+    write_table(folder / "measurements.csv", measured)
+    write_table(folder / "predictions.csv", predicted)
+    write_table(folder / "comparison.csv", compare(measured, predicted))
     return experiment
 
 

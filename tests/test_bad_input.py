@@ -190,6 +190,7 @@ MISTAKES = [
     ("corpus/members", "../*", "corpus.members: '../*' is not allowed", "a glob"),
     ("corpus/members", "/etc/*", "corpus.members: '/etc/*' is not allowed", "a glob"),
     ("corpus", {"kind": "path", "path": "a\0b", "sha256": "0" * 64}, "corpus.path: 'a\\x00b'", "the path of a file"),
+    ("corpus", {"kind": "path", "path": "\ud800", "sha256": "0" * 64}, "corpus.path: '\\ud800'", "the path of a file"),
     *[
         ("corpus", {"kind": "url", "url": url, "sha256": "0" * 64}, f"corpus.url: {url!r}", "starts with https://")
         for url in ("file:///etc/passwd", "ftp://a.b/c", "text.txt", "http://", "http://a b/", "http://[::1", "")
@@ -251,6 +252,8 @@ FILES = {
     "a thousand brackets": (b"a: " + b"[" * 1000 + b"]" * 1000, "more than 16 levels"),
     "a date that does not exist": (b"a: 2024-13-45\n", "holds a value that cannot be read"),
     "a template": (b"__use_yte__: true\nexperiment: ?1 + 1\n", "templates (__use_yte__) are not allowed"),
+    "a number in base 60": (b"training: {memory_limit: 1:30}\n", "1:30 would be read in base 60 or 8"),
+    "a number in base 8": (b"training:\n  threads: 010\n", "line 2, column 12: 010 would be read in base 60 or 8"),
     "a number of 5,000 digits": (b"a: " + b"9" * 5000 + b"\n", "holds a value that cannot be read"),
 }
 

@@ -115,7 +115,7 @@ def test_a_config_brings_its_models_its_device_and_its_training(answered, tmp_pa
     config = tmp_path / "mine.yaml"
     config.write_text(f"models: {{mine: {SIZES}}}\ntraining: {{threads: 64}}\n")
     _, answer = answered("predict", "--config", str(config), "--model", "mine", "--regime", "lora", "--seq", "64")
-    model = cli._setup(config).models["mine"]
+    model = cli._setup(config, None).models["mine"]
     spec = RunSpec(model=model, regime="lora", seq=64)
     assert answer["peak_bytes"] == predict(spec, TrainingSpec(threads=64))["peak_bytes"]
     assert answer["peak_bytes"] != predict(spec)["peak_bytes"]
@@ -128,6 +128,31 @@ def test_a_config_brings_its_models_its_device_and_its_training(answered, tmp_pa
 def test_the_published_config_works_as_a_config(said):
     config = Path(__file__).parents[1] / "config" / "config.yaml"
     assert said("predict", "--config", str(config), "--model", "minigpt-85m", "--regime", "full")[0] == 0
+
+
+@pytest.mark.parametrize("name", ["smoke.yaml", "quality.yaml", "sweep.yaml", "gpu.yaml", "fp16.yaml"])
+def test_every_shipped_config_works_as_a_config(said, name):
+    config = str(Path(__file__).parents[1] / "config" / name)
+    run = ["predict", "--config", config, "--model", "minigpt-3m", "--regime", "lora", "--seq", "64"]
+    assert said(*run, "--device", "cuda")[0] == 0
+    status, _, error = said(*run, "--device", "cpu")
+    assert (status, "fp16 needs device: cuda" in error) == ((2, True) if name == "fp16.yaml" else (0, False))
+
+
+def test_a_preset_may_be_redefined_smaller_than_any_default(answered, tmp_path):
+    config = tmp_path / "mine.yaml"
+    config.write_text("models: {minigpt-3m: {layers: 1, width: 8, heads: 1, vocab: 2, context: 4}}\n")
+    status, _ = answered("predict", "--config", str(config), "--model", "minigpt-3m", "--regime", "full", "--seq", "4")
+    assert status == 0
+
+
+@pytest.mark.parametrize("redirected", [">/dev/full", ">&-"])
+def test_an_answer_that_cannot_be_written_is_one_sentence_and_not_a_verdict(redirected):
+    command = f"{sys.executable} -c 'from footprint.cli import main; raise SystemExit(main())'"
+    done = subprocess.run(f"{command} {' '.join(PREDICT)} {redirected}", shell=True, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the answer cannot be written")
+    assert done.stderr.count("\n") == 1
 
 
 # --- fit ------------------------------------------------------------------------------------------------------------
@@ -240,6 +265,15 @@ MISTAKES = [
     (lora("--model", "bert"), "model: 'bert' is not known; use one of minigpt-85m", "llama-7b"),
     (lora("--model", ""), "model: '' is not known", "minigpt-3m"),
     (lora("--model-json", "{"), "model-json: not JSON", '{"layers": 2'),
+    (
+        lora("--model-json", '{"layers": 2, "layers": 3}'),
+        "model-json: not JSON (the key 'layers' stands in it twice)",
+        "",
+    ),
+    (["predict", "--model", "minigpt-3m", "--regime", "full", "--rank", "junk"], "rank: 'junk'", "from 0 to 65536"),
+    (["predict", "--model", "minigpt-3m", "--regime", "full", "--targets", "junk"], "targets: 'junk'", "qv, none"),
+    ([*RUN, "--quantization", "int3"], "quantization: 'int3' is not allowed", "nf4, nf4-double, none"),
+    ([*RUN, "--device", ""], "argument --device: '' is not allowed", "--help"),
     (lora("--model-json", "[" * 9999), "model-json: not JSON", '{"layers": 2'),
     (lora("--model-json", "3"), "models.custom: 3 is not allowed", "layers, width"),
     (lora("--model-json", '{"layers": 2}'), "models.custom.width: is missing", "required"),

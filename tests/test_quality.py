@@ -91,12 +91,14 @@ def test_pretraining_teaches_the_model_its_text(base: Base):
 
 @pytest.mark.parametrize("model", [MODEL, replace(LLAMA, vocab=256, tied_head=True)], ids=["gpt", "tied llama"])
 def test_an_interrupted_pretraining_ends_with_the_same_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model):
-    def pretrained(name: str) -> bytes:
-        path = tmp_path / name
+    path = tmp_path / "base.safetensors"
+
+    def pretrained() -> bytes:
         pretrain(base_run(model), TRAINING, TEXT, steps=STEPS, learning_rate=RATE, output=path)
         return path.read_bytes()
 
-    whole = pretrained("whole.safetensors")
+    whole = pretrained()
+    path.unlink()
     written = []
 
     def interrupted(*arguments):
@@ -108,11 +110,18 @@ def test_an_interrupted_pretraining_ends_with_the_same_bits(tmp_path: Path, monk
     write = bases._save
     monkeypatch.setattr(bases, "_save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        pretrained("broken.safetensors")
-    assert not (tmp_path / "broken.safetensors").exists()
+        pretrained()
+    assert not path.exists()
     monkeypatch.undo()
-    assert pretrained("broken.safetensors") == whole
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.safetensors", "whole.safetensors"]
+    assert pretrained() == whole
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_base_under_another_name_is_refused(base_file: Path, tmp_path: Path):
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(base_file.read_bytes())
+    with pytest.raises(FootprintError, match="was pretrained as base, not as its name says"):
+        Base(other, MODEL)
 
 
 def test_a_checkpoint_of_another_declaration_is_not_gone_on_from(tmp_path: Path, base_file: Path):

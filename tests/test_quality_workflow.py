@@ -115,12 +115,27 @@ def test_verify_repeats_fine_tunings_too(finished):
     assert done.stdout.count(f"all {len(EXACT)} columns the same") == 3
 
 
-def test_verify_notices_a_loss_that_was_changed_by_hand(clone):
-    table = clone.results / "curves.csv"
-    table.write_text(re.sub(r"\d\n\Z", "x\n", table.read_text()))
+def test_a_loss_that_was_changed_by_hand_is_noticed_by_verify_and_by_the_report(clone):
+    path = sorted((clone.results / "finetunings").glob("*.csv"))[0]
+    path.write_text(re.sub(r"\d\n", "1\n", path.read_text()))
+    said = f"{path.relative_to(clone.root)}: was changed after it was written"
     done = clone.footprint("verify", "--experiment", "tiny", "--rows", "1")
     assert done.returncode == 1
-    assert "results/tiny/cpu/curves.csv: is not what its run files say" in done.stdout
+    assert said in done.stdout
+    clone.snakemake(status=1)
+    assert said in (clone.results / "logs" / "gather_quality.log").read_text()
+
+
+def test_a_base_in_the_place_of_another_is_refused(clone):
+    (path,) = (clone.root / "results" / "base").glob("*.safetensors")
+    configure(clone, study(steps=41))
+    clone.snakemake("--until", "pretrain")
+    (other,) = set((clone.root / "results" / "base").glob("*.safetensors")) - {path}
+    shutil.copy(other, path)
+    configure(clone, study())
+    clone.snakemake("--keep-going", status=1)
+    logs = [log.read_text() for log in (clone.results / "logs").glob("*_seed~*.log")]
+    assert any("not as its name says; delete it and run again" in log for log in logs)
 
 
 def test_a_pretraining_that_was_killed_goes_on_and_ends_with_the_same_base(clone, tmp_path_factory):

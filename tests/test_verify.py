@@ -146,12 +146,22 @@ def test_a_missing_run_file_is_named_and_the_others_are_measured(folder, capsys)
     assert printed.count("columns the same") == 3
 
 
-def test_an_edited_table_is_told_from_its_run_files(folder, capsys):
-    table = folder / "measurements.csv"
-    write_table(table, read_table(table).assign(peak_bytes=1))
+@pytest.mark.parametrize("name", ["measurements", "predictions", "comparison"])
+def test_an_edited_table_is_told_from_its_run_files(folder, capsys, name):
+    table = folder / f"{name}.csv"
+    column = "peak_bytes_predicted" if name == "comparison" else "peak_bytes"
+    write_table(table, read_table(table).assign(**{column: 1}))
     status, printed = verified(capsys)
     assert status == 1
     assert f"{table}: is not what its run files say" in printed
+
+
+def test_an_edited_timeline_is_told(folder, capsys):
+    path = sorted((folder / "timelines").iterdir())[0]
+    path.write_text("garbage")
+    status, printed = verified(capsys)
+    assert status == 1
+    assert f"{path}: was changed after it was written; delete {folder / 'runs' / path.stem}.json" in printed
 
 
 def test_an_edited_run_file_is_told(folder, capsys):
@@ -180,6 +190,8 @@ def test_a_run_that_cannot_be_measured_again_says_why(folder, capsys, monkeypatc
         (["--device", "tpu"], "error: device: 'tpu' is not allowed; use one of cpu, cuda"),
         (["--rows", "0"], "error: rows: 0 is not allowed; use a whole number from 1"),
         (["--rows", "many"], "error: rows: 'many' is not allowed; use a whole number from 1"),
+        (["--seed", "x"], "error: seed: 'x' is not allowed; use a whole number from 0"),
+        (["--device", ""], "error: device: '' is not allowed; use one of cpu, cuda"),
     ],
 )
 def test_a_question_that_cannot_be_answered_is_one_sentence(folder, capsys, arguments, sentence):

@@ -135,6 +135,79 @@ def test_another_experiment_shares_the_corpus(finished):
     assert "corpus" not in planned
 
 
+def test_without_snakemakes_records_another_config_is_noticed_all_the_same(clone):
+    """Results copied to another clone, or `.snakemake` deleted."""
+    shutil.rmtree(clone.root / ".snakemake")
+    clone.configure(grids=[GRID | {"rank": [2, 4]}])
+    clone.snakemake()
+    assert len(clone.table("measurements")) == len(clone.table("comparison")) == 5
+    shutil.rmtree(clone.root / ".snakemake")
+    clone.configure(training={"warmup_steps": 1, "measured_steps": 1, "threads": 1, "seed": 5})
+    clone.snakemake(status=1)
+    said = (clone.results / "logs" / "gather.log").read_text()
+    assert "was measured with training.seed 0, but this experiment has 5; delete it and run again" in said
+
+
+def test_a_plan_leaves_the_stored_configuration_as_it_is(clone):
+    before = (clone.results / "experiment.json").read_text()
+    clone.configure(grids=[GRID | {"rank": [2, 4]}])
+    clone.planned()
+    assert (clone.results / "experiment.json").read_text() == before
+
+
+@pytest.mark.parametrize("name", ["measurements", "predictions", "comparison"])
+def test_no_report_is_made_of_a_table_that_was_edited(clone, name):
+    path = clone.results / f"{name}.csv"
+    rows = clone.table(name)
+    rows[[column for column in rows if column.startswith("peak_bytes")]] += 1000
+    rows.to_csv(path, index=False)
+    (clone.results / "report.html").unlink()
+    clone.snakemake(f"{TABLES}/report.html", status=1)
+    assert f"{TABLES}/{name}.csv: is not what its run files say" in (clone.results / "logs" / "report.log").read_text()
+    assert not (clone.results / "report.html").exists()
+
+
+def test_braces_in_a_config_are_plain_text(fresh):
+    text = fresh.root / "{text}.txt"
+    (fresh.root / "text.txt").rename(text)
+    described = json.loads((fresh.root / "overlay.json").read_text())
+    fresh.configure(corpus=described["corpus"] | {"path": text.name})
+    fresh.snakemake(f"{TABLES}/measurements.csv")
+    assert len(fresh.runs()) == 3
+
+
+@pytest.mark.parametrize("place", ["results/tiny", "results/corpus", f"{TABLES}/runs", f"{TABLES}/timelines"])
+def test_a_file_where_a_folder_belongs_is_one_sentence(fresh, place):
+    (fresh.root / place).parent.mkdir(parents=True, exist_ok=True)
+    (fresh.root / place).touch()
+    printed = fresh.snakemake(status=2)
+    assert f"error: {place}: is a file where results need a folder; move it away" in printed
+    assert "Traceback" not in printed
+
+
+def test_started_elsewhere_it_says_where_to_start(fresh, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    printed = fresh.snakemake("--directory", str(elsewhere), "--dry-run", status=2)
+    assert f"error: directory: {elsewhere} is not the root of this clone; start Snakemake in {fresh.root}" in printed
+
+
+def test_a_prepared_text_that_was_changed_trains_nothing(clone):
+    (path,) = (clone.root / "results" / "corpus").glob("*.bin")
+    path.write_bytes(b"A" * path.stat().st_size)
+    clone.snakemake("--keep-going", status=1)
+    logs = [log.read_text() for log in (clone.results / "logs").glob("model~*.log")]
+    assert all("was changed after it was prepared; delete it and run again" in log for log in logs)
+
+
+@pytest.mark.parametrize("variable", ["OMP_DYNAMIC=true", "OMP_THREAD_LIMIT=1"])
+def test_an_environment_that_takes_threads_away_changes_nothing(fresh, finished, variable):
+    training = {"warmup_steps": 1, "measured_steps": 1, "threads": 2}
+    fresh.configure(training=training)
+    name, value = variable.split("=")
+    fresh.snakemake(f"{TABLES}/measurements.csv", **{name: value})
+    assert (fresh.table("measurements")["status"] == "ok").all()
+
+
 def test_killed_at_any_moment_it_completes_when_started_again(fresh, finished):
     fresh.kill_when(lambda: fresh.recorded() >= 1)
     kept = {path: path.stat().st_mtime_ns for path in fresh.runs()}

@@ -1,6 +1,6 @@
 """The options of the command `footprint`, and what their help says."""
 
-from argparse import Action, ArgumentParser, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -166,11 +166,18 @@ def _add_gpu_memory(command: ArgumentParser, *, required: bool) -> None:
 
 
 def _add_device(command: ArgumentParser, default: str) -> None:
-    command.add_argument("--device", metavar="DEVICE", help=f"{' or '.join(DEVICES)} (default: {default})")
+    command.add_argument("--device", metavar="DEVICE", type=_named, help=f"{' or '.join(DEVICES)} (default: {default})")
 
 
 def _add_json(command: ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="print one JSON object instead of text, sizes in bytes")
+
+
+def _named(text: str) -> str:
+    """A name that was given; an unset variable of a shell gives none."""
+    if not text:
+        raise ArgumentTypeError("'' is not allowed; use a name")
+    return text
 
 
 def _value(text: str) -> int | str:

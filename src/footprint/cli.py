@@ -14,8 +14,9 @@ from pathlib import Path
 from random import randrange
 
 from footprint.arguments import AXES, parser
-from footprint.command import user_errors
+from footprint.command import USER_ERROR, user_errors
 from footprint.errors import FootprintError
+from footprint.runtime import prepare_environment
 from footprint.spec import DEVICES, PRESETS, ModelSpec, RunSpec, TrainingSpec, require
 from footprint.units import parse_bytes
 
@@ -27,10 +28,12 @@ CUSTOM = "custom"
 
 ABSENT = {
     "experiment": "prediction",
-    "grids": [{"model": "minigpt-3m", "regime": "full"}],
+    "models": {"unasked": {"layers": 1, "width": 8, "heads": 1, "vocab": 2, "context": 1}},
+    "grids": [{"model": "unasked", "regime": "full", "seq": 1}],
     "corpus": {"kind": "path", "path": "unread", "sha256": "0" * 64},
+    "quality": None,
 }
-"""What a config file may leave out when only its models, its device and its training settings are asked for."""
+"""What is of no matter when only the models, the device and the training settings of a config file are asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns its exit status."""
     try:
         with user_errors():
+            if sys.stdout is None:
+                raise FootprintError("the answer cannot be written: standard output is closed")
             parsed = parser(predict=_predict, fit=_fit, measure=_measure, verify=_verify).parse_args(arguments)
             status = parsed.action(parsed)
             sys.stdout.flush()
@@ -53,6 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `footprint ... | head`: nobody reads on, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # a full disk behind `>`; what reads files translates its own errors
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"error: the answer cannot be written ({error.strerror})", file=sys.stderr)
+        return USER_ERROR
 
 
 def _predict(parsed: Namespace) -> int:
@@ -79,9 +88,9 @@ def _fit(parsed: Namespace) -> int:
     from footprint import readout
     from footprint.fit import search
 
-    setup = _setup(parsed.config)
+    setup = _setup(parsed.config, _device(parsed))
     axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis, None) is not None}
-    memory, device = _memory(parsed), parsed.device or "cuda"
+    memory, device = _memory(parsed), _device(parsed)
     settings = search(_model(parsed, setup), axes, memory, device, setup.training)
     if parsed.json:
         _print_json({"gpu_memory_bytes": memory, "settings": [setting.as_dict() for setting in settings]})
@@ -92,7 +101,7 @@ def _fit(parsed: Namespace) -> int:
 
 def _measure(parsed: Namespace) -> int:
     spec, training = _run(parsed)
-    os.environ["KINETO_LOG_LEVEL"] = "6"  # read when PyTorch is imported; above every level its profiler writes at
+    prepare_environment()
     from footprint import readout
     from footprint.fresh import random_batches
     from footprint.measure import batches_needed, measure, require_device
@@ -113,6 +122,8 @@ def _verify(parsed: Namespace) -> int:
 
     require(parsed.device in DEVICES, "device", parsed.device, "one of " + ", ".join(DEVICES))
     require(isinstance(parsed.rows, int) and parsed.rows > 0, "rows", parsed.rows, "a whole number from 1")
+    known = parsed.seed is None or (isinstance(parsed.seed, int) and parsed.seed >= 0)
+    require(known, "seed", parsed.seed, "a whole number from 0")
     seed = randrange(ANY_SEED) if parsed.seed is None else parsed.seed
     problems = 0
     for line, wrong in verify(Path("results"), parsed.experiment, parsed.device, rows=parsed.rows, seed=seed):
@@ -122,22 +133,38 @@ def _verify(parsed: Namespace) -> int:
 
 
 def _run(parsed: Namespace) -> tuple[RunSpec, TrainingSpec]:
-    setup = _setup(parsed.config)
+    setup = _setup(parsed.config, _device(parsed))
     given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
-    device = parsed.device or ("cuda" if parsed.gpu_memory else None) or setup.device or "cpu"
+    device = _device(parsed) or setup.device or "cpu"
+    if parsed.config is not None:
+        from footprint.config import require_half
+
+        require_half(setup.training, device)
     return RunSpec(model=_model(parsed, setup), device=device, **given), setup.training
 
 
-def _setup(path: Path | None) -> Setup:
+def _device(parsed: Namespace) -> str | None:
+    """The device that was asked for: a card means CUDA unless the command line says otherwise."""
+    return parsed.device or ("cuda" if parsed.gpu_memory else None)
+
+
+def _setup(path: Path | None, device: str | None) -> Setup:
     """What the config file declares, checked as a whole; without one, the presets."""
     if path is None:
         return Setup()
     from footprint.config import load, parse  # they need a YAML parser and a JSON schema
 
     config = load(path)
-    training = parse(ABSENT | config | {"grids": ABSENT["grids"]}).training
+    told = parse(ABSENT | config | {name: ABSENT[name] for name in ("grids", "quality")} | _with_models(config, device))
     models = {name: ModelSpec(name=name, **sizes) for name, sizes in config.get("models", {}).items()}
-    return Setup(models=PRESETS | models, device=config.get("device"), training=training)
+    return Setup(models=PRESETS | models, device=config.get("device"), training=told.training)
+
+
+def _with_models(config: Mapping, device: str | None) -> dict:
+    """The config's own models beside the one of ABSENT, on the device that was asked for."""
+    models = config.get("models", {})
+    kept = {"models": models | ABSENT["models"] if isinstance(models, dict) else models}
+    return kept if device is None else kept | {"device": device}
 
 
 def _model(parsed: Namespace, setup: Setup) -> ModelSpec:
@@ -158,11 +185,18 @@ def _custom_model(text: str) -> ModelSpec:
     from footprint.config import parse
 
     try:
-        sizes = json.loads(text)
+        sizes = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise FootprintError(f'model-json: not JSON ({error}); use sizes such as {{"layers": 2, ...}}') from None
-    parse(ABSENT | {"models": {CUSTOM: sizes}})
+    parse(ABSENT | _with_models({"models": {CUSTOM: sizes}}, None))
     return ModelSpec(name=CUSTOM, **sizes)
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict:
+    repeated = [name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number])]
+    if repeated:
+        raise ValueError(f"the key {repeated[0][:60]!r} stands in it twice")
+    return dict(pairs)
 
 
 def _memory(parsed: Namespace) -> int | None:

@@ -30,6 +30,12 @@ def run(parser: ArgumentParser, action: Callable[[Namespace], object], arguments
         action(parsed)
 
 
+def require_root(clone: Path) -> None:
+    """Raise FootprintError unless this is the folder of the Snakefile, from which scripts and results are found."""
+    if Path.cwd().resolve() != clone.resolve():
+        raise FootprintError(f"directory: {Path.cwd()} is not the root of this clone; start Snakemake in {clone}")
+
+
 def lend_interpreter(clone: Path) -> None:
     """Let `python` in every job started from here be this interpreter, with the source of this clone.
 

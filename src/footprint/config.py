@@ -80,6 +80,11 @@ def _is_number(name: str) -> bool:
 
 def _training(entries: Mapping, device: str) -> TrainingSpec:
     training = TrainingSpec(**entries)
+    require_half(training, device)
+    return training
+
+
+def require_half(training: TrainingSpec, device: str) -> None:
+    """Raise FootprintError where the device has no kernels for the half-precision type."""
     runs_here = training.half == "bf16" or device == "cuda"
     require(runs_here, "training.half", training.half, f"bf16 on device {device} (fp16 needs device: cuda)")
-    return training

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from footprint.errors import FootprintError
+from footprint.files import sha256
 from footprint.spec import require
 
 VALIDATION_FRACTION = 0.1
@@ -73,7 +74,7 @@ class CorpusSpec:
         self._match("members", r"(?!/)(?!.*\.\./)[^\\\0]{1,200}", "a glob of at most 200 characters, as texts/**/*.md")
 
     def _check_path(self) -> None:
-        self._match("path", r"[^\0\n]{1,4000}", "the path of a file")
+        self._match("path", r"[^\0\n\ud800-\udfff]{1,4000}", "the path of a file")
 
     def _check_url(self) -> None:
         require(_is_web_address(self.url), "corpus.url", self.url, "an address that starts with https:// or http://")
@@ -99,8 +100,19 @@ def check_size(size: int, validation_fraction: float, seq: int) -> None:
     _require_length(held_out, seq, "the validation part of the text")
 
 
+def hash_of(path: Path) -> Path:
+    """The file that holds the sha256 of a prepared corpus."""
+    return path.with_name(path.name + ".sha256")
+
+
 def split(path: Path, validation_fraction: float = VALIDATION_FRACTION) -> tuple[np.ndarray, np.ndarray]:
-    """(training, validation) parts of a prepared corpus: memory-mapped uint8 (bytes,), the end is held out."""
+    """(training, validation) parts of a prepared corpus: memory-mapped uint8 (bytes,), the end is held out.
+
+    Raises FootprintError for a text that is not what was prepared, where its sha256 was kept.
+    """
+    kept = hash_of(path)
+    if kept.exists() and kept.read_text(encoding="utf-8").strip() != sha256(path):
+        raise FootprintError(f"{path}: was changed after it was prepared; delete it and run again")
     try:
         text = np.memmap(path, dtype=np.uint8, mode="r")
     except (OSError, ValueError) as error:  # ValueError: an empty file

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from footprint.config import Experiment, parse
 from footprint.corpus import CorpusSpec, check_size
 from footprint.errors import FootprintError
+from footprint.files import write_atomically
 
 
 def corpus_json(spec: CorpusSpec) -> str:
@@ -41,6 +43,24 @@ def check_texts(experiment: Experiment, folder: Path) -> None:
     for name, text in texts(experiment).items():
         if (folder / name).exists():
             check_size((folder / name).stat().st_size, text.spec.validation_fraction, text.seq)
+
+
+def text_of(config: Mapping) -> str:
+    """The resolved configuration as its file holds it."""
+    return json.dumps(config, sort_keys=True) + "\n"
+
+
+def renew(path: Path, config: Mapping) -> None:
+    """Write the configuration to `path` if another stands there: what was made from that one is then made again.
+
+    Snakemake sees by itself that a parameter changed, but only where its own records of the results are still there.
+    """
+    try:
+        stale = path.is_file() and path.read_text(encoding="utf-8") != text_of(config)
+    except (OSError, ValueError):
+        stale = True
+    if stale:
+        write_atomically(path, text_of(config))
 
 
 def read_experiment(path: Path) -> Experiment:

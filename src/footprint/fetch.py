@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from footprint.corpus import CorpusSpec, check_size
+from footprint.corpus import CorpusSpec, check_size, hash_of
 from footprint.errors import FootprintError
-from footprint.files import replacing
+from footprint.files import replacing, sha256, write_atomically
 
 LARGEST_DOWNLOAD = 2**30
 """Bytes a URL may send."""
@@ -32,7 +32,7 @@ _ELSE = "or declare a file you have with kind: path"
 
 
 def prepare(spec: CorpusSpec, path: Path, *, seq: int = 1) -> None:
-    """Write the text to `path` as raw bytes (uint8), the whole of it or nothing.
+    """Write the text to `path` as raw bytes (uint8), the whole of it or nothing, and its sha256 beside it.
 
     Raises FootprintError when the text cannot be had, is not what `spec.sha256` pins, or is so short
     that a part of the split cannot fill one sequence of `seq` tokens.
@@ -40,6 +40,7 @@ def prepare(spec: CorpusSpec, path: Path, *, seq: int = 1) -> None:
     with replacing(path) as file:
         size = sum(file.write(piece) for piece in pieces(spec))
         check_size(size, spec.validation_fraction, seq)
+    write_atomically(hash_of(path), sha256(path) + "\n")
 
 
 def pieces(spec: CorpusSpec) -> Iterator[bytes]:

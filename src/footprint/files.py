@@ -1,5 +1,6 @@
-"""Files that are whole or absent: written beside their place, then moved into it. Stdlib only."""
+"""Files that are whole or absent: written beside their place, then moved into it; and their hashes. Stdlib only."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -41,6 +42,25 @@ def write_atomically(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new, never half of it."""
     with replacing(path) as file:
         file.write(text.encode())
+
+
+def sha256(path: Path) -> str:
+    """The hash of a file, in hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise FootprintError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def require_folders(folder: Path) -> None:
+    """Raise FootprintError when a file stands where `folder`, one above it or one in it that runs write to belongs."""
+    below = [folder / name for name in ("runs", "timelines", "logs", "benchmarks", "finetunings", "stored")]
+    shared = [folder.parents[1] / name for name in ("corpus", "base")]
+    shared = [folder.parents[1] / name for name in ("corpus", "base")]
+    for place in (*reversed(folder.parents), folder, *below, *shared):
+        if place.exists() and not place.is_dir():
+            raise FootprintError(f"{place}: is a file where results need a folder; move it away")
 
 
 def require_writable(folder: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from footprint.measure import batches_needed, measure
 from footprint.recorded import Batches
+from footprint.runtime import prepare_environment
 from footprint.spec import RunSpec, TrainingSpec
 
 Row = dict[str, object]
@@ -42,8 +43,7 @@ def each_fresh(
     importing bitsandbytes starts CUDA and a process that has started it cannot fork, on CUDA a new one.
     """
     specs = list(specs)
-    # Read when PyTorch is imported, which the server of the forks does for itself.
-    os.environ["KINETO_LOG_LEVEL"] = "6"  # above every level its profiler writes at
+    prepare_environment()
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # runs side by side would starve each other spinning
     if any(spec.device == "cuda" for spec in specs):
         context = get_context("spawn")

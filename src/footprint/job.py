@@ -37,7 +37,7 @@ def measure_run(run: str, corpus_file: str, output: str, timeline: str, held_out
     )
     measurement = measure(spec, training, tensors(batches))
     write_timeline(Path(timeline), measurement.timeline)
-    write_row(Path(output), measurement.row, MEASUREMENTS, asked(run, corpus_file))
+    write_row(Path(output), measurement.row, MEASUREMENTS, asked(run, corpus_file), timeline=Path(timeline))
 
 
 def pretrain_base(
@@ -63,7 +63,8 @@ def finetune_run(
     spec, training, texts = _given(run, corpus_file, held_out)
     row, points = finetune(spec, training, Pace(**pace), Base(Path(base), spec.model), texts)
     write_table(Path(curve), points)
-    write_row(Path(output), row, TUNED, asked(run, corpus_file, base=Path(base).name, **pace))
+    told = asked(run, corpus_file, base=Path(base).name, **pace)
+    write_row(Path(output), row, TUNED, told, curve=Path(curve))
 
 
 def store_base(

@@ -1,6 +1,5 @@
 """What the tables of an experiment were made of: settings, inputs and outputs by hash, versions, commit."""
 
-import hashlib
 import json
 import platform
 import shlex
@@ -10,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.config import Experiment
-from footprint.errors import FootprintError
 from footprint.experiment import read_experiment
+from footprint.files import sha256
 from footprint.gathering import MUST_AGREE
 from footprint.provenance import cpu_name, git_commit, package_version
 from footprint.records import read_table
@@ -58,15 +57,6 @@ def again(path: Path, experiment: Experiment) -> str:
     rules = ["measure", *(["finetune"] if experiment.study else [])]
     profile = ["--profile", PROFILES[experiment.device]]
     return shlex.join(["snakemake", *profile, "--configfile", str(path), "--forcerun", *rules])
-
-
-def sha256(path: Path) -> str:
-    """The hash of a file, in hexadecimal digits."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise FootprintError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _measured(rows: pd.DataFrame) -> dict[str, list[str]]:

@@ -17,7 +17,7 @@ from footprint.columns import (
     WEIGHT_PARTS,
 )
 from footprint.errors import FootprintError
-from footprint.files import write_atomically
+from footprint.files import sha256, write_atomically
 from footprint.spec import AXES
 
 __all__ = [
@@ -42,15 +42,27 @@ __all__ = [
 
 ASKED = "asked"
 """Key of a run file beside its columns: everything its job was told."""
+BESIDE = "beside"
+"""Key of a run file beside its columns: the sha256 of each further file its job wrote, by what it holds."""
 CHECKSUM = "sha256"
 """Key of a run file beside its columns: of everything else in it, so that a file changed by hand or half is noticed."""
 
 
-def write_row(path: Path, row: dict, columns: tuple[str, ...], asked: Mapping[str, object] | None = None) -> None:
-    """Write one run's row; its keys must be exactly `columns`. `asked` is what its job was told (`plan.asked`)."""
+def write_row(
+    path: Path,
+    row: dict,
+    columns: tuple[str, ...],
+    asked: Mapping[str, object] | None = None,
+    **beside: Path,
+) -> None:
+    """Write one run's row; its keys must be exactly `columns`.
+
+    `asked` is what its job was told (`plan.asked`), `beside` the further files it has written.
+    """
     if set(row) != set(columns):
         raise ValueError(f"row and columns differ by {sorted(set(row) ^ set(columns))}")
     content = {name: row[name] for name in columns} | ({} if asked is None else {ASKED: asked})
+    content |= {BESIDE: {name: sha256(file) for name, file in beside.items()}} if beside else {}
     write_atomically(path, json.dumps(content | {CHECKSUM: _checksum(content)}, indent=1) + "\n")
 
 
@@ -61,16 +73,28 @@ def read_row(path: Path, columns: tuple[str, ...]) -> dict:
 
 def read_run(path: Path, columns: tuple[str, ...]) -> tuple[dict, dict]:
     """(row, what its job was told) of a run file; FootprintError when the file is not what `write_row` wrote."""
+    content = _content(path, columns)
+    return {name: content[name] for name in columns}, content.get(ASKED, {})
+
+
+def require_beside(path: Path, columns: tuple[str, ...], **beside: Path) -> None:
+    """Raise FootprintError unless the files `beside` a run file are what its job wrote."""
+    written = _content(path, columns).get(BESIDE, {})
+    for name, file in beside.items():
+        if written.get(name) != sha256(file):
+            raise FootprintError(f"{file}: was changed after it was written; delete {path} and run again")
+
+
+def _content(path: Path, columns: tuple[str, ...]) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise FootprintError(f"{path}: not a readable run file ({error}); delete it and run again") from None
-    if not isinstance(content, dict) or set(content) - {ASKED, CHECKSUM} != set(columns):
+    if not isinstance(content, dict) or set(content) - {ASKED, BESIDE, CHECKSUM} != set(columns):
         raise FootprintError(f"{path}: not a run file with the columns this version writes; delete it and run again")
     if content.pop(CHECKSUM, None) != _checksum(content):
         raise FootprintError(f"{path}: was changed after it was written; delete it and run again")
-    asked = content.pop(ASKED, {})
-    return {name: content[name] for name in columns}, asked
+    return content
 
 
 def _checksum(content: Mapping[str, object]) -> str:

@@ -1,10 +1,21 @@
-"""The private folder in which processes of one user on one machine meet: device locks and the worker's socket."""
+"""What processes that measure share: their environment, and the private folder in which those of one user meet."""
 
 import os
 import stat
 from pathlib import Path
 
 from footprint.errors import FootprintError
+
+TAKES_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT")
+"""With these OpenMP may give kernels fewer threads than PyTorch counts on: training in half precision then diverges."""
+
+
+def prepare_environment() -> None:
+    """What must be so before PyTorch is imported by a process that measures, or by one it starts."""
+    os.environ["KINETO_LOG_LEVEL"] = "6"  # its profiler writes two lines per recording at every lower level
+    for name in TAKES_THREADS:
+        os.environ.pop(name, None)
+
 
 FOLDER = "FOOTPRINT_RUNTIME_DIR"
 """Environment variable that names another folder than the default."""

@@ -158,6 +158,8 @@ class RunSpec:
     def __post_init__(self) -> None:
         _one_of("regime", self.regime, REGIMES)
         if self.regime == "full":
+            _whole("rank", self.rank, 0, 65536)
+            _one_of("targets", self.targets, (*TARGETS, "none"))
             object.__setattr__(self, "rank", 0)
             object.__setattr__(self, "targets", "none")
         else:
@@ -173,6 +175,7 @@ class RunSpec:
         if self.regime == "qlora":
             _one_of("quantization", self.quantization, QUANTIZATIONS)
         else:
+            _one_of("quantization", self.quantization, (*QUANTIZATIONS, "none"))
             object.__setattr__(self, "quantization", "none")
         _one_of("checkpointing", self.checkpointing, CHECKPOINTING)
         _one_of("precision", self.precision, tuple(PRECISIONS))

@@ -3,23 +3,22 @@
 import random
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-
-import pandas as pd
 
 from footprint.columns import EXACT, MEASUREMENTS
 from footprint.command import lend_interpreter
 from footprint.config import Experiment
 from footprint.errors import FootprintError
 from footprint.experiment import corpus_name, read_experiment
-from footprint.gathering import MUST_AGREE, measurements
+from footprint.gathering import MUST_AGREE
 from footprint.plan import run_json, run_name
 from footprint.provenance import REPOSITORY
-from footprint.quality.tables import TUNED, TUNED_EXACT, gather_curves, gather_quality
-from footprint.records import read_row, table_text
+from footprint.quality.tables import TUNED, TUNED_EXACT
+from footprint.records import read_row
+from footprint.regathered import changed
 from footprint.spec import AXES, RunSpec
 from footprint.units import format_bytes
 
@@ -151,22 +150,5 @@ def _files(experiment: Experiment, folder: Path, runs: Iterable[Kept]) -> Iterat
     """What is missing, refused or not what a table was gathered from."""
     missing = [run.file for run in runs if not run.file.exists()]
     yield from ((f"{path}: is missing", True) for path in missing)
-    if missing:
-        return
-    text, study, training = corpus_name(experiment.corpus), experiment.study, experiment.training
-    yield from _table(folder / "measurements.csv", lambda: measurements(experiment, folder / "runs"))
-    if study is not None:
-        tuned = folder / "finetunings"
-        yield from _table(folder / "quality.csv", lambda: gather_quality(study, training, text, tuned))
-        yield from _table(folder / "curves.csv", lambda: gather_curves(study, tuned))
-
-
-def _table(path: Path, gathered: Callable[[], pd.DataFrame]) -> Iterator[Line]:
-    """Whether a table is what gathering its run files gives."""
-    try:
-        if table_text(gathered()) != path.read_text(encoding="utf-8"):
-            yield f"{path}: is not what its run files say; run the workflow again", True
-    except FootprintError as error:
-        yield str(error), True
-    except OSError as error:
-        yield f"{path}: cannot be read ({error.strerror})", True
+    if not missing:
+        yield from ((sentence, True) for sentence in changed(experiment, folder))

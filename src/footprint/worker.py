@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from footprint.errors import FootprintError
-from footprint.runtime import runtime_folder
+from footprint.runtime import prepare_environment, runtime_folder
 
 LENGTH = struct.Struct("!Q")
 """Bytes of the request that follow, sent together with the descriptors."""
@@ -28,9 +28,6 @@ STATUS = struct.Struct("!i")
 
 UNSUITABLE = 75
 """Exit status of a child that must not measure because its server touched the device (EX_TEMPFAIL)."""
-
-ABOVE_ALL_LEVELS = "6"
-"""For KINETO_LOG_LEVEL, read when torch is imported: its profiler writes two lines per recording even at level 5."""
 
 OWN = {"CUDA_VISIBLE_DEVICES", "PWD", "OLDPWD", "SHLVL", "_"}
 """Environment variables a run may have to itself; a server must agree with its clients on all others."""
@@ -43,7 +40,7 @@ def run_forked(job: str, arguments: dict[str, object], *, device: str, lease: in
     killed it. When this process dies first, the child is killed. `lease` is a descriptor the child keeps open.
     Where no server can be used, says so on stderr and measures in this process.
     """
-    os.environ["KINETO_LOG_LEVEL"] = ABOVE_ALL_LEVELS
+    prepare_environment()
     try:
         status = _ask({"job": job, "arguments": arguments}, device, lease)
     except (FootprintError, OSError) as error:

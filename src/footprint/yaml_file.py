@@ -42,6 +42,12 @@ class _PlainLoader(yaml.SafeLoader):
         self.level -= 1
         return node
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        digits = self.construct_scalar(node).lstrip("+-")
+        if ":" in digits or (digits[0] == "0" and digits.isdigit() and len(digits) > 1):
+            raise _problem(f"{digits} would be read in base 60 or 8; write a plain number", node.start_mark)
+        return super().construct_yaml_int(node)
+
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
         node = super().compose_mapping_node(anchor)
         seen = set()
@@ -52,6 +58,9 @@ class _PlainLoader(yaml.SafeLoader):
                 raise _problem(f"the key {key.value[:60]!r} stands here twice; keep one", key.start_mark)
             seen.add(key.value)
         return node
+
+
+_PlainLoader.add_constructor("tag:yaml.org,2002:int", _PlainLoader.construct_yaml_int)
 
 
 def _problem(sentence: str, mark: yaml.Mark) -> yaml.YAMLError:

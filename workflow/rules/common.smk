@@ -1,5 +1,4 @@
 # What the rules share: the experiment the config describes, its runs, and where their files go.
-import json
 import sys
 from glob import glob
 from pathlib import Path
@@ -11,7 +10,7 @@ sys.path.insert(0, f"{workflow.basedir}/src")
 
 from footprint import config as configuration
 from footprint import experiment, files, grid, lease, plan
-from footprint.command import keep_device, lend_interpreter, user_errors
+from footprint.command import keep_device, lend_interpreter, require_root, user_errors
 from footprint.progress import COLUMNS, Progress
 from footprint.resources import HostMemory
 
@@ -20,10 +19,14 @@ lend_interpreter(Path(workflow.basedir))
 keep_device(config, workflow.config_settings.config)
 
 with user_errors():
+    require_root(Path(workflow.basedir))
     # Snakemake has merged the files by now; reading them again refuses what it lets pass (duplicate keys, anchors).
     configuration.load(*map(Path, workflow.configfiles))
     EXPERIMENT = configuration.parse(config)
     experiment.check_texts(EXPERIMENT, Path("results/corpus"))
+    files.require_folders(Path(f"results/{EXPERIMENT.name}/{EXPERIMENT.device}"))
+    if not workflow.output_settings.dryrun:
+        experiment.renew(Path(f"results/{EXPERIMENT.name}/{EXPERIMENT.device}/experiment.json"), config)
 
 CORPUS = f"results/corpus/{experiment.corpus_name(EXPERIMENT.corpus)}"
 
@@ -52,10 +55,11 @@ rule experiment:
     conda:
         CONDA
     params:
-        config=json.dumps(config, sort_keys=True),
+        # A function, for Snakemake would take braces in a plain value for wildcards.
+        config=lambda wildcards: experiment.text_of(config),
     shell:
         r"""
-        printf '%s\n' {params.config:q} \
+        printf '%s' {params.config:q} \
             >{output:q} \
             2>{log:q}
         """

@@ -56,7 +56,8 @@ def pretrain(
         done += len(results)
         _require_number(results[-1].loss, done)
         checkpoint.write(model, stepper, done)
-    _save(output, dict(_weights(model)), {"model": asdict(spec.model), "steps": steps, "learning_rate": learning_rate})
+    told = {"declared": output.stem, "model": asdict(spec.model), "steps": steps, "learning_rate": learning_rate}
+    _save(output, dict(_weights(model)), told)
     checkpoint.path.unlink()
 
 
@@ -66,13 +67,16 @@ class Base:
     def __init__(self, path: Path, model: ModelSpec) -> None:
         try:
             self._file = safe_open(path, "pt")
-            told = _told(self._file)["model"]
+            told = _told(self._file)
+            declared, shape = told["declared"], told["model"]
             with path.open("rb") as file:
                 self.name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
                 """The first digits of the file's sha256."""
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
             raise FootprintError(f"{path}: not a readable base ({error}); delete it and pretrain again") from None
-        if told != asdict(model):
+        if declared != path.stem:
+            raise FootprintError(f"{path}: was pretrained as {declared}, not as its name says; delete it and run again")
+        if shape != asdict(model):
             raise FootprintError(f"{path}: is the base of another model than {model.name}; use one with its sizes")
 
     def fill(self, parameter: Tensor, name: str) -> None:

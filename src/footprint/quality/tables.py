@@ -10,7 +10,7 @@ from footprint.gathering import gather
 from footprint.plan import asked
 from footprint.predict import predict_many
 from footprint.quality.study import Study, TunedRun
-from footprint.records import read_table
+from footprint.records import read_table, require_beside
 from footprint.spec import AXES, TrainingSpec
 
 LOSSES = ("base_bits_per_byte", "validation_bits_per_byte", "training_bits_per_byte")
@@ -88,4 +88,6 @@ def gather_bases(study: Study, training: TrainingSpec, folder: Path) -> pd.DataF
 
 def gather_curves(study: Study, folder: Path) -> pd.DataFrame:
     """`curves.csv` from the points of every run in `folder`."""
+    for run in study.runs:
+        require_beside(folder / f"{run.name}.json", TUNED, curve=folder / f"{run.name}.csv")
     return pd.concat([read_table(folder / f"{run.name}.csv") for run in study.runs], ignore_index=True)[list(CURVES)]
