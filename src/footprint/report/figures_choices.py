@@ -79,7 +79,8 @@ def targets(runs: pd.DataFrame) -> Drawing:
     found = series(runs, "targets")
     if not found:
         raise NoRunsError(
-            "All adapters of a kind sit on the same Linears here, so there is no choice of targets to compare."
+            "All adapters of a kind sit on the same Linears here, so no choice of targets was measured; what other "
+            "targets would need is among the predictions at the top."
         )
     rows = pd.concat(found)
 
