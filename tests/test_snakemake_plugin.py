@@ -75,6 +75,15 @@ def test_the_workflow_of_another_project_keeps_snakemakes_own_reader(tmp_path):
     assert snakemake(tmp_path, "--configfile", "theirs.yaml").returncode == 0
 
 
+@pytest.mark.slow
+def test_a_clone_plans_with_its_own_source(tmp_path):
+    """Not with that of the clone the environment was installed from, which the plugin may be."""
+    clone = Clone.make(tmp_path)
+    grid = tmp_path / "src" / "footprint" / "grid.py"
+    grid.write_text(grid.read_text().replace("MOST_RUNS = 20_000", "MOST_RUNS = 2"))
+    assert "grids: 3 is not allowed; use at most 2 runs" in clone.snakemake("--dry-run", status=2)
+
+
 # --- the terminal ----------------------------------------------------------------------------------------------------
 
 

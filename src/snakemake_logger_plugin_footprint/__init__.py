@@ -3,6 +3,14 @@
 Snakemake finds it by its name and imports it before it reads any file, whether or not the logger is asked for.
 """
 
+import sys
+from pathlib import Path
+
+# Before anything of footprint is imported: the clone that Snakemake is started in runs its own source, whichever clone
+# the environment was installed from.
+if Path("src/footprint").is_dir():
+    sys.path.insert(0, str(Path("src").resolve()))
+
 from snakemake_logger_plugin_footprint.configfiles import read_strictly
 from snakemake_logger_plugin_footprint.terminal import LogHandler
 
