@@ -43,7 +43,7 @@ reference: $(INSTALLED) ## measure ablation and smoke anew, write their referenc
 	$(BIN)/snakemake --profile profiles/local --configfile config/smoke.yaml --forcerun measure finetune
 	$(BIN)/python tests/reference/update.py
 
-soak: $(INSTALLED) ## kill the smoke experiment at 20 random moments and count what is lost: an hour (FLAGS="--kills 4")
+soak: $(INSTALLED) ## kill the smoke experiment at 20 random moments and count what is lost: half an hour or more (FLAGS="--kills 4")
 	$(BIN)/python tests/soak.py $(FLAGS)
 
 quarto: $(INSTALLED) ## install Quarto for a richer page; fetches the program from its release page
