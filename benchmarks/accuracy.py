@@ -43,7 +43,7 @@ MOST_ODD = 2_000_000  # quantized weights with an odd d_in: bitsandbytes then co
 
 HEAD_WIDTHS = (16, 17, 24, 31, 32, 40, 48, 64, 96, 97)
 VOCABULARIES = (96, 97, 256, 1000, 5003, 32000, 50000)
-SIZES = ("layers", "width", "heads", "kv_heads", "mlp_width", "vocab", "tied_head", "block")
+SIZES = ("layers", "width", "heads", "head_width", "kv_heads", "context", "mlp_width", "vocab", "tied_head", "block")
 
 
 def draw(generator: random.Random, blocks: tuple[str, ...]) -> RunSpec:
@@ -54,7 +54,7 @@ def draw(generator: random.Random, blocks: tuple[str, ...]) -> RunSpec:
             model=model,
             regime=generator.choice(REGIMES),
             rank=generator.randint(1, min(64, *(min(shape) for shape in model.linears.values()))),
-            targets=generator.choice(TARGETS),
+            targets=_draw_targets(generator, model),
             checkpointing=generator.choice(CHECKPOINTING),
             precision=generator.choice(list(PRECISIONS)),
             optimizer=generator.choice(("adamw", "adamw-fused")),
@@ -64,6 +64,13 @@ def draw(generator: random.Random, blocks: tuple[str, ...]) -> RunSpec:
         )
         if _affordable(spec):
             return spec
+
+
+def _draw_targets(generator: random.Random, model: ModelSpec) -> str | list[str]:
+    """A set with a name, or now and then any other."""
+    if generator.random() < 0.8:
+        return generator.choice(TARGETS)
+    return generator.sample(list(model.linears), generator.randint(1, len(model.linears)))
 
 
 def _draw_model(generator: random.Random, block: str) -> ModelSpec:
@@ -79,10 +86,11 @@ def _draw_model(generator: random.Random, block: str) -> ModelSpec:
         layers=generator.randint(2, 13),
         width=width,
         heads=heads,
+        head_width=generator.choice(widths) if generator.random() < 0.2 else head_width,
         kv_heads=generator.choice([n for n in range(1, heads + 1) if heads % n == 0]) if llama else heads,
         mlp_width=generator.choice((4 * width, generator.randint(width, 4 * width))),
         vocab=generator.choice(VOCABULARIES),
-        context=generator.choice((512, 777)),
+        context=generator.choice((300, 512, 777) if llama else (512, 777)),
         tied_head=generator.random() < 0.2,
     )
 

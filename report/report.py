@@ -15,6 +15,7 @@
 # The report as a notebook: CSV in, page out. Every number in a sentence is computed in the cell that says it.
 from pathlib import Path
 
+from footprint import capacity
 from footprint.predict import textbook
 from footprint.report import (
     ablation,
@@ -422,8 +423,8 @@ page.table(
     cards.table(predicted),
     "Predicted peak with every block checkpointed, then the longest of the sequences tried "
     f"({listing(f'{seq:,}' for seq in cards.SEQUENCES)} tokens) that a card holds: without / with checkpointing (batch "
-    f"1, rank 8 on all Linears, mixed precision). Of each card {percent(cards.DRIVER_SHARE)} are left to its driver "
-    f"and {format_bytes(cards.CONTEXT)} to the CUDA context; what the allocator sets aside is not counted.",
+    f"1, rank 8 on all Linears, mixed precision). Of each card {percent(capacity.DRIVER_SHARE)} are left to its driver "
+    f"and {format_bytes(capacity.LARGEST_CONTEXT)} to the CUDA context; what the allocator sets aside is not counted.",
 )
 page.say(
     cards.without_masters(),

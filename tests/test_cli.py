@@ -18,6 +18,9 @@ FIT = ["fit", "--model", "llama-7b", "--gpu-memory", "24GiB"]
 SIZES = '{"layers": 2, "width": 64, "heads": 4, "vocab": 256, "context": 128}'
 
 
+VERDICT = ("gpu_memory_bytes", "verdict", "fits", "headroom_bytes")
+
+
 def status_of(*arguments: str) -> int:
     """Exit status of a command line."""
     try:
@@ -55,23 +58,68 @@ def test_predict_prints_the_row_that_the_pipeline_writes(answered):
     spec = RunSpec(model=PRESETS["minigpt-85m"], regime="qlora", rank=8, batch=4, seq=512)
     status, answer = answered(*PREDICT)
     assert status == 0
-    assert answer == predict(spec) | {"gpu_memory_bytes": None, "fits": None, "headroom_bytes": None}
+    assert answer == predict(spec) | dict.fromkeys(VERDICT)
 
 
 def test_the_keys_of_the_json_are_the_columns_and_the_verdict(answered):
     for card in ([], ["--gpu-memory", "24GiB"]):
         _, answer = answered(*PREDICT, *card)
-        assert list(answer) == [*PREDICTIONS, "gpu_memory_bytes", "fits", "headroom_bytes"]
+        assert list(answer) == [*PREDICTIONS, *VERDICT]
 
 
 def test_a_run_fits_up_to_the_last_byte(answered):
-    _, answer = answered(*PREDICT, "--device", "cuda")
-    peak = answer["peak_bytes"]
+    peak = answered(*PREDICT)[1]["peak_bytes"]
     for memory, status in ((peak, 0), (peak - 1, 1)):
-        found, answer = answered(*PREDICT, "--gpu-memory", str(memory))
+        found, answer = answered(*PREDICT, "--device", "cpu", "--gpu-memory", f"{memory}B")
         assert found == status
         assert answer["fits"] is (status == 0)
         assert answer["headroom_bytes"] == memory - peak
+
+
+def test_the_exit_status_is_the_verdict_with_the_context_counted(answered, said):
+    """What a card's tensors leave free must hold the CUDA context too: before, 111 MiB to spare were `fits`."""
+    peak = answered(*PREDICT, "--device", "cuda")[1]["peak_bytes"]
+    for spare, status, verdict in (("1GiB", 0, "fits"), ("0.2GiB", 3, "tight"), ("0.01GiB", 1, "does not fit")):
+        memory = f"{peak + parse_bytes(spare)}B"
+        found, answer = answered(*PREDICT, "--gpu-memory", memory)
+        assert (found, answer["verdict"], answer["fits"]) == (status, verdict, status == 0)
+        assert (answer["headroom_bytes"] >= 0) is (status == 0)
+        words = " ".join(said(*PREDICT, "--gpu-memory", memory)[1].split())
+        assert f"It {'is ' * (verdict == 'tight')}{verdict} in" in words
+        assert "CUDA context 0.1 to 0.6 GiB" in words
+
+
+@pytest.mark.parametrize("written", ["24", "24GB", "24G", "24gib", "24 GiB", "24g", "24576MiB", "25769803776"])
+def test_a_card_s_memory_is_read_as_people_write_it_and_the_answer_says_how(answered, said, written):
+    assert answered(*PREDICT, "--gpu-memory", written)[1]["gpu_memory_bytes"] == parse_bytes("24GiB")
+    out = said(*PREDICT, "--gpu-memory", written)[1]
+    assert "into 24.0 GiB" in out
+    assert (f"--gpu-memory {written} is read as 24.0 GiB." in out) is not written.endswith("iB")
+
+
+def test_the_first_line_says_which_device_the_answer_is_for_and_how_to_ask_for_another(said):
+    out = said(*PREDICT)[1]
+    assert out.startswith("For a CPU.")
+    assert "--gpu-memory 24GiB" in " ".join(out.split("\n")[:2])
+    assert said(*PREDICT, "--gpu-memory", "24GiB")[1].startswith("For an NVIDIA GPU.\n")
+
+
+@pytest.mark.parametrize("columns", [None, "60", "100"])
+@pytest.mark.parametrize("command", ["predict", "fit", "help"])
+def test_sentences_are_as_wide_as_the_terminal(said, monkeypatch, columns, command):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    if columns:
+        monkeypatch.setenv("COLUMNS", columns)
+    wide = {"predict": [*PREDICT, "--gpu-memory", "1GiB"], "fit": FIT, "help": ["fit", "--help"]}[command]
+    lines = [line for line in said(*wide)[1].splitlines() if not line.startswith("  ")]
+    assert max(map(len, lines)) <= int(columns or 80)
+    assert max(map(len, lines)) > int(columns or 80) - 25
+
+
+def test_names_may_be_written_as_people_write_them(answered):
+    _, plain = answered(*PREDICT, "--targets", "qv")
+    written = [word.replace("qlora", "QLoRA") for word in PREDICT]
+    assert answered(*written, "--targets", "v_proj,q", "--precision", "Mixed")[1] == plain
 
 
 def test_a_card_means_cuda_unless_the_device_is_said(answered):
@@ -94,10 +142,22 @@ def test_what_does_not_fit_comes_with_the_cheapest_change_that_does(said, answer
     run = ["predict", "--model", "llama-7b", "--regime", "lora", "--seq", "2048", "--gpu-memory", "24GiB"]
     status, out, _ = said(*run)
     assert status == 1
-    assert "It does not fit into 24.0 GiB" in out
-    change = out.split("that makes it fit: ")[1].split(", with a peak")[0].split()
+    words = " ".join(out.split())
+    assert "It does not fit into 24.0 GiB" in words
+    assert "Cheaper ones do not: --optimizer adamw-fused." in words
+    change = words.split("that makes it fit: ")[1].split(", with a peak")[0].split()
     assert change == ["--checkpointing", "block"]
     assert answered(*run, *change)[0] == 0
+
+
+def test_of_a_number_the_answer_says_that_one_more_would_not_do(said, answered):
+    run = ["predict", "--model", "llama-7b", "--regime", "qlora", "--checkpointing", "sqrt", "--seq", "1024"]
+    run += ["--optimizer", "adamw-fused", "--batch", "64", "--gpu-memory", "24GiB"]
+    words = " ".join(said(*run)[1].split())
+    batch = int(words.split("--batch ")[1].split()[0])
+    assert f"--batch {batch} ({batch + 1} would not do)" in words
+    assert batch & (batch - 1), "a power of two would be the answer of halving"
+    assert [answered(*run, "--batch", str(size))[0] for size in (batch, batch + 1)] == [0, 3]
 
 
 def test_full_fine_tuning_has_no_adapters_to_speak_of(said):
@@ -161,7 +221,8 @@ def test_an_answer_that_cannot_be_written_is_one_sentence_and_not_a_verdict(redi
 def test_fit_ranks_what_fits_and_says_why_the_rest_does_not(said):
     status, out, err = said(*FIT)
     assert (status, err) == (0, "")
-    assert "regime full before lora before qlora, then checkpointing none before block before sqrt" in out
+    ranked = " ".join(out.split())
+    assert "regime full before lora before qlora, then checkpointing none before block before sqrt" in ranked
     assert "Does not fit, not even 1 x 128" in out
     assert "GiB too much; most is optimizer" in out
 
@@ -173,13 +234,27 @@ def test_every_setting_that_fit_lists_is_one_that_predict_accepts(answered):
         axes = [f"--{axis}={setting[axis]}" for axis in ("regime", "checkpointing", "batch", "seq")]
         status, predicted = answered("predict", "--model", "llama-7b", *axes, *card)
         assert predicted["peak_bytes"] == setting["peak_bytes"]
-        assert status == int(not setting["fits"])
+        assert status == {"fits": 0, "tight": 3, "does not fit": 1}[setting["verdict"]]
 
 
 def test_nothing_that_fits_is_exit_status_one(answered):
     status, answer = answered("fit", "--model", "llama-70b", "--gpu-memory", "24GiB", "--regime", "full,lora")
     assert status == 1
     assert not any(setting["fits"] for setting in answer["settings"])
+
+
+def test_where_every_axis_varies_the_first_line_ends_with_the_last_word(said):
+    sizes = ["--model-json", SIZES, "--gpu-memory", "24GiB", "--seq", "64"]
+    axes = {"rank": "4,8", "targets": "qv,attention", "precision": "mixed,bf16", "optimizer": "adamw,adamw-fused"}
+    options = [word for axis, values in axes.items() for word in (f"--{axis}", values)]
+    first = said("fit", *sizes, *options, "--quantization", "nf4,nf4-double")[1].splitlines()[0]
+    assert first == "custom in 24.0 GiB on cuda"
+
+
+def test_fit_takes_batches_and_sets_of_linears(answered):
+    _, answer = answered(*FIT, "--regime", "LoRA", "--batch", "2,4", "--targets", "gate_proj,up_proj")
+    assert {setting["targets"] for setting in answer["settings"]} == {"gate+up"}
+    assert {setting["batch"] for setting in answer["settings"]} <= {2, 4}
 
 
 def test_fit_searches_the_values_it_is_given(answered):
@@ -258,7 +333,6 @@ MISTAKES = [
     ([*RUN, "two\nlines"], "unrecognized arguments: two lines", "--help"),
     ([*RUN, "--model-json", SIZES], "argument --model-json: not allowed with argument --model", "--help"),
     (["fit", "--model", "llama-7b"], "the following arguments are required: --gpu-memory", "--help"),
-    ([*FIT, "--batch", "4"], "unrecognized arguments: --batch 4", "--help"),
     (["measure", "--model", "minigpt-3m"], "the following arguments are required: --regime", "--help"),
     # models
     (lora("--model", "llama-8b"), "model: 'llama-8b' is not known (did you mean", "llama-70b"),
@@ -271,7 +345,11 @@ MISTAKES = [
         "",
     ),
     (["predict", "--model", "minigpt-3m", "--regime", "full", "--rank", "junk"], "rank: 'junk'", "from 0 to 65536"),
-    (["predict", "--model", "minigpt-3m", "--regime", "full", "--targets", "junk"], "targets: 'junk'", "qv, none"),
+    (
+        ["predict", "--model", "minigpt-3m", "--regime", "full", "--targets", "junk"],
+        "targets: 'junk'",
+        "or Linears joined by +",
+    ),
     ([*RUN, "--quantization", "int3"], "quantization: 'int3' is not allowed", "nf4, nf4-double, none"),
     ([*RUN, "--device", ""], "argument --device: '' is not allowed", "--help"),
     (lora("--model-json", "[" * 9999), "model-json: not JSON", '{"layers": 2'),
@@ -310,11 +388,18 @@ MISTAKES = [
     ([*RUN, "--seq", ""], "seq: '' is not allowed", "a whole number from 1 to 256"),
     ([*RUN, "--device", "tpu"], "device: 'tpu' is not allowed", "one of cpu, cuda"),
     ([*FIT, "--regime", "full,dora"], "regime: 'dora' is not allowed", "one of full, lora, qlora"),
-    ([*FIT, "--seq", "1024,"], "seq: '' is not allowed", "a whole number from 1 to 4096"),
-    ([*FIT, "--seq", "8192"], "seq: 8192 is not allowed", "a whole number from 1 to 4096"),
+    ([*FIT, "--seq", "1024,"], "seq: '' is not allowed", "a whole number from 1 to 16777216"),
+    (
+        ["fit", "--model", "gpt2-124m", "--gpu-memory", "24", "--seq", "8192"],
+        "seq: 8192 is not allowed",
+        "a whole number from 1 to 1024",
+    ),
+    ([*FIT, "--batch", "none"], "batch: 'none' is not allowed", "a whole number from 1 to 65536"),
+    ([*FIT, "--targets", "qv,mlp"], "targets: 'mlp' is not allowed", "gate_proj, up_proj, down_proj"),
     ([*FIT, "--device", "tpu"], "device: 'tpu' is not allowed", "one of cpu, cuda"),
     # the card
-    ([*RUN, "--gpu-memory", "24GB"], "gpu-memory: '24GB' is not an amount of memory", "KiB, MiB, GiB"),
+    ([*RUN, "--gpu-memory", "24GX"], "gpu-memory: '24GX' is not an amount of memory", "KiB, MiB, GiB"),
+    ([*RUN, "--gpu-memory", "24564"], "gpu-memory: '24564' may be MiB or bytes", "for example 24564MiB"),
     ([*RUN, "--gpu-memory", "lots"], "gpu-memory: 'lots' is not an amount of memory", "24GiB"),
     ([*RUN, "--gpu-memory", "0"], "gpu-memory: '0' must be more than 0 bytes", "24GiB"),
     ([*RUN, "--gpu-memory", "-5GiB"], "argument --gpu-memory: expected one argument", "--help"),

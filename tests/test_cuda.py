@@ -25,7 +25,7 @@ def measured(*specs, training=TRAINING):
 
 def wide(width, heads):
     """A GPT of another width."""
-    return replace(GPT, width=width, heads=heads, kv_heads=heads, mlp_width=4 * width)
+    return replace(GPT, width=width, heads=heads, kv_heads=heads, head_width=width // heads, mlp_width=4 * width)
 
 
 @every_regime

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from footprint.fit import COSTS, STEPS, cheapest_change, kept, search, sequences
+from footprint.capacity import FITS, TIGHT, TOO_LARGE, Capacity
+from footprint.fit import COSTS, STEPS, Change, cheapest_change, kept, search, sequences
 from footprint.predict import predict, predict_many
 from footprint.spec import OPTIMIZERS, PRESETS, ModelSpec, RunSpec, TrainingSpec
 from footprint.units import parse_bytes
 
 TRAINING = TrainingSpec()
-CARD = parse_bytes("24GiB")
+CARD = Capacity(parse_bytes("24GiB"), "cuda")
 LLAMA = PRESETS["llama-7b"]
 SMALL = ModelSpec(name="small", layers=3, width=64, heads=4, vocab=96, context=300)
 
@@ -23,9 +24,41 @@ def peak(spec: RunSpec) -> int:
     return predict(spec, TRAINING)["peak_bytes"]
 
 
+def holding(size: int, device: str = "cpu") -> Capacity:
+    """Memory for exactly `size` bytes of tensors."""
+    return Capacity(size, device)
+
+
+def cheapest(spec: RunSpec, capacity: Capacity) -> tuple[str, RunSpec]:
+    """The axis that changes and the run that then fits."""
+    change = cheapest_change(spec, capacity, TRAINING)
+    return change.axis, change.changed.spec
+
+
 @pytest.fixture(scope="module")
 def settings():
-    return search(LLAMA, {}, CARD, "cuda", TRAINING)
+    return search(LLAMA, {}, CARD, TRAINING)
+
+
+# --- the verdict ----------------------------------------------------------------------------------------------------
+
+
+def test_a_run_fits_tightly_or_not_at_all_by_one_definition():
+    """Beside 33.9 GiB of tensors a card of 34 GiB cannot hold a context for sure; that was once said to fit."""
+    card = Capacity(parse_bytes("34GiB"), "cuda")
+    assert card.sure < card.most < card.memory
+    assert [card.verdict(size) for size in (card.sure, card.sure + 1, card.most, card.most + 1)] == [
+        FITS,
+        TIGHT,
+        TIGHT,
+        TOO_LARGE,
+    ]
+    assert card.verdict(parse_bytes("33.89GiB")) != FITS
+
+
+def test_in_memory_that_is_no_card_nothing_but_tensors_counts():
+    memory = Capacity(1000, "cpu")
+    assert (memory.verdict(1000), memory.verdict(1001)) == (FITS, TOO_LARGE)
 
 
 # --- the cheapest single change -------------------------------------------------------------------------------------
@@ -33,53 +66,77 @@ def settings():
 
 def test_the_change_makes_the_run_fit_and_touches_one_axis():
     spec = run("lora", seq=4096)
-    axis, changed = cheapest_change(spec, CARD, TRAINING)
-    assert peak(spec) > CARD >= peak(changed.spec) == changed.row["peak_bytes"]
-    assert changed.headroom == CARD - peak(changed.spec)
-    assert replace(changed.spec, **{axis: getattr(spec, axis)}) == spec
+    axis, changed = cheapest(spec, CARD)
+    assert peak(spec) > CARD.most > CARD.sure >= peak(changed)
+    assert replace(changed, **{axis: getattr(spec, axis)}) == spec
 
 
 def test_what_costs_nothing_is_given_up_before_what_costs_time():
-    spec = run("full", model=PRESETS["minigpt-85m"], precision="fp32", batch=1, seq=16)
+    spec = replace(run("full", model=PRESETS["minigpt-85m"], precision="fp32", batch=1, seq=16), device="cpu")
     memory = peak(replace(spec, optimizer="adamw-fused"))
     assert memory < peak(spec)
-    axis, changed = cheapest_change(spec, memory, TRAINING)
-    assert (axis, changed.spec.optimizer) == ("optimizer", "adamw-fused")
+    axis, changed = cheapest(spec, holding(memory))
+    assert (axis, changed.optimizer) == ("optimizer", "adamw-fused")
 
 
 def test_time_is_given_up_before_batch_and_batch_before_precision():
-    spec = run("lora", batch=4, seq=2048)
+    spec = replace(run("lora", batch=4, seq=2048), device="cpu")
     checkpointed, halved = (peak(replace(spec, **axis)) for axis in ({"checkpointing": "block"}, {"batch": 1}))
     assert checkpointed < halved
-    assert cheapest_change(spec, checkpointed, TRAINING)[0] == "checkpointing"
+    assert cheapest(spec, holding(checkpointed))[0] == "checkpointing"
     already = replace(spec, checkpointing="block", batch=8)
-    assert cheapest_change(already, peak(replace(already, batch=4)), TRAINING)[0] == "batch"
+    assert cheapest(already, holding(peak(replace(already, batch=4))))[0] == "batch"
+
+
+@pytest.mark.parametrize(
+    ("axis", "start", "largest"), [("batch", 16, 15), ("batch", 16, 9), ("rank", 32, 27), ("seq", 300, 211)]
+)
+def test_of_a_number_the_largest_that_fits_is_proposed(axis, start, largest):
+    """Not the first half, quarter or eighth of it that fits."""
+    narrow = {"regime": "lora", "targets": "qv", "precision": "bf16", "optimizer": "adamw-fused", "batch": 1, "seq": 16}
+    narrow |= {"checkpointing": "sqrt", "quantization": "none"}
+    spec = replace(run(model=SMALL, **narrow | {axis: start}), device="cpu")
+    found = cheapest_change(spec, holding(peak(replace(spec, **{axis: largest}))), TRAINING)
+    assert (found.axis, getattr(found.changed.spec, axis)) == (axis, largest)
+    assert peak(replace(spec, **{axis: largest + 1})) > peak(found.changed.spec)
+
+
+def test_fewer_targets_are_a_subset_of_those_there_are():
+    mlp = replace(run("lora", targets="gate_proj+up_proj+down_proj"), checkpointing="sqrt", precision="bf16")
+    tried = cheapest_change(mlp, holding(1), TRAINING).in_vain
+    assert "targets" not in dict(tried)
+    most = replace(mlp, targets="q_proj+k_proj+v_proj")
+    assert ("targets", "qv") in cheapest_change(most, holding(1), TRAINING).in_vain
 
 
 def test_another_regime_comes_with_the_default_adapters():
-    axis, changed = cheapest_change(run("full", batch=1, seq=128), CARD, TRAINING)
-    assert (axis, changed.spec.regime) == ("regime", "lora")
-    assert (changed.spec.rank, changed.spec.targets) == (8, "all-linear")
+    axis, changed = cheapest(run("full", batch=1, seq=128), CARD)
+    assert (axis, changed.regime) == ("regime", "lora")
+    assert (changed.rank, changed.targets) == (8, "all-linear")
 
 
 def test_where_no_single_change_is_enough_there_is_none():
-    assert cheapest_change(run("full", model=PRESETS["llama-70b"], seq=4096), parse_bytes("1GiB"), TRAINING) is None
+    hopeless = run("full", model=PRESETS["llama-70b"], seq=4096)
+    found = cheapest_change(hopeless, Capacity(parse_bytes("1GiB"), "cuda"), TRAINING)
+    assert (found.axis, found.changed) == (None, None)
+    assert {axis for axis, _ in found.in_vain} == {"optimizer", "checkpointing", "batch", "precision", "regime", "seq"}
 
 
 def test_no_cheaper_change_would_have_done():
-    spec = run("lora", seq=4096, checkpointing="sqrt", batch=1)
-    memory = peak(replace(spec, regime="qlora", quantization="nf4"))
-    axis, _ = cheapest_change(spec, memory, TRAINING)
-    cheaper = [replace(spec, optimizer="adamw-fused"), replace(spec, targets="qv"), replace(spec, rank=1)]
-    assert axis in ("precision", "regime")
-    assert all(row["peak_bytes"] > memory for row in predict_many(cheaper, TRAINING))
+    spec = replace(run("lora", seq=4096, checkpointing="sqrt", batch=1), device="cpu")
+    memory = holding(peak(replace(spec, regime="qlora", quantization="nf4")))
+    found: Change = cheapest_change(spec, memory, TRAINING)
+    assert found.axis in ("precision", "regime")
+    cheaper = [replace(spec, **{axis: value}) for axis, value in found.in_vain]
+    assert {axis for axis, _ in found.in_vain} >= {"optimizer", "targets", "rank"}
+    assert all(row["peak_bytes"] > memory.sure for row in predict_many(cheaper, TRAINING))
 
 
 def test_on_the_cpu_no_optimizer_of_the_gpu_is_suggested():
     spec = replace(run("full", model=SMALL, seq=64, precision="fp32"), device="cpu")
     for memory in range(peak(spec) - 1, 0, -peak(spec) // 50):
-        found = cheapest_change(spec, memory, TRAINING)
-        assert found is None or found[1].spec.optimizer in ("adamw", "adamw-fused")
+        found = cheapest_change(spec, holding(memory), TRAINING)
+        assert found.changed is None or found.changed.spec.optimizer in ("adamw", "adamw-fused")
 
 
 # --- the search -----------------------------------------------------------------------------------------------------
@@ -88,35 +145,36 @@ def test_on_the_cpu_no_optimizer_of_the_gpu_is_suggested():
 def test_what_fits_fits_and_one_more_sequence_would_not(settings):
     for setting in settings:
         for candidate in (setting.longest, setting.most_tokens):
-            assert (peak(candidate.spec) <= CARD) is setting.fits
-            if setting.fits:
-                assert peak(replace(candidate.spec, batch=candidate.spec.batch + 1)) > CARD
+            assert (peak(candidate.spec) <= CARD.sure) is (setting.verdict == FITS)
+            if setting.verdict == FITS:
+                assert peak(replace(candidate.spec, batch=candidate.spec.batch + 1)) > CARD.sure
 
 
 def test_the_longest_sequence_is_the_longest_that_fits_alone(settings):
     for setting in settings:
         longer = [seq for seq in sequences(LLAMA) if seq > setting.longest.spec.seq]
-        if setting.fits:
-            assert all(peak(replace(setting.longest.spec, batch=1, seq=seq)) > CARD for seq in longer)
+        if setting.verdict == FITS:
+            assert all(peak(replace(setting.longest.spec, batch=1, seq=seq)) > CARD.sure for seq in longer)
 
 
 def test_no_length_holds_more_tokens_than_the_one_shown(settings):
-    for setting in (setting for setting in settings if setting.fits):
+    for setting in (setting for setting in settings if setting.verdict == FITS):
         most = setting.most_tokens.spec
         for seq in sequences(LLAMA):
             fuller = most.batch * most.seq // seq + 1
-            assert peak(replace(most, seq=seq, batch=fuller)) > CARD
+            assert peak(replace(most, seq=seq, batch=fuller)) > CARD.sure
 
 
 def test_settings_are_ranked_by_what_they_give_up(settings):
-    fitting = [(s.longest.spec.regime, s.longest.spec.checkpointing) for s in settings if s.fits]
+    fitting = [(s.longest.spec.regime, s.longest.spec.checkpointing) for s in settings if s.verdict == FITS]
     regimes, modes = ("full", "lora", "qlora"), ("none", "block", "sqrt")
     assert fitting == [(regime, mode) for regime in regimes for mode in modes if (regime, mode) in fitting]
-    assert [s.fits for s in settings] == sorted((s.fits for s in settings), reverse=True)
+    order = [(FITS, TIGHT, TOO_LARGE).index(setting.verdict) for setting in settings]
+    assert order == sorted(order)
 
 
 def test_a_loser_is_shown_at_its_smallest_with_its_largest_bucket(settings):
-    losers = [setting.longest for setting in settings if not setting.fits]
+    losers = [setting.longest for setting in settings if setting.verdict != FITS]
     assert {candidate.spec.regime for candidate in losers} == {"full"}
     for candidate in losers:
         assert (candidate.spec.batch, candidate.spec.seq) == (1, 128)
@@ -125,7 +183,7 @@ def test_a_loser_is_shown_at_its_smallest_with_its_largest_bucket(settings):
             candidate.row[f"{name}_bytes"] for name in ("weights", "gradients", "optimizer", "activations")
         )
         assert candidate.row[f"{bucket}_bytes"] == size
-        assert candidate.headroom == CARD - candidate.row["peak_bytes"] < 0
+        assert candidate.headroom == CARD.sure - candidate.row["peak_bytes"] < 0
 
 
 def test_axes_that_do_not_apply_make_no_settings_of_their_own():
@@ -135,15 +193,33 @@ def test_axes_that_do_not_apply_make_no_settings_of_their_own():
         "rank": (4, 8),
         "quantization": ("nf4", "nf4-double"),
     }
-    found = [setting.longest.spec for setting in search(SMALL, axes, CARD, "cuda", TRAINING)]
+    found = [setting.longest.spec for setting in search(SMALL, axes, CARD, TRAINING)]
     assert [(spec.regime, spec.rank) for spec in found] == [("full", 0), ("lora", 8), ("lora", 4)]
 
 
 def test_batches_end_where_a_run_may_not_be_larger():
     """A card that holds everything: the batch stops at what a spec allows, without an error."""
     axes = {"regime": ("lora",), "checkpointing": ("none",)}
-    (setting,) = search(SMALL, axes, 2**60, "cuda", TRAINING)
+    (setting,) = search(SMALL, axes, Capacity(2**60, "cuda"), TRAINING)
     assert (setting.longest.spec.seq, setting.longest.spec.batch) == (300, 65536)
+
+
+def test_a_batch_that_is_given_is_kept_and_only_the_sequence_searched():
+    found = search(LLAMA, {"regime": ("lora", "full"), "checkpointing": ("block",), "batch": (4, 2)}, CARD, TRAINING)
+    lora, full = found
+    assert (lora.verdict, lora.longest.spec.batch) == (FITS, 4)
+    longer = replace(lora.longest.spec, seq=2 * lora.longest.spec.seq, batch=2)
+    assert longer.seq > LLAMA.context or peak(longer) > CARD.sure
+    assert (full.verdict, full.longest.spec.batch) == (TOO_LARGE, 2)
+
+
+def test_a_setting_that_is_tight_is_neither_among_those_that_fit_nor_among_the_others():
+    axes = {"regime": ("lora",), "checkpointing": ("none",), "seq": (128,), "batch": (1,)}
+    size = peak(run("lora", batch=1, seq=128))
+    tight = Capacity(int((size + parse_bytes("0.3GiB")) / 0.99), "cuda")
+    (setting,) = search(LLAMA, axes, tight, TRAINING)
+    assert setting.verdict == TIGHT
+    assert setting.as_dict()["fits"] is False
 
 
 def test_sequences_are_powers_of_two_and_the_context():

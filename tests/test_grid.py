@@ -7,7 +7,7 @@ from snakemake.utils import Paramspace
 
 from footprint.errors import FootprintError
 from footprint.grid import MOST_RUNS, expand, frame
-from footprint.spec import AXES, OPTIMIZERS, PRESETS, QUANTIZATIONS, TARGETS, ModelSpec
+from footprint.spec import AXES, LINEARS, OPTIMIZERS, PRESETS, QUANTIZATIONS, ModelSpec
 
 TINY = ModelSpec(name="tiny", layers=2, width=64, heads=4, vocab=256, context=128)
 MODELS = {"tiny": TINY}
@@ -47,6 +47,28 @@ def test_axes_that_are_not_written_take_the_defaults_of_the_contract():
 def test_full_collapses_rank_and_targets_to_one_run():
     (run,) = expand([grid(regime="full", rank=[2, 8, 32], targets=["qv", "all-linear"])], MODELS, "cpu")
     assert (run.rank, run.targets, run.quantization) == (0, "none", "none")
+
+
+@pytest.mark.parametrize(
+    ("written", "sets"),
+    [
+        ("q_proj,v_proj", ["qv"]),
+        ("v_proj + q_proj", ["qv"]),
+        (["up_proj", "down_proj"], ["up+down"]),
+        ([["down_proj", "up_proj"], "QV"], ["up+down", "qv"]),
+        ([["q_proj"], ["v_proj"]], ["q", "v"]),
+        ("q+v", ["qv"]),
+        (["q_proj", "k_proj", "v_proj", "o_proj"], ["attention"]),
+        ("q_proj k_proj v_proj o_proj up_proj down_proj", ["all-linear"]),
+    ],
+)
+def test_targets_are_any_set_of_linears_under_one_name_however_written(written, sets):
+    assert [run.targets for run in expand([grid(targets=written)], MODELS, "cpu")] == sets
+
+
+def test_names_are_read_in_upper_and_lower_case_alike():
+    (run,) = expand([grid(regime=["QLoRA", "qlora"], precision="BF16", quantization="NF4")], MODELS, "cpu")
+    assert (run.regime, run.precision, run.quantization) == ("qlora", "bf16", "nf4")
 
 
 def test_quantization_multiplies_qlora_only():
@@ -127,6 +149,7 @@ def test_the_frame_holds_the_axes_as_text_and_whole_numbers():
 def test_a_model_name_survives_the_way_through_a_file_name(name):
     spec = ModelSpec(name=name, layers=2, width=64, heads=4, vocab=256, context=128)
     sub_grid = {"model": name, "regime": ["full", "lora", "qlora"], "rank": [2, 64], "seq": [16, 128]}
+    sub_grid |= {"targets": ["q_proj", "qv", ["k_proj", "up_proj"]]}
     runs = expand([sub_grid], {name: spec}, "cpu")
     space = Paramspace(frame(runs), filename_params="*", single_wildcard="run")
     for run, file_name in zip(runs, space.instance_patterns, strict=True):
@@ -135,7 +158,11 @@ def test_a_model_name_survives_the_way_through_a_file_name(name):
 
 def test_the_longest_file_name_leaves_room_for_a_suffix_on_common_file_systems():
     longest = {"model": "m" * 64, "regime": "qlora", "rank": 65536, "batch": 65536, "seq": 2**20}
-    longest |= {"targets": max(TARGETS, key=len), "checkpointing": "block", "precision": "mixed"}
+    longest |= {
+        "targets": "+".join(name.removesuffix("_proj") for name in LINEARS[1:]),
+        "checkpointing": "block",
+        "precision": "mixed",
+    }
     longest |= {"optimizer": max(OPTIMIZERS, key=len), "quantization": max(QUANTIZATIONS, key=len)}
     name = "_".join(f"{axis}~{longest[axis]}" for axis in AXES)
     assert len(name) + len(".json") <= 255

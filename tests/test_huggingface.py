@@ -17,6 +17,7 @@ PUBLISHED = {
     "llama": LlamaConfig(**SMALL, num_key_value_heads=2),
     "llama, tied": LlamaConfig(**SMALL, tie_word_embeddings=True),
     "mistral": MistralConfig(**SMALL, num_key_value_heads=2),
+    "mistral, heads wider than width over heads": MistralConfig(**SMALL, num_key_value_heads=2, head_dim=24),
     "gpt2": GPT2Config(n_embd=48, n_head=3, n_layer=2, vocab_size=77),
     "gpt2, untied": GPT2Config(n_embd=48, n_head=3, n_layer=2, n_inner=100, vocab_size=77, tie_word_embeddings=False),
 }
@@ -56,6 +57,26 @@ def written(folder, **changes):
     return path
 
 
+def test_a_folder_stands_for_the_config_in_it(tmp_path):
+    written(tmp_path)
+    assert read_shape(tmp_path) == read_shape(tmp_path / "config.json")
+
+
+def test_llama_405b_with_a_context_longer_than_any_weight_has_rows_is_a_model(tmp_path):
+    """Rotary positions have no weight: its 131,072 x 16,384 was held against the largest weight and refused."""
+    published = {"hidden_size": 16384, "num_attention_heads": 128, "num_hidden_layers": 126, "intermediate_size": 53248}
+    model = read_shape(written(tmp_path, **published, max_position_embeddings=131072))
+    assert parameter_count(model) == 405_853_388_800
+    assert read_shape(written(tmp_path, hidden_size=2048, max_position_embeddings=2**20)).context == 2**20
+
+
+def test_mistral_nemo_keeps_its_own_head_width(tmp_path):
+    nemo = {"hidden_size": 5120, "num_hidden_layers": 40, "max_position_embeddings": 131072, "vocab_size": 131072}
+    model = read_shape(written(tmp_path, **nemo, model_type="mistral", head_dim=128))
+    assert (model.head_width, model.linears["q_proj"], model.linears["o_proj"]) == (128, (5120, 4096), (4096, 5120))
+    assert parameter_count(model) == 12_247_782_400
+
+
 def test_predict_takes_a_file_and_names_the_model_after_its_folder(tmp_path, capsys):
     (tmp_path / "Llama 3").mkdir()
     path = written(tmp_path / "Llama 3")
@@ -79,8 +100,8 @@ def test_predict_takes_a_file_and_names_the_model_after_its_folder(tmp_path, cap
         ({"model_type": ["llama"]}, "model_type: ['llama'] is not allowed"),
         ({"attention_bias": True}, "attention_bias: True is not allowed; use False: no block here has such tensors"),
         ({"hidden_size": "gone"}, "hidden_size: is missing; a llama config has it"),
-        ({"head_dim": 256}, "head_dim: 256 is not allowed; use 128, the width over the heads"),
-        ({"num_attention_heads": 7}, "heads: 7 is not allowed; use a divisor of width 4096"),
+        ({"head_dim": 127}, "head_width: 127 is not allowed; use an even width per head"),
+        ({"num_attention_heads": 7}, "heads: 7 is not allowed; use a divisor of width 4096, or give head_width"),
         ({"num_hidden_layers": "32"}, "layers: '32' is not allowed; use a whole number from 1 to 1024"),
         ({"hidden_size": None}, "width: None is not allowed; use a whole number"),
     ],

@@ -94,7 +94,7 @@ def test_a_tied_head_is_the_embedding_itself():
 
 
 def test_rotated_queries_and_keys_meet_by_distance_only():
-    rotary = Rotary(context=32, head_width=16)
+    rotary = Rotary(positions=32, head_width=16)
     rotary.reset()
     query, key = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
     queries, keys = (rotary(x.expand(1, 1, 32, 16))[0, 0] for x in (query, key))

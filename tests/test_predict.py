@@ -22,6 +22,8 @@ PREDICTED_KERNELS = CAPABILITIES.get("avx512_bf16", False) and not CAPABILITIES.
 
 DEEP = replace(GPT, name="deep", layers=5)  # sqrt: segments of 3 and 2 blocks
 ODD = ModelSpec(name="odd", layers=3, width=93, heads=3, vocab=101, context=64, mlp_width=211)
+WIDE_HEADS = replace(LLAMA, name="wide-heads", heads=4, kv_heads=2, head_width=24)  # 96 elements of heads, 64 of width
+NARROW_HEADS = replace(GPT, name="narrow-heads", head_width=10)
 TIED = replace(GPT, name="tied", tied_head=True, vocab=1009)
 
 SPECS = [
@@ -43,6 +45,11 @@ SPECS = [
     run("qlora", precision="amp", targets="qv", checkpointing="block", optimizer="adamw-fused"),
     run("qlora", precision="bf16", targets="attention", batch=1, seq=53),
     run("qlora", model=LLAMA, precision="mixed", quantization="nf4-double", batch=3),
+    run("full", model=WIDE_HEADS, precision="amp", checkpointing="block"),
+    run("lora", model=WIDE_HEADS, precision="bf16", targets="q_proj,down_proj", seq=2 * LLAMA.context),
+    run("qlora", model=WIDE_HEADS, precision="mixed", targets=("gate_proj", "up_proj", "down_proj"), seq=100),
+    run("lora", model=NARROW_HEADS, precision="mixed", targets="o_proj"),
+    run("full", model=NARROW_HEADS),
 ]
 
 
@@ -71,7 +78,7 @@ def test_prediction_equals_measurement_in_every_phase_and_bucket(spec, measured)
 def test_the_measured_specs_cover_every_value_of_every_axis():
     for axis in ("regime", "targets", "checkpointing", "precision", "quantization"):
         allowed = getattr(footprint.spec, axis.upper(), None) or getattr(footprint.spec, f"{axis.upper()}S", axis)
-        assert {getattr(spec, axis) for spec in SPECS} - {"none"} == set(allowed) - {"none"}
+        assert {getattr(spec, axis) for spec in SPECS} - {"none"} >= set(allowed) - {"none"}
 
 
 # --- any valid run ---------------------------------------------------------------------------------------------------
@@ -161,7 +168,9 @@ def test_in_half_precision_it_never_takes_less_on_a_gpu(spec, axis, more):
 
 def test_in_half_precision_one_token_more_can_take_less_on_a_cpu():
     """118 tokens make oneDNN cut blocks of C that need more scratch than those of 119; measured, and so predicted."""
-    model = replace(GPT, width=42, heads=3, kv_heads=3, mlp_width=118, vocab=3, context=128, tied_head=True)
+    model = replace(
+        GPT, width=42, heads=3, kv_heads=3, head_width=14, mlp_width=118, vocab=3, context=128, tied_head=True
+    )
     axes = {"targets": "qv", "rank": 3, "checkpointing": "sqrt", "precision": "mixed", "batch": 3}
     shorter, longer = (predict(run("lora", model=model, seq=seq, **axes))["peak_bytes"] for seq in (118, 119))
     assert longer < shorter

@@ -241,7 +241,7 @@ MISTAKES = [
     ({"grids": [GRID | {"rank": [0]}]}, "rank: 0 is not allowed"),
     ({"grids": [GRID | {"ranks": [2]}]}, "grids[0].ranks: unknown key"),
     ({"grids": [GRID | {"optimizer": "adamw-8bit"}]}, "device: cuda"),
-    ({"training": {"memory_limit": "24GB"}}, "training.memory_limit"),
+    ({"training": {"memory_limit": "24GX"}}, "training.memory_limit"),
     ({"experiment": "../elsewhere"}, "experiment: '../elsewhere' is not allowed"),
     ({"corpus": {"kind": "path", "path": "text.txt", "sha256": "0" * 64}, "models": {}}, "unknown model 'tiny'"),
 ]

@@ -1,33 +1,53 @@
 """The options of the command `footprint`, and what their help says."""
 
-from argparse import Action, ArgumentParser, ArgumentTypeError, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, ArgumentTypeError, HelpFormatter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from footprint.checkpointing import CHECKPOINTING
 from footprint.errors import FootprintError
 from footprint.precision import PRECISIONS
-from footprint.spec import AXIS_DEFAULTS, DEVICES, OPTIMIZERS, PRESETS, QUANTIZATIONS, REGIMES, TARGETS
+from footprint.spec import (
+    AXIS_DEFAULTS,
+    DEVICES,
+    OPTIMIZERS,
+    PRESETS,
+    QUANTIZATIONS,
+    REGIMES,
+    TARGETS,
+    sets_of_linears,
+)
 
 AXES = {
     "regime": ("what trains", REGIMES),
     "rank": ("rank of the adapters", "1 to the narrowest adapted Linear"),
-    "targets": ("Linears that carry an adapter", TARGETS),
+    "targets": ("Linears that carry an adapter", f"{', '.join(TARGETS)}, or Linears as gate_proj+up_proj"),
     "checkpointing": ("what backward recomputes", CHECKPOINTING),
     "precision": ("dtypes of weights, gradients and Adam", tuple(PRECISIONS)),
     "optimizer": ("the optimizer", OPTIMIZERS),
     "quantization": ("4-bit format of a qlora base", QUANTIZATIONS),
     "batch": ("sequences per step", "1 or more"),
-    "seq": ("tokens per sequence", "1 to the model's context"),
+    "seq": ("tokens per sequence", "1 or more; with learned positions up to the model's context"),
 }
 """Options that are axes of a run: (what they say, what is allowed)."""
+
+
+class Paragraphs(HelpFormatter):
+    """Wraps every line of a description by itself, so that an example stays on its own line."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n".join(
+            super(Paragraphs, self)._fill_text(line, width, indent) if not line.startswith(" ") else line
+            for line in text.split("\n")
+        )
 
 
 class Parser(ArgumentParser):
     """Says what is wrong with an argument in the one sentence that every other error is."""
 
     def __init__(self, **options: object) -> None:
-        super().__init__(**options, allow_abbrev=False, formatter_class=RawDescriptionHelpFormatter)
+        super().__init__(**options, allow_abbrev=False, formatter_class=Paragraphs)
 
     def error(self, message: str) -> None:
         """Called by argparse."""
@@ -65,7 +85,8 @@ def _add_predict(commands) -> Parser:
         help="the peak of one run and what it is made of",
         description="Predict the peak memory of one training run: every phase, every bucket, and whether it fits.",
         epilog="example:\n  footprint predict --model llama-7b --regime qlora --seq 2048 --gpu-memory 24GiB\n\n"
-        "exit status: 0 it fits (or no card was given), 1 it does not, 2 the input is wrong",
+        "exit status: 0 it fits (or no card was given), 1 it does not, 3 it is tight: whether it runs depends on the "
+        "card and its driver, 2 the input is wrong",
     )
     _add_model(command)
     _add_axes(command, required=("regime",))
@@ -79,15 +100,20 @@ def _add_fit(commands) -> Parser:
     command = commands.add_parser(
         "fit",
         help="what fits on a card, the least given up first",
-        description="Search regimes and checkpointing (or what you list) for the settings of a model that fit.\n"
-        "Each setting is shown with the longest sequence that fits, in the largest batch, and with the\n"
+        description="Search regimes and checkpointing (or what you list) for the settings of a model that fit. "
+        "Each setting is shown with the longest sequence that fits, in the largest batch, and with the "
         "most tokens per step that fit. An axis may be given several values: --precision mixed,bf16.",
         epilog="example:\n  footprint fit --model llama-7b --gpu-memory 24GiB --regime lora,qlora --seq 2048\n\n"
-        "exit status: 0 something fits, 1 nothing does, 2 the input is wrong",
+        "exit status: 0 something fits, 1 nothing does, 3 something may, but it is tight, 2 the input is wrong",
     )
     _add_model(command)
-    searched = {"regime": "all", "checkpointing": "all", "seq": "powers of two up to the model's context"}
-    _add_axes(command, several=True, without=("batch",), defaults=searched)
+    searched = {
+        "regime": "all",
+        "checkpointing": "all",
+        "batch": "the largest that fits",
+        "seq": "powers of two up to the model's context",
+    }
+    _add_axes(command, several=True, defaults=searched)
     _add_gpu_memory(command, required=True)
     _add_device(command, "cuda")
     _add_json(command)
@@ -113,7 +139,7 @@ def _add_verify(commands) -> Parser:
     command = commands.add_parser(
         "verify",
         help="measure some runs of a finished experiment again, byte by byte",
-        description="Measure randomly chosen runs of a finished experiment again, each in a fresh process, and\n"
+        description="Measure randomly chosen runs of a finished experiment again, each in a fresh process, and "
         "compare every column of bytes with what the experiment's files say; they stay as they are.",
         epilog="example:\n  footprint verify --experiment smoke\n\n"
         "exit status: 0 every byte is the same, 1 one differs or a file is missing or edited, 2 the input is wrong",
@@ -130,7 +156,7 @@ def _add_model(command: ArgumentParser) -> None:
     which = group.add_mutually_exclusive_group(required=True)
     which.add_argument("--model", metavar="NAME", help=f"{', '.join(PRESETS)}, or one of --config")
     which.add_argument("--model-json", metavar="JSON", help='sizes as in a config: \'{"layers": 2, "width": 64, ...}\'')
-    which.add_argument("--hf-config", metavar="FILE", type=Path, help="a config.json from the Hugging Face Hub")
+    which.add_argument("--hf-config", metavar="FILE", type=Path, help="a published config.json, or the folder it is in")
     group.add_argument("--config", metavar="FILE", type=Path, help="a config file; its models and training are used")
 
 
@@ -139,20 +165,17 @@ def _add_axes(
     *,
     required: Sequence[str] = (),
     several: bool = False,
-    without: Sequence[str] = (),
     defaults: Mapping[str, str] | None = None,
 ) -> None:
     group = command.add_argument_group("axes")
     shown = AXIS_DEFAULTS | (defaults or {})
     for axis, (says, allowed) in AXES.items():
-        if axis in without:
-            continue
         default = "required" if axis in required else f"default: {shown[axis]}"
         allowed = allowed if isinstance(allowed, str) else ", ".join(allowed)
         group.add_argument(
             f"--{axis}",
             metavar="VALUE",
-            type=_values if several else _value,
+            type=partial(_values, axis) if several else _value,
             required=axis in required,
             help=f"{says}: {allowed} ({default})",
         )
@@ -161,7 +184,7 @@ def _add_axes(
 def _add_gpu_memory(command: ArgumentParser, *, required: bool) -> None:
     note = "required" if required else "default: no card"
     command.add_argument(
-        "--gpu-memory", metavar="SIZE", required=required, help=f"memory of the card, as 24GiB ({note})"
+        "--gpu-memory", metavar="SIZE", required=required, help=f"memory of the card, as 24GiB, 24GB or 24 ({note})"
     )
 
 
@@ -185,5 +208,8 @@ def _value(text: str) -> int | str:
     return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text
 
 
-def _values(text: str) -> tuple[int | str, ...]:
-    return tuple(dict.fromkeys(_value(part.strip()) for part in text.split(",")))
+def _values(axis: str, text: str) -> tuple[int | str | tuple[str, ...], ...]:
+    """Several values of an axis, each once; Linears alone are one set of them."""
+    values = list(dict.fromkeys(_value(part.strip()) for part in text.split(",")))
+    sets = sets_of_linears(values) if axis == "targets" else values
+    return tuple(tuple(value) if isinstance(value, list) else value for value in sets)

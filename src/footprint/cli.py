@@ -12,19 +12,28 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from random import randrange
+from shutil import get_terminal_size
+from textwrap import fill
 
 from footprint.arguments import AXES, parser
-from footprint.command import USER_ERROR, user_errors
+from footprint.capacity import FITS, TIGHT, TOO_LARGE, Capacity
+from footprint.command import USER_ERROR, require_installed, user_errors
 from footprint.errors import FootprintError
 from footprint.runtime import prepare_environment
 from footprint.spec import DEVICES, PRESETS, ModelSpec, RunSpec, TrainingSpec, require
-from footprint.units import parse_bytes
+from footprint.units import format_bytes, parse_bytes
 
-DOES_NOT_FIT = 1
-"""Exit status of a prediction or search whose answer is no, and of a measurement that ran out of memory."""
+STATUSES = {FITS: 0, TOO_LARGE: 1, TIGHT: 3}
+"""Exit status of a prediction or search by its verdict, the best one of a search."""
+
+NOT_MEASURED = 1
+"""Exit status of a measurement that ran out of memory or diverged."""
 
 CUSTOM = "custom"
 """Name of a model given as --model-json."""
+
+UNBROKEN = {"break_long_words": False, "break_on_hyphens": False}
+"""How sentences are wrapped: an option or a name stays in one piece."""
 
 ABSENT = {
     "experiment": "prediction",
@@ -70,18 +79,20 @@ def _predict(parsed: Namespace) -> int:
     from footprint.predict import predict
 
     spec, training = _run(parsed)
-    memory = _memory(parsed)
+    capacity = _capacity(parsed, spec.device)
     row = predict(spec, training)
-    headroom = None if memory is None else memory - row["peak_bytes"]
-    fits = None if headroom is None else headroom >= 0
+    if capacity is None:
+        answer = dict.fromkeys(("gpu_memory_bytes", "verdict", "fits", "headroom_bytes"))
+        _print_json(row | answer) if parsed.json else _print(readout.prediction(spec, row))
+        return 0
+    candidate = Candidate(spec, row, capacity)
     if parsed.json:
-        _print_json(row | {"gpu_memory_bytes": memory, "fits": fits, "headroom_bytes": headroom})
-        return DOES_NOT_FIT if fits is False else 0
-    print(readout.prediction(spec, row))
-    if headroom is not None:
-        change = None if fits else cheapest_change(spec, memory, training)
-        print(readout.verdict(Candidate(spec, row, headroom), change))
-    return DOES_NOT_FIT if fits is False else 0
+        answer = {"gpu_memory_bytes": capacity.memory, "verdict": candidate.verdict, "fits": candidate.verdict == FITS}
+        _print_json(row | answer | {"headroom_bytes": candidate.headroom})
+    else:
+        change = None if candidate.verdict == FITS else cheapest_change(spec, capacity, training)
+        _print("\n".join([readout.prediction(spec, row), "", *_reading(parsed), readout.verdict(candidate, change)]))
+    return STATUSES[candidate.verdict]
 
 
 def _fit(parsed: Namespace) -> int:
@@ -90,17 +101,18 @@ def _fit(parsed: Namespace) -> int:
 
     setup = _setup(parsed.config, _device(parsed))
     axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis, None) is not None}
-    memory, device = _memory(parsed), _device(parsed)
-    settings = search(_model(parsed, setup), axes, memory, device, setup.training)
+    capacity = _capacity(parsed, _device(parsed))
+    settings = search(_model(parsed, setup), axes, capacity, setup.training)
     if parsed.json:
-        _print_json({"gpu_memory_bytes": memory, "settings": [setting.as_dict() for setting in settings]})
+        _print_json({"gpu_memory_bytes": capacity.memory, "settings": [setting.as_dict() for setting in settings]})
     else:
-        print(readout.search(settings, memory))
-    return 0 if any(setting.fits for setting in settings) else DOES_NOT_FIT
+        _print("\n".join([*_reading(parsed), readout.search(settings, capacity)]))
+    return STATUSES[settings[0].verdict]
 
 
 def _measure(parsed: Namespace) -> int:
     spec, training = _run(parsed)
+    require_installed("measure", "torch", "bitsandbytes", "peft", "pandas", "safetensors")
     prepare_environment()
     from footprint import readout
     from footprint.fresh import random_batches
@@ -113,11 +125,12 @@ def _measure(parsed: Namespace) -> int:
     if parsed.json:
         _print_json({"measured": measured, "predicted": predicted})
     else:
-        print(readout.measurement(spec, measured, predicted))
-    return 0 if measured["status"] == "ok" else DOES_NOT_FIT
+        _print(readout.measurement(spec, measured, predicted))
+    return 0 if measured["status"] == "ok" else NOT_MEASURED
 
 
 def _verify(parsed: Namespace) -> int:
+    require_installed("pipeline", "pandas", "torch", "snakemake")
     from footprint.verify import ANY_SEED, verify
 
     require(parsed.device in DEVICES, "device", parsed.device, "one of " + ", ".join(DEVICES))
@@ -199,8 +212,20 @@ def _each_once(pairs: list[tuple[str, object]]) -> dict:
     return dict(pairs)
 
 
-def _memory(parsed: Namespace) -> int | None:
-    return None if parsed.gpu_memory is None else parse_bytes(parsed.gpu_memory, "gpu-memory")
+def _capacity(parsed: Namespace, device: str) -> Capacity | None:
+    return None if parsed.gpu_memory is None else Capacity(parse_bytes(parsed.gpu_memory, "gpu-memory"), device)
+
+
+def _reading(parsed: Namespace) -> list[str]:
+    """How the card's memory was read, where it was not written in binary units."""
+    written, size = parsed.gpu_memory, parse_bytes(parsed.gpu_memory)
+    return [] if written.strip().endswith("iB") else [f"--gpu-memory {written} is read as {format_bytes(size)}."]
+
+
+def _print(text: str) -> None:
+    """Print sentences as wide as the terminal, or 80 columns where that is unknown; tables, indented, as they are."""
+    width = get_terminal_size().columns
+    print("\n".join(line if line.startswith("  ") else fill(line, width, **UNBROKEN) for line in text.split("\n")))
 
 
 def _print_json(answer: Mapping) -> None:

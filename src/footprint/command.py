@@ -5,6 +5,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from footprint.errors import FootprintError
@@ -28,6 +29,16 @@ def run(parser: ArgumentParser, action: Callable[[Namespace], object], arguments
     parsed = parser.parse_args(arguments)
     with user_errors():
         action(parsed)
+
+
+def require_installed(extra: str, *packages: str) -> None:
+    """Raise FootprintError where a package of the installation's `extra` is missing: a light one only predicts."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise FootprintError(
+            f"this needs {', '.join(missing)}, not in a light installation; in the clone, run `make install` or "
+            f"`pip install '.[{extra}]'`"
+        )
 
 
 def require_root(clone: Path) -> None:

@@ -79,7 +79,9 @@ def _is_number(name: str) -> bool:
 
 
 def _training(entries: Mapping, device: str) -> TrainingSpec:
-    training = TrainingSpec(**entries)
+    limit = entries.get("memory_limit")
+    # A number in a file means what it means on the command line: 24 is 24 GiB.
+    training = TrainingSpec(**entries | {"memory_limit": limit if limit is None else str(limit)})
     require_half(training, device)
     return training
 

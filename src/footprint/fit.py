@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
+from footprint.capacity import FITS, VERDICTS, Capacity
 from footprint.columns import BUCKET_BYTES
 from footprint.errors import FootprintError
-from footprint.predict import predict_many
+from footprint.predict import predict, predict_many
 from footprint.spec import (
     AXIS_DEFAULTS,
     CHECKPOINTING,
@@ -35,7 +36,8 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("regime", REGIMES[1:]),
     ("seq", ()),
 )
-"""What can be given up, the cheapest first: an axis and its values, each less than the last; numbers by halves."""
+"""What can be given up, the cheapest first: an axis and its values, each less than the last; numbers have none, of them
+the largest that fits is searched."""
 
 COSTS = tuple(dict.fromkeys(axis for axis, _ in STEPS))
 """Axes by what it costs to give something up there, the cheapest first."""
@@ -56,8 +58,17 @@ class Candidate:
 
     spec: RunSpec
     row: dict[str, object]
-    headroom: int
-    """Bytes left; negative when it does not fit."""
+    capacity: Capacity
+
+    @property
+    def verdict(self) -> str:
+        """`fits`, `tight` or `does not fit`."""
+        return self.capacity.verdict(self.row["peak_bytes"])
+
+    @property
+    def headroom(self) -> int:
+        """Bytes left of what tensors can surely have; negative when it does not surely fit."""
+        return self.capacity.sure - self.row["peak_bytes"]
 
     @property
     def largest_bucket(self) -> tuple[str, int]:
@@ -66,34 +77,58 @@ class Candidate:
         return name.removesuffix("_bytes"), self.row[name]
 
 
-def cheapest_change(spec: RunSpec, memory: int, training: TrainingSpec) -> tuple[str, Candidate] | None:
-    """The axis to change and the run that then fits into `memory` bytes; None when no single change is enough."""
-    changed = list(_changes(spec))
-    rows = predict_many([run for _, run in changed], training)
-    for (axis, run), row in zip(changed, rows, strict=True):
-        if row["peak_bytes"] <= memory:
-            return axis, Candidate(run, row, memory - row["peak_bytes"])
-    return None
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the search for the cheapest change came to."""
+
+    axis: str | None
+    """What to change; None when no single change is enough."""
+    changed: Candidate | None
+    """The run that then fits."""
+    in_vain: tuple[tuple[str, str | int], ...]
+    """Cheaper changes that were tried: axis and value; of a number the smallest."""
 
 
-def _changes(spec: RunSpec) -> Iterator[tuple[str, RunSpec]]:
-    """Every run that gives up something along one axis only, the cheapest first."""
-    # Another regime brings axes to life that this one collapses.
-    revived = {axis: AXIS_DEFAULTS[axis] for axis, nothing in COLLAPSED.items() if getattr(spec, axis) == nothing}
+def cheapest_change(spec: RunSpec, capacity: Capacity, training: TrainingSpec) -> Change:
+    """The first change in the order of `STEPS` after which the run fits; of a number the largest value that does."""
+    in_vain = []
     for axis, values in STEPS:
-        for value in _less(getattr(spec, axis), values):
-            run = _valid(spec, (revived if axis == "regime" else {}) | {axis: value})
-            if run is not None and run != spec:
-                yield axis, run
+        for run in _less(spec, axis, values):
+            if isinstance(getattr(run, axis), int):
+                run = _largest_that_fits(spec, axis, capacity, training) or run
+            candidate = Candidate(run, predict(run, training), capacity)
+            if candidate.verdict == FITS:
+                return Change(axis, candidate, tuple(in_vain))
+            in_vain.append((axis, getattr(run, axis)))
+    return Change(None, None, tuple(in_vain))
 
 
-def _less(value: str | int, values: tuple[str, ...]) -> Iterator[str | int]:
-    if isinstance(value, str):
-        yield from values[values.index(value) + 1 :] if value in values else values
-        return
-    while value > 1:
-        value //= 2
-        yield value
+def _less(spec: RunSpec, axis: str, values: tuple[str, ...]) -> Iterator[RunSpec]:
+    """Every run that gives up something along one axis, the cheapest first; of a number only the least, 1."""
+    present = getattr(spec, axis)
+    if isinstance(present, int):
+        values = (1,) if present > 1 else ()
+    elif axis == "targets":
+        adapted = set(spec.model.adapted(present))
+        values = tuple(name for name in values if set(spec.model.adapted(name)) < adapted)
+    elif present in values:
+        values = values[values.index(present) + 1 :]
+    # Another regime brings axes to life that this one collapses.
+    revived = {other: AXIS_DEFAULTS[other] for other, nothing in COLLAPSED.items() if getattr(spec, other) == nothing}
+    for value in values:
+        run = _valid(spec, (revived if axis == "regime" else {}) | {axis: value})
+        if run is not None and run != spec:
+            yield run
+
+
+def _largest_that_fits(spec: RunSpec, axis: str, capacity: Capacity, training: TrainingSpec) -> RunSpec | None:
+    """The run with the largest value of a number below its own with which it fits, by bisection; None if none does."""
+    fits, exceeds = 0, getattr(spec, axis)
+    while exceeds - fits > 1:
+        tried = (fits + exceeds) // 2
+        peak = predict(replace(spec, **{axis: tried}), training)["peak_bytes"]
+        fits, exceeds = (tried, exceeds) if capacity.verdict(peak) == FITS else (fits, tried)
+    return replace(spec, **{axis: fits}) if fits else None
 
 
 def _valid(spec: RunSpec, axes: Mapping[str, str | int]) -> RunSpec | None:
@@ -109,21 +144,22 @@ class Setting:
     """A value for every axis but batch and sequence, represented by two of the runs that fit (or one that does not)."""
 
     longest: Candidate
-    """The longest sequence that fits, and as many of them as do; else one of the shortest."""
+    """The longest sequence that fits, and as many of them as do; else the smallest that was searched."""
     most_tokens: Candidate
     """The most tokens per step that fit, of whatever length; else the same."""
 
     @property
-    def fits(self) -> bool:
-        """Whether anything of this setting does."""
-        return self.longest.headroom >= 0
+    def verdict(self) -> str:
+        """`fits` when anything of this setting does; else that of the smallest."""
+        return self.longest.verdict
 
     def as_dict(self) -> dict[str, object]:
         """The row of the longest sequence, whether it fits, and what else there is to say."""
         bucket, size = self.longest.largest_bucket
         most = {name: self.most_tokens.row[name] for name in ("batch", "seq", "peak_bytes")}
         return self.longest.row | {
-            "fits": self.fits,
+            "verdict": self.verdict,
+            "fits": self.verdict == FITS,
             "headroom_bytes": self.longest.headroom,
             "largest_bucket": bucket,
             "largest_bucket_bytes": size,
@@ -131,32 +167,35 @@ class Setting:
         }
 
 
-def search(
-    model: ModelSpec, axes: Mapping[str, Sequence], memory: int, device: str, training: TrainingSpec
-) -> list[Setting]:
-    """Settings of a model against `memory` bytes: those that fit come first, and in both parts the least given up.
+def search(model: ModelSpec, axes: Mapping[str, Sequence], capacity: Capacity, training: TrainingSpec) -> list[Setting]:
+    """Settings of a model against a card: those that fit come first, then the tight ones, each by what is given up.
 
     Axes that `axes` does not mention are searched (`SEARCHED`) or keep their defaults; without `seq`, the lengths of
-    `sequences` are tried.
+    `sequences` are tried; without `batch`, the largest that fits is searched.
     """
     values = {axis: (default,) for axis, default in AXIS_DEFAULTS.items()} | SEARCHED | {"seq": sequences(model)}
+    batches = axes.get("batch")
     values |= axes | {"batch": (1,)}
     runs = dict.fromkeys(
-        RunSpec(model=model, device=device, **dict(zip(values, cell, strict=True)))
+        RunSpec(model=model, device=capacity.device, **dict(zip(values, cell, strict=True)))
         for cell in product(*values.values())
     )
-    largest = _largest_batches(list(runs), memory, training)
+    if batches is None:
+        largest = _largest_batches(list(runs), capacity, training)
+    else:
+        largest = _largest_of(list(runs), batches, capacity, training)
+    smallest = 1 if batches is None else min(batches)
     settings: dict[RunSpec, list[RunSpec]] = {}
-    for run, batch in largest.items():
-        settings.setdefault(replace(run, seq=1), []).append(replace(run, batch=max(batch, 1)))
+    for run in largest:
+        settings.setdefault(replace(run, seq=1), []).append(run)
     longest, most = [], []
-    for runs in settings.values():
-        fitting = [run for run in runs if largest[replace(run, batch=1)]]
-        shortest = min(runs, key=lambda run: run.seq)
-        longest.append(max(fitting, key=lambda run: run.seq, default=shortest))
-        most.append(max(fitting, key=lambda run: (run.batch * run.seq, run.seq), default=shortest))
-    pairs = map(Setting, _candidates(longest, memory, training), _candidates(most, memory, training))
-    return sorted(pairs, key=lambda setting: (not setting.fits, *_given_up(setting.longest.spec)))
+    for members in settings.values():
+        fitting = [replace(run, batch=largest[run]) for run in members if largest[run]]
+        least = replace(min(members, key=lambda run: run.seq), batch=smallest)
+        longest.append(max(fitting, key=lambda run: run.seq, default=least))
+        most.append(max(fitting, key=lambda run: (run.batch * run.seq, run.seq), default=least))
+    pairs = map(Setting, _candidates(longest, capacity, training), _candidates(most, capacity, training))
+    return sorted(pairs, key=lambda setting: (VERDICTS.index(setting.verdict), *_given_up(setting.longest.spec)))
 
 
 def sequences(model: ModelSpec) -> tuple[int, ...]:
@@ -165,7 +204,19 @@ def sequences(model: ModelSpec) -> tuple[int, ...]:
     return (*(length for length in powers if SHORTEST <= length < model.context), model.context)
 
 
-def _largest_batches(runs: Sequence[RunSpec], memory: int, training: TrainingSpec) -> dict[RunSpec, int]:
+def _largest_of(
+    runs: Sequence[RunSpec], batches: Sequence[int], capacity: Capacity, training: TrainingSpec
+) -> dict[RunSpec, int]:
+    """The largest of some batches with which each run fits, 0 if none."""
+    largest = dict.fromkeys(runs, 0)
+    for batch in sorted(batches):
+        rows = predict_many([replace(run, batch=batch) for run in runs], training)
+        fitting = (run for run, row in zip(runs, rows, strict=True) if capacity.verdict(row["peak_bytes"]) == FITS)
+        largest |= dict.fromkeys(fitting, batch)
+    return largest
+
+
+def _largest_batches(runs: Sequence[RunSpec], capacity: Capacity, training: TrainingSpec) -> dict[RunSpec, int]:
     """The largest batch with which each run fits, 0 if none; all are bisected at once (a larger batch never frees)."""
     fits, exceeds = dict.fromkeys(runs, 0), dict.fromkeys(runs, LARGEST_BATCH + 1)
     tried = dict.fromkeys(runs, 1)
@@ -173,7 +224,7 @@ def _largest_batches(runs: Sequence[RunSpec], memory: int, training: TrainingSpe
         tries = {run: _valid(run, {"batch": batch}) for run, batch in tried.items()}
         rows = iter(predict_many([run for run in tries.values() if run is not None], training))
         for run, valid in tries.items():
-            within = valid is not None and next(rows)["peak_bytes"] <= memory
+            within = valid is not None and capacity.verdict(next(rows)["peak_bytes"]) == FITS
             (fits if within else exceeds)[run] = tried[run]
         tried = {run: (fits[run] + exceeds[run]) // 2 for run in runs if exceeds[run] - fits[run] > 1}
     return fits
@@ -188,10 +239,12 @@ def kept(axis: str, value: str | int) -> int:
     """Sorts the values of an axis from what keeps most to what gives up most."""
     if isinstance(value, int):
         return -value
+    if axis == "targets" and value not in TARGETS:
+        value = "attention"  # any other set of Linears stands with the set in the middle
     less = [less for step, values in STEPS if step == axis for less in values]
     return less.index(value) + 1 if value in less else 0
 
 
-def _candidates(runs: Sequence[RunSpec], memory: int, training: TrainingSpec) -> list[Candidate]:
+def _candidates(runs: Sequence[RunSpec], capacity: Capacity, training: TrainingSpec) -> list[Candidate]:
     rows = predict_many(runs, training)
-    return [Candidate(run, row, memory - row["peak_bytes"]) for run, row in zip(runs, rows, strict=True)]
+    return [Candidate(run, row, capacity) for run, row in zip(runs, rows, strict=True)]

@@ -9,7 +9,7 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from footprint.errors import FootprintError
-from footprint.spec import AXES, AXIS_DEFAULTS, PRESETS, ModelSpec, RunSpec, require
+from footprint.spec import AXES, AXIS_DEFAULTS, PRESETS, ModelSpec, RunSpec, require, sets_of_linears
 
 if TYPE_CHECKING:
     import pandas
@@ -45,6 +45,7 @@ def expand_grid(grid: Mapping, models: Mapping[str, ModelSpec], device: str, whe
 
 def _axes(grid: Mapping) -> dict[str, list]:
     values = AXIS_DEFAULTS | dict(grid)
+    values["targets"] = sets_of_linears(values["targets"])
     return {axis: list(value) if isinstance(value, list | tuple) else [value] for axis, value in values.items()}
 
 

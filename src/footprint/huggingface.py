@@ -31,6 +31,7 @@ _LLAMA = {
     "width": "hidden_size",
     "heads": "num_attention_heads",
     "kv_heads": "num_key_value_heads",
+    "head_width": "head_dim",
     "mlp_width": "intermediate_size",
     "vocab": "vocab_size",
     "context": "max_position_embeddings",
@@ -51,22 +52,26 @@ FAMILIES = {
     "llama": Family(
         block="llama",
         sizes=_LLAMA,
-        absent={"num_key_value_heads": None, "tie_word_embeddings": False},
+        absent={"num_key_value_heads": None, "head_dim": None, "tie_word_embeddings": False},
         fixed=_NO_BIASES,
     ),
     "mistral": Family(
-        block="llama", sizes=_LLAMA, absent={"num_key_value_heads": 8, "tie_word_embeddings": False}, fixed=_NO_BIASES
+        block="llama",
+        sizes=_LLAMA,
+        absent={"num_key_value_heads": 8, "head_dim": None, "tie_word_embeddings": False},
+        fixed=_NO_BIASES,
     ),
     "gpt2": Family(block="gpt", sizes=_GPT2, absent={"n_inner": None, "tie_word_embeddings": True}),
 }
 
 
 def read_shape(path: Path) -> ModelSpec:
-    """The shape of the model whose config.json is at `path`, named after its folder.
+    """The shape of the model whose config.json is at `path` or in the folder `path`, named after its folder.
 
     Raises FootprintError for a file that is none, a model_type that is not in FAMILIES, and sizes that are missing or
     impossible.
     """
+    path = path / "config.json" if path.is_dir() else path
     told = _read(path)
     known = FAMILIES.get(told.get("model_type")) if isinstance(told.get("model_type"), str) else None
     require(
@@ -83,10 +88,7 @@ def read_shape(path: Path) -> ModelSpec:
     if missing:
         raise FootprintError(f"{path}: {missing[0]}: is missing; a {told['model_type']} config has it")
     sizes = {name: told.get(key, known.absent.get(key)) for name, key in known.sizes.items()}
-    model = ModelSpec(name=_name(path), block=known.block, **sizes)
-    head = told.get("head_dim") or model.head_width
-    require(head == model.head_width, f"{path}: head_dim", head, f"{model.head_width}, the width over the heads")
-    return model
+    return ModelSpec(name=_name(path), block=known.block, **sizes)
 
 
 def _read(path: Path) -> dict:

@@ -1,6 +1,6 @@
 """MiniGPT: the decoder that is trained, in one readable file.
 
-B batch, S sequence, H width, n heads, d = H / n, V vocabulary.
+B batch, S sequence, H width, n heads of width d (H = n d unless the spec says otherwise), V vocabulary.
 """
 
 from itertools import accumulate, pairwise
@@ -17,15 +17,15 @@ from footprint.spec import ModelSpec
 class Rotary(nn.Module):
     """Rotary position embedding (Su et al. 2021, arXiv:2104.09864), the half-split form of LLaMA."""
 
-    def __init__(self, context: int, head_width: int) -> None:
+    def __init__(self, positions: int, head_width: int) -> None:
         super().__init__()
         self.head_width = head_width
-        self.register_buffer("cos", torch.empty(context, head_width))
-        self.register_buffer("sin", torch.empty(context, head_width))
+        self.register_buffer("cos", torch.empty(positions, head_width))
+        self.register_buffer("sin", torch.empty(positions, head_width))
 
     @torch.no_grad()
     def reset(self) -> None:
-        """Fill the tables (context, d) in place, in the dtype they have."""
+        """Fill the tables (positions, d) in place, in the dtype they have."""
         positions = torch.arange(self.cos.shape[0], device=self.cos.device, dtype=torch.float32)
         pairs = torch.arange(0, self.head_width, 2, device=self.cos.device, dtype=torch.float32)
         angles = torch.outer(positions, 10000.0 ** (-pairs / self.head_width)).repeat(1, 2)
@@ -49,14 +49,14 @@ class Attention(nn.Module):
             setattr(self, name, nn.Linear(*spec.linears[name], bias=spec.biases))
 
     def forward(self, x: Tensor, rotary: Rotary | None) -> Tensor:
-        B, S, H = x.shape
+        B, S, _ = x.shape
         q = self.q_proj(x).view(B, S, self.heads, self.head_width).transpose(1, 2)  # (B, n, S, d)
         k = self.k_proj(x).view(B, S, self.kv_heads, self.head_width).transpose(1, 2)
         v = self.v_proj(x).view(B, S, self.kv_heads, self.head_width).transpose(1, 2)
         if rotary is not None:
             q, k = rotary(q), rotary(k)
         y = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.kv_heads != self.heads)
-        return self.o_proj(y.transpose(1, 2).reshape(B, S, H))
+        return self.o_proj(y.transpose(1, 2).reshape(B, S, self.heads * self.head_width))
 
 
 class GeluMLP(nn.Module):
@@ -105,13 +105,15 @@ class Block(nn.Module):
 class MiniGPT(nn.Module):
     """The whole model; build it under `torch.device("meta")` and it costs nothing."""
 
-    def __init__(self, spec: ModelSpec, checkpointing: str = "none") -> None:
+    def __init__(self, spec: ModelSpec, checkpointing: str = "none", positions: int | None = None) -> None:
+        """`positions` are the rows of the position table, the model's context when not given."""
         super().__init__()
         self.spec = spec
+        positions = spec.context if positions is None else positions
         self.segments = segment_lengths(spec.layers, checkpointing)
         self.tokens = nn.Embedding(spec.vocab, spec.width)
-        self.positions = nn.Embedding(spec.context, spec.width) if spec.block == "gpt" else None
-        self.rotary = Rotary(spec.context, spec.head_width) if spec.block == "llama" else None
+        self.positions = nn.Embedding(positions, spec.width) if spec.block == "gpt" else None
+        self.rotary = Rotary(positions, spec.head_width) if spec.block == "llama" else None
         self.blocks = nn.ModuleList(Block(spec) for _ in range(spec.layers))
         self.norm = _norm(spec)
         self.head = nn.Linear(spec.width, spec.vocab, bias=False)

@@ -3,12 +3,24 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
+from footprint.capacity import DRIVER_SHARE, FITS, LARGEST_CONTEXT, SMALLEST_CONTEXT, TIGHT, TOO_LARGE, Capacity
 from footprint.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
-from footprint.fit import COLLAPSED, COSTS, Candidate, Setting, kept
+from footprint.fit import COLLAPSED, COSTS, Candidate, Change, Setting, kept
 from footprint.spec import RunSpec
 from footprint.units import format_bytes
 
-BESIDES = "Beside this the card holds the CUDA context (0.1 to 0.6 GiB) and what the allocator sets aside."
+NOT_COUNTED = "Gaps that the caching allocator leaves between blocks are not counted."
+
+TAKEN = (
+    f"The driver is taken to keep {DRIVER_SHARE:.0%} of the card and the CUDA context "
+    f"{SMALLEST_CONTEXT / 2**30:.1f} to {LARGEST_CONTEXT / 2**30:.1f} GiB."
+)
+
+WHERE = {
+    "cpu": "For a CPU. A GPU needs other amounts: ask with --gpu-memory 24GiB, or with --device cuda.",
+    "cuda": "For an NVIDIA GPU.",
+}
+"""Which device an answer is for, and how to ask for the other one."""
 
 
 def prediction(spec: RunSpec, row: Mapping) -> str:
@@ -23,6 +35,7 @@ def prediction(spec: RunSpec, row: Mapping) -> str:
     off = textbook / peak - 1
     return "\n".join(
         [
+            WHERE[spec.device],
             _run(spec),
             f"trains {row['trainable_parameters']:,} of {row['total_parameters']:,} parameters",
             "",
@@ -38,30 +51,35 @@ def prediction(spec: RunSpec, row: Mapping) -> str:
     )
 
 
-def verdict(candidate: Candidate, change: tuple[str, Candidate] | None) -> str:
+def verdict(candidate: Candidate, change: Change | None) -> str:
     """Whether a run fits on its card and, if not, the cheapest change that makes it fit."""
-    memory = format_bytes(candidate.row["peak_bytes"] + candidate.headroom)
-    if candidate.headroom >= 0:
+    memory, peak = format_bytes(candidate.capacity.memory), candidate.row["peak_bytes"]
+    if candidate.verdict == FITS:
         said = [f"It fits into {memory}, with {format_bytes(candidate.headroom)} to spare."]
+    elif candidate.verdict == TIGHT:
+        room = format_bytes(candidate.capacity.most - peak)
+        said = [f"It is tight in {memory}: with the smallest context {room} are left, with the largest nothing is."]
     else:
-        said = [f"It does not fit into {memory}: {format_bytes(-candidate.headroom)} too much.", _advice(change)]
-    return "\n".join([*said, *_besides(candidate.spec)])
+        said = [f"It does not fit into {memory}: {format_bytes(peak - candidate.capacity.most)} too much."]
+    return "\n".join([*said, *([] if change is None else _advice(change)), *_besides(candidate.capacity)])
 
 
-def search(settings: Sequence[Setting], memory: int) -> str:
+def search(settings: Sequence[Setting], capacity: Capacity) -> str:
     """What fits and what does not, in both parts the least given up first."""
     spec, axes = settings[0].longest.spec, _varied(settings)
-    fitting = [setting for setting in settings if setting.fits]
-    losing = [setting.longest for setting in settings if not setting.fits]
-    lines = [f"{spec.model.name} in {format_bytes(memory)} on {spec.device}, {_fixed(settings, axes)}", *_ranking(axes)]
+    fitting = [setting for setting in settings if setting.verdict == FITS]
+    where = f"{spec.model.name} in {format_bytes(capacity.memory)} on {capacity.device}"
+    lines = [", ".join([where, *_fixed(settings, axes)]), *_ranking(axes)]
     if fitting:
         header = ["", *axes, "longest", "peak", "to spare", "most tokens"]
         rows = [_place(number, setting, axes) for number, setting in enumerate(fitting, start=1)]
         lines += ["", "Fits (batch x sequence)", *_aligned([header, *rows])]
-    if losing:
-        rows = [[*_values(one.spec, axes), _reason(one)] for one in losing]
-        lines += ["", f"Does not fit, not even {_shape(losing[0].spec)}", *_aligned(rows)]
-    return "\n".join([*lines, "", *_besides(spec)])
+    for verdict_, words in ((TIGHT, "Tight, even with {}"), (TOO_LARGE, "Does not fit, not even {}")):
+        others = [setting.longest for setting in settings if setting.verdict == verdict_]
+        if others:
+            rows = [[*_values(one.spec, axes), _reason(one)] for one in others]
+            lines += ["", words.format(_shape(others[0].spec)), *_aligned(rows)]
+    return "\n".join([*lines, "", *_besides(capacity)])
 
 
 def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
@@ -104,16 +122,19 @@ def _mark(phase: str, row: Mapping) -> str:
     return "<- the peak" if _word(phase) == row["peak_phase"] else ""
 
 
-def _advice(change: tuple[str, Candidate] | None) -> str:
-    if change is None:
-        return "No single change makes it fit; `footprint fit` searches for several."
-    axis, changed = change
-    value, peak = getattr(changed.spec, axis), format_bytes(changed.row["peak_bytes"])
-    return f"The cheapest single change that makes it fit: --{axis} {value}, with a peak of {peak}."
+def _advice(change: Change) -> list[str]:
+    """The cheapest single change that makes a run fit, and what was tried before it."""
+    tried = ", ".join(f"--{axis} {value}" for axis, value in change.in_vain)
+    if change.changed is None:
+        return [f"No single change makes it fit (tried: {tried}); `footprint fit` searches for several."]
+    value, peak = getattr(change.changed.spec, change.axis), format_bytes(change.changed.row["peak_bytes"])
+    more = f" ({value + 1} would not do)" if isinstance(value, int) else ""
+    found = f"The cheapest single change that makes it fit: --{change.axis} {value}{more}, with a peak of {peak}."
+    return [found, *([f"Cheaper ones do not: {tried}."] if tried else [])]
 
 
-def _besides(spec: RunSpec) -> list[str]:
-    return [BESIDES] * (spec.device == "cuda")
+def _besides(capacity: Capacity) -> list[str]:
+    return [TAKEN, NOT_COUNTED] * (capacity.device == "cuda")
 
 
 def _varied(settings: Sequence[Setting]) -> dict[str, list]:
@@ -121,9 +142,9 @@ def _varied(settings: Sequence[Setting]) -> dict[str, list]:
     return {axis: values for axis, values in _choices(settings).items() if len(values) > 1 or axis == "regime"}
 
 
-def _fixed(settings: Sequence[Setting], varied: Iterable[str]) -> str:
+def _fixed(settings: Sequence[Setting], varied: Iterable[str]) -> list[str]:
     """The values that all settings share."""
-    return ", ".join(f"{axis} {v}" for axis, values in _choices(settings).items() if axis not in varied for v in values)
+    return [f"{axis} {v}" for axis, values in _choices(settings).items() if axis not in varied for v in values]
 
 
 def _choices(settings: Sequence[Setting]) -> dict[str, list]:
@@ -156,7 +177,9 @@ def _shape(spec: RunSpec) -> str:
 
 def _reason(candidate: Candidate) -> str:
     bucket, size = candidate.largest_bucket
-    return f"{format_bytes(-candidate.headroom)} too much; most is {bucket}, {format_bytes(size)}"
+    excess = candidate.row["peak_bytes"] - candidate.capacity.most
+    room = f"{format_bytes(excess)} too much" if excess > 0 else f"{format_bytes(-excess)} left at best"
+    return f"{room}; most is {bucket}, {format_bytes(size)}"
 
 
 def _failure(measured: Mapping) -> str:

@@ -30,7 +30,7 @@ def prepare(spec: RunSpec, *, half: torch.dtype, seed: int, fill: Fill | None = 
     holds a second copy of the model.
     """
     with torch.device("meta"):
-        model = MiniGPT(spec.model, spec.checkpointing)
+        model = MiniGPT(spec.model, spec.checkpointing, spec.positions)
     precision = PRECISIONS[spec.precision]
     frozen = spec.regime != "full"
     dtype = dtype_of(precision.base if frozen else precision.trained, half)

@@ -1,7 +1,7 @@
 """The config's JSON schema, and its verdicts as sentences that name the position and what is allowed there."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
@@ -55,7 +55,14 @@ def _validator() -> jsonschema.Draft202012Validator:
     base = jsonschema.Draft202012Validator
     # JSON has one kind of number, so 4.0 is an integer to it; as a batch or a rank it would name another file.
     types = base.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-    return jsonschema.validators.extend(base, type_checker=types)(config_schema())
+    return jsonschema.validators.extend(base, {"enum": _enum}, type_checker=types)(config_schema())
+
+
+def _enum(validator: jsonschema.protocols.Validator, allowed: list, value: object, schema: Mapping) -> Iterator:
+    """JSON Schema's `enum`; where the schema says x-any-case, QLoRA is qlora."""
+    if schema.get("x-any-case") and isinstance(value, str):
+        value = value.lower()
+    yield from jsonschema.Draft202012Validator.VALIDATORS["enum"](validator, allowed, value, schema)
 
 
 def _sentence(fault: jsonschema.ValidationError) -> str:

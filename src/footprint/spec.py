@@ -1,5 +1,6 @@
 """The vocabulary: what model is trained (`ModelSpec`) and how (`RunSpec`). Measurer and predictor both take these."""
 
+import re
 from dataclasses import dataclass, field, fields, replace
 
 from footprint.checkpointing import CHECKPOINTING
@@ -9,6 +10,9 @@ from footprint.units import parse_bytes
 
 REGIMES = ("full", "lora", "qlora")
 TARGETS = ("all-linear", "attention", "qv")
+"""Sets of Linears with a name; any other set is written as its Linears without `_proj`, joined by `+`: `gate+up`."""
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Linears of a block in forward order; a `gpt` block has no gate_proj."""
 OPTIMIZERS = ("adamw", "adamw-fused", "adamw-8bit", "paged-adamw")
 CUDA_OPTIMIZERS = ("adamw-8bit", "paged-adamw")
 QUANTIZATIONS = ("nf4", "nf4-double")
@@ -19,7 +23,10 @@ NF4_BLOCK = 64
 """Weights that share one absmax in bitsandbytes' 4-bit quantization (its default block size)."""
 
 LARGEST_TENSOR = 2**31 - 1
-"""Elements of one tensor a spec may ask for: kernels with 32-bit indices (cuBLAS, bitsandbytes) stop here."""
+"""Elements of one weight a spec may ask for: kernels with 32-bit indices (cuBLAS, bitsandbytes) stop here."""
+
+LONGEST = 2**24
+"""Tokens of the longest context and sequence a spec may ask for."""
 
 
 def require(condition: bool, key: str, value: object, allowed: str) -> None:
@@ -38,8 +45,22 @@ def _whole(key: str, value: object, low: int, high: int) -> None:
     require(whole and low <= value <= high, key, value, f"a whole number from {low} to {high}")
 
 
-def _one_of(key: str, value: object, names: tuple[str, ...]) -> None:
-    require(isinstance(value, str) and value in names, key, value, "one of " + ", ".join(names))
+def _one_of(key: str, value: object, names: tuple[str, ...]) -> str:
+    """The name that was meant; people write QLoRA and BF16."""
+    meant = value.lower() if isinstance(value, str) else value
+    require(isinstance(meant, str) and meant in names, key, value, "one of " + ", ".join(names))
+    return meant
+
+
+def sets_of_linears(values: object) -> list:
+    """The values of the axis `targets` in a list: one of Linears only is one set of them, as in PEFT's own configs."""
+    several = list(values) if isinstance(values, list | tuple) else [values]
+    return [several] if several and all(map(is_linear, several)) else several
+
+
+def is_linear(value: object) -> bool:
+    """Whether this is the name of a Linear, with or without `_proj`."""
+    return isinstance(value, str) and f"{value.removesuffix('_proj')}_proj" in LINEARS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,11 +74,14 @@ class ModelSpec:
     heads: int
     vocab: int
     context: int
-    """Longest sequence; rows of the learned position table of a `gpt` block."""
+    """Rows of the position table. The longest sequence of a `gpt` block, which learns its positions; rotary positions
+    go on beyond it."""
     block: str = "gpt"
     """`gpt`: LayerNorm, learned positions, GELU MLP, biases. `llama`: RMSNorm, rotary, SwiGLU, no biases."""
     kv_heads: int | None = None
     """Key/value heads (grouped-query attention); `heads` when not given. `llama` blocks only."""
+    head_width: int | None = None
+    """Elements of one attention head; width / heads when not given."""
     mlp_width: int | None = None
     """Inner width of the MLP; 4 x width when not given."""
     tied_head: bool = False
@@ -73,16 +97,15 @@ class ModelSpec:
         _whole(f"{where}.width", self.width, 1, 65536)
         _whole(f"{where}.heads", self.heads, 1, 1024)
         _whole(f"{where}.vocab", self.vocab, 2, 2**20)
-        _whole(f"{where}.context", self.context, 1, 2**20)
+        _whole(f"{where}.context", self.context, 1, LONGEST)
         _whole(f"{where}.mlp_width", self.mlp_width, 1, 2**20)
         _whole(f"{where}.kv_heads", self.kv_heads, 1, 1024)
         require(isinstance(self.tied_head, bool), f"{where}.tied_head", self.tied_head, "true or false")
-        require(
-            self.width % self.heads == 0,
-            f"{where}.heads",
-            self.heads,
-            f"a divisor of width {self.width}",
-        )
+        if self.head_width is None:
+            divides = self.width % self.heads == 0
+            require(divides, f"{where}.heads", self.heads, f"a divisor of width {self.width}, or give head_width")
+            object.__setattr__(self, "head_width", self.width // self.heads)
+        _whole(f"{where}.head_width", self.head_width, 1, 65536)
         require(
             self.heads % self.kv_heads == 0,
             f"{where}.kv_heads",
@@ -92,14 +115,28 @@ class ModelSpec:
         if self.block == "gpt":
             require(self.kv_heads == self.heads, f"{where}.kv_heads", self.kv_heads, "block: llama for grouped queries")
         else:
-            require(self.head_width % 2 == 0, f"{where}.heads", self.heads, "an even width per head (rotary pairs)")
-        largest = max(self.vocab, self.mlp_width, self.context) * self.width
-        require(largest <= LARGEST_TENSOR, where, largest, f"at most {LARGEST_TENSOR} elements in one weight")
+            even = self.head_width % 2 == 0
+            require(even, f"{where}.head_width", self.head_width, "an even width per head (rotary pairs)")
+        for key, rows in self._rows_of_weights().items():
+            most = LARGEST_TENSOR // self.width
+            require(
+                rows <= most, f"{where}.{key}", rows, f"at most {most}: a weight of width {self.width} has no more rows"
+            )
+
+    def _rows_of_weights(self) -> dict[str, int]:
+        """Rows of the weights that are as wide as the model, by the size that decides them."""
+        positions = {"context": self.context} if self.block == "gpt" else {}
+        return {"vocab": self.vocab, "mlp_width": self.mlp_width, "heads": self.attention_width} | positions
 
     @property
-    def head_width(self) -> int:
-        """Elements of one attention head."""
-        return self.width // self.heads
+    def longest_seq(self) -> int:
+        """The longest sequence the model can be trained on: learned positions end with their table."""
+        return self.context if self.block == "gpt" else LONGEST
+
+    @property
+    def attention_width(self) -> int:
+        """Output elements of the query projection: all heads side by side."""
+        return self.head_width * self.heads
 
     @property
     def kv_width(self) -> int:
@@ -116,10 +153,10 @@ class ModelSpec:
         """The Linears of one block by name, in forward order: (d_in, d_out)."""
         width, kv_width, mlp_width = self.width, self.kv_width, self.mlp_width
         attention = {
-            "q_proj": (width, width),
+            "q_proj": (width, self.attention_width),
             "k_proj": (width, kv_width),
             "v_proj": (width, kv_width),
-            "o_proj": (width, width),
+            "o_proj": (self.attention_width, width),
         }
         if self.block == "gpt":
             return attention | {"up_proj": (width, mlp_width), "down_proj": (mlp_width, width)}
@@ -131,11 +168,23 @@ class ModelSpec:
 
     def adapted(self, targets: str) -> tuple[str, ...]:
         """Names of the block's Linears that carry an adapter for an axis value of `targets`."""
-        if targets == "qv":
-            return ("q_proj", "v_proj")
-        if targets == "attention":
-            return ("q_proj", "k_proj", "v_proj", "o_proj")
-        return tuple(self.linears) if targets == "all-linear" else ()
+        if targets == "none":
+            return ()
+        named = {"all-linear": tuple(self.linears), "attention": LINEARS[:4], "qv": ("q_proj", "v_proj")}
+        return named.get(targets) or tuple(f"{name}_proj" for name in targets.split("+"))
+
+    def targets_named(self, value: object) -> str:
+        """The one name of a set of Linears, however it was written: `qv` for `v_proj,q_proj` or [q_proj, v_proj]."""
+        names = re.split(r"[\s,+]+", value.strip()) if isinstance(value, str) else value
+        known = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+        if known and len(names) == 1 and names[0].lower() in TARGETS:
+            return names[0].lower()
+        wanted = {f"{name.removesuffix('_proj')}_proj" for name in names} if known else set()
+        allowed = f"one of {', '.join(TARGETS)}, or Linears joined by + ({', '.join(self.linears)})"
+        require(wanted and wanted <= set(self.linears), "targets", value, allowed)
+        chosen = tuple(name for name in self.linears if name in wanted)
+        short = "+".join(name.removesuffix("_proj") for name in chosen)
+        return next((name for name in TARGETS if self.adapted(name) == chosen), short)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,15 +205,16 @@ class RunSpec:
     """Where it is to run; decides which combinations exist, not which cell of the grid this is."""
 
     def __post_init__(self) -> None:
-        _one_of("regime", self.regime, REGIMES)
+        self._read("regime", REGIMES)
         if self.regime == "full":
             _whole("rank", self.rank, 0, 65536)
-            _one_of("targets", self.targets, (*TARGETS, "none"))
+            if self.targets != "none":
+                self.model.targets_named(self.targets)
             object.__setattr__(self, "rank", 0)
             object.__setattr__(self, "targets", "none")
         else:
             _whole("rank", self.rank, 1, 65536)
-            _one_of("targets", self.targets, TARGETS)
+            object.__setattr__(self, "targets", self.model.targets_named(self.targets))
             narrowest = min(min(self.model.linears[name]) for name in self.model.adapted(self.targets))
             require(
                 self.rank <= narrowest,
@@ -173,16 +223,16 @@ class RunSpec:
                 f"at most {narrowest}, the narrowest adapted Linear of {self.model.name}",
             )
         if self.regime == "qlora":
-            _one_of("quantization", self.quantization, QUANTIZATIONS)
+            self._read("quantization", QUANTIZATIONS)
         else:
-            _one_of("quantization", self.quantization, (*QUANTIZATIONS, "none"))
+            self._read("quantization", (*QUANTIZATIONS, "none"))
             object.__setattr__(self, "quantization", "none")
-        _one_of("checkpointing", self.checkpointing, CHECKPOINTING)
-        _one_of("precision", self.precision, tuple(PRECISIONS))
-        _one_of("optimizer", self.optimizer, OPTIMIZERS)
+        self._read("checkpointing", CHECKPOINTING)
+        self._read("precision", tuple(PRECISIONS))
+        self._read("optimizer", OPTIMIZERS)
         _whole("batch", self.batch, 1, 65536)
-        _whole("seq", self.seq, 1, self.model.context)
-        _one_of("device", self.device, DEVICES)
+        _whole("seq", self.seq, 1, self.model.longest_seq)
+        self._read("device", DEVICES)
         require(
             self.device == "cuda" or self.optimizer not in CUDA_OPTIMIZERS,
             "optimizer",
@@ -191,6 +241,15 @@ class RunSpec:
         )
         widest = self.batch * self.seq * max(self.model.vocab, self.model.mlp_width, self.model.width)
         require(widest <= 2**40, "batch", self.batch, "a smaller batch x seq: one activation passes 2^40 elements")
+
+    def _read(self, key: str, names: tuple[str, ...]) -> None:
+        object.__setattr__(self, key, _one_of(key, getattr(self, key), names))
+
+    @property
+    def positions(self) -> int:
+        """Rows of the position table: those of the model, or more where rotary positions go on beyond its context."""
+        context, beyond = self.model.context, self.seq - self.model.context
+        return context if self.model.block == "gpt" else context + (beyond > 0) * beyond  # sizes may be arrays
 
     def axes(self) -> dict[str, str | int]:
         """The axis columns of every CSV, in contract order."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from footprint.spec import ModelSpec, RunSpec
 
-MODEL_SIZES = ("layers", "width", "heads", "kv_heads", "mlp_width", "vocab", "context")
+MODEL_SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "mlp_width", "vocab", "context")
 RUN_SIZES = ("rank", "batch", "seq")
 
 

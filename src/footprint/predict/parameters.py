@@ -195,4 +195,4 @@ def _rotary_bytes(spec: RunSpec) -> int:
         return 0
     precision = PRECISIONS[spec.precision]
     element = HALF if precision.autocast else precision.base
-    return 2 * spec.model.context * spec.model.head_width * element
+    return 2 * spec.positions * spec.model.head_width * element

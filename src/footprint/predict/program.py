@@ -39,15 +39,11 @@ class Sizes:
     width: Size
     heads: Size
     kv_heads: Size
+    head_width: Size
     mlp_width: Size
     vocab: Size
     context: Size
     rank: Size
-
-    @property
-    def head_width(self) -> Size:
-        """Elements of one attention head."""
-        return self.width // self.heads
 
 
 class Program:
@@ -122,14 +118,14 @@ class Program:
 
     def _attention(self, x: Variable) -> Variable:
         sizes = self.sizes
-        kv_width = sizes.head_width * sizes.kv_heads
-        q = self._projection("q_proj", x, sizes.width, sizes.width)
+        q_width, kv_width = sizes.head_width * sizes.heads, sizes.head_width * sizes.kv_heads
+        q = self._projection("q_proj", x, sizes.width, q_width)
         k = self._projection("k_proj", x, sizes.width, kv_width)
         v = self._projection("v_proj", x, sizes.width, kv_width)
         if self.structure.block == "llama":
-            q, k = self.ops.rotary(q, sizes.width), self.ops.rotary(k, kv_width)
+            q, k = self.ops.rotary(q, q_width), self.ops.rotary(k, kv_width)
         y = self.ops.attention(q, k, v, heads=sizes.heads, kv_heads=sizes.kv_heads, head_width=sizes.head_width)
-        return self._projection("o_proj", y, sizes.width, sizes.width)
+        return self._projection("o_proj", y, q_width, sizes.width)
 
     def _mlp(self, x: Variable) -> Variable:
         width, mlp_width = self.sizes.width, self.sizes.mlp_width

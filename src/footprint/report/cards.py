@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from footprint.capacity import Capacity
 from footprint.predict import predict, predict_many
 from footprint.report.bars import after
 from footprint.report.selection import CHECKPOINTING_NAMES, REGIME_NAMES
@@ -19,9 +20,6 @@ from footprint.units import format_bytes, parse_bytes
 
 CARDS = {name: parse_bytes(name) for name in ("24 GiB", "48 GiB", "80 GiB", "141 GiB")}
 """Memory of the cards people ask about, by the number printed on them."""
-
-DRIVER_SHARE, CONTEXT = 0.02, parse_bytes("0.6GiB")
-"""What of a card no tensor can have: the part its driver keeps, and the CUDA context, which takes 0.1 to 0.6 GiB."""
 
 MODELS = ("llama-7b", "llama-13b", "llama-70b")
 SEQUENCES = (256, 512, 1024, 2048, 4096)
@@ -45,14 +43,9 @@ def predictions() -> pd.DataFrame:
     )
 
 
-def usable(capacity: int) -> int:
-    """Bytes that a run may take of a card with `capacity` bytes."""
-    return int(capacity * (1 - DRIVER_SHARE)) - CONTEXT
-
-
-def longest(rows: pd.DataFrame, capacity: int) -> int:
-    """The longest sequence among `rows` whose peak a card with `capacity` bytes holds; 0 when there is none."""
-    fitting = rows.loc[rows["peak_bytes"] <= usable(capacity), "seq"]
+def longest(rows: pd.DataFrame, memory: int) -> int:
+    """The longest sequence among `rows` that fits on a card with `memory` bytes; 0 when there is none."""
+    fitting = rows.loc[rows["peak_bytes"] <= Capacity(memory, "cuda").sure, "seq"]
     return int(fitting.max()) if len(fitting) else 0
 
 

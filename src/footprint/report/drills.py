@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 
+from footprint.capacity import Capacity
 from footprint.predict import predict
 from footprint.predict.parameters import resident
 from footprint.report.ablation import FROZEN_PART, TRAINED_PARTS
-from footprint.report.cards import usable
 from footprint.report.figures_choices import checkpointing_effects
 from footprint.report.selection import REGIME_NAMES, NoRunsError
 from footprint.report.table import Table
@@ -30,7 +30,7 @@ def thirteen_billion() -> Table:
     shown, raw = [], []
     for regime in REGIMES:
         row = predict(llama("13b", regime, rank=RANK_13B))
-        room = usable(parse_bytes(CARD)) - row["peak_bytes"]
+        room = Capacity(parse_bytes(CARD), "cuda").sure - row["peak_bytes"]
         verdict = f"fits, {format_bytes(room)} left" if room >= 0 else f"{format_bytes(-room)} too much"
         shown.append(
             {

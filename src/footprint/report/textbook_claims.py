@@ -5,10 +5,10 @@ from itertools import chain
 
 import pandas as pd
 
+from footprint.capacity import Capacity
 from footprint.predict import predict
 from footprint.predict.parameters import nf4_bytes, resident
 from footprint.predict.textbook import FROZEN_HALF, TRAINED
-from footprint.report.cards import usable
 from footprint.report.figures_choices import checkpointing_effects
 from footprint.report.selection import REGIME_NAMES, NoRunsError, alike, headline, measured
 from footprint.report.verdicts import GOOD, Claim, judged, ratio_claim, size_claim
@@ -259,7 +259,7 @@ def _paging() -> Iterator[Claim]:
         f"{card} at rank {rank}"
         for card in ("40 GiB", "80 GiB")
         for rank, row in rows.items()
-        if row["peak_bytes"] - row["optimizer_bytes"] <= usable(parse_bytes(card)) < row["peak_bytes"]
+        if row["peak_bytes"] - row["optimizer_bytes"] <= Capacity(parse_bytes(card), "cuda").sure < row["peak_bytes"]
     ]
     yield Claim(
         topic="Paging",
