@@ -306,6 +306,26 @@ def test_help_names_what_is_allowed(said, arguments):
     assert len(arguments) == 1 or all(preset in out for preset in PRESETS)
 
 
+@pytest.mark.parametrize(
+    ("typed", "proposed"),
+    [
+        ("predict --reg", ["--regime"]),
+        ("predict --regime q", ["qlora"]),
+        ("fit --model llama-", ["llama-7b", "llama-13b", "llama-70b"]),
+        ("fit --precision ", ["mixed", "amp", "bf16", "fp32"]),
+    ],
+)
+def test_a_shell_completes_commands_options_and_values(said, tmp_path, typed, proposed):
+    status, script, err = said("--print-completion", "bash")
+    assert (status, err) == (0, "")
+    (tmp_path / "completion.sh").write_text(script)
+    words = typed.split(" ")
+    asked = f"COMP_WORDS=(footprint {' '.join(word or chr(34) * 2 for word in words)}); COMP_CWORD={len(words)}"
+    shell = f"source completion.sh; {asked}; _shtab_footprint; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == proposed
+
+
 def test_version(said):
     assert said("--version")[:2] == (0, "footprint 0.1.0\n")
 

@@ -1,11 +1,12 @@
 """The options of the command `footprint`, and what their help says."""
 
-from argparse import Action, ArgumentParser, ArgumentTypeError, HelpFormatter
-from collections.abc import Callable, Mapping, Sequence
+from argparse import Action, ArgumentParser, ArgumentTypeError, HelpFormatter, Namespace, _SubParsersAction
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from footprint.checkpointing import CHECKPOINTING
+from footprint.command import require_installed
 from footprint.errors import FootprintError
 from footprint.precision import PRECISIONS
 from footprint.spec import (
@@ -64,6 +65,34 @@ class ShowVersion(Action):
         parser.exit()
 
 
+class ShowCompletion(Action):
+    """Prints what a shell needs to complete this command line."""
+
+    def __call__(self, parser: ArgumentParser, options: Namespace, shell: str, *_: object) -> None:
+        require_installed("completion", "shtab")
+        import shtab
+
+        for command in _commands(parser):
+            for action in command._actions:
+                action.choices = action.choices or CHOICES.get(action.dest)
+                if action.type is Path:
+                    action.complete = shtab.FILE
+        print(shtab.complete(parser, shell))
+        parser.exit()
+
+
+CHOICES = {axis: allowed for axis, (_, allowed) in AXES.items() if not isinstance(allowed, str)}
+CHOICES |= {"model": tuple(PRESETS), "targets": TARGETS, "device": DEVICES}
+"""What a shell proposes for an option; what is allowed, the specs say."""
+
+
+def _commands(parser: ArgumentParser) -> Iterator[ArgumentParser]:
+    """The parser of each command."""
+    for action in parser._actions:
+        if isinstance(action, _SubParsersAction):
+            yield from action.choices.values()
+
+
 def parser(*, predict: Callable, fit: Callable, measure: Callable, verify: Callable) -> Parser:
     """The whole command line; each command's `action` is the function given for it."""
     whole = Parser(
@@ -71,6 +100,13 @@ def parser(*, predict: Callable, fit: Callable, measure: Callable, verify: Calla
         description="How much memory fine-tuning takes: predicted to the byte, searched for a card, measured here.",
     )
     whole.add_argument("--version", action=ShowVersion, nargs=0, help="show the version and exit")
+    whole.add_argument(
+        "--print-completion",
+        action=ShowCompletion,
+        metavar="SHELL",
+        choices=("bash", "zsh", "tcsh", "fish"),
+        help="print a completion script for bash, zsh, tcsh or fish and exit",
+    )
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_predict(commands).set_defaults(action=predict)
     _add_fit(commands).set_defaults(action=fit)
