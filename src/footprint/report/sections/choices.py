@@ -1,0 +1,48 @@
+"""What one decision changes: rank, targets, checkpointing."""
+
+from footprint.report import figures_choices, results, tables, textbook_claims
+from footprint.report.sections.material import Material, unless_empty
+
+
+@unless_empty
+def ranks(report: Material) -> None:
+    """Peak over rank."""
+    page, runs = report.page, report.runs
+    page.figure("ranks", figures_choices.ranks(runs), "Peak memory over adapter rank: dots measured, lines predicted.")
+    page.table("ranks", tables.by_axis(figures_choices.series(runs, "rank")), "What a rank costs.")
+
+
+@unless_empty
+def targets(report: Material) -> None:
+    """Peak by the Linears that carry adapters."""
+    page, runs = report.page, report.runs
+    page.figure(
+        "targets",
+        figures_choices.targets(runs),
+        "The buckets by the Linears that carry adapters, thick as measured over thin as predicted.",
+    )
+    by_targets = tables.by_axis(figures_choices.series(runs, "targets"), "targets")
+    page.table("targets", by_targets, "What a choice of targets costs.")
+
+
+@unless_empty
+def checkpointing(report: Material) -> None:
+    """Activations saved against time added."""
+    page, runs = report.page, report.runs
+    layers = results.layers(report.directory)
+    depths = {layers.get(model) for model in report.finished["model"]}
+    root = None if None in depths or len(depths) != 1 else depths.pop() ** 0.5
+    page.figure(
+        "checkpointing",
+        figures_choices.checkpointing(runs, 1 - 1 / root if root else None, textbook_claims.SLOWDOWN),
+        "Activation bytes saved at the peak against step time added, one mark for each pair of runs that differ in "
+        "nothing else; dashed, what the textbook claims.",
+    )
+    page.table(
+        "checkpointing",
+        tables.checkpointing(runs, layers),
+        "Medians over pairs of runs (of times, over those that were not disturbed). Where the optimizer step is nearly "
+        "as high as backward, fewer activations hardly lower the peak.",
+    )
+    if left_out := figures_choices.set_aside(figures_choices.checkpointing_effects(runs)):
+        page.note("Some times were disturbed", left_out)

@@ -1,0 +1,57 @@
+"""Other hardware: what fits on which card, and results of other devices."""
+
+from footprint import capacity
+from footprint.report import cards, devices
+from footprint.report.sections.material import Material
+from footprint.report.words import escape, listing, percent
+from footprint.units import format_bytes
+
+
+def what_fits(report: Material) -> None:
+    """Predicted peaks of the LLaMA shapes against cards."""
+    page = report.page
+    predicted = cards.predictions()
+    page.figure(
+        "cards",
+        cards.figure(predicted),
+        "Predicted peak of one sequence over its length, cards as horizontal lines; both axes are logarithmic.",
+    )
+    page.table(
+        "cards",
+        cards.table(predicted),
+        "Predicted peak with every block checkpointed, then the longest of the sequences tried "
+        f"({listing(f'{seq:,}' for seq in cards.SEQUENCES)} tokens) that a card holds: without / with checkpointing "
+        f"(batch 1, rank 8 on all Linears, mixed precision). Of each card {percent(capacity.DRIVER_SHARE)} are left "
+        f"to its driver and {format_bytes(capacity.LARGEST_CONTEXT)} to the CUDA context; what the allocator sets "
+        "aside is not counted.",
+    )
+    page.say(
+        cards.without_masters(),
+        "For other models, batches and cards ask <code>footprint predict</code> and <code>footprint fit</code>.",
+    )
+
+
+def other_devices(report: Material) -> None:
+    """The same runs on other devices."""
+    page, runs, beside = report.page, report.runs, report.beside
+    if not beside:
+        page.say("No results of another device lie in the reference folder, so this page shows one device.")
+    for number, (name, other) in enumerate(beside.items(), start=1):
+        with page.unless_empty():
+            page.say(
+                f"**{escape(name)}** ({listing(escape(d) for d in dict.fromkeys(other['device_name'].astype(str)))}):"
+            )
+            page.table(
+                f"device-{number}",
+                devices.table(runs, other),
+                f"Peaks here ({escape(report.device)}) and there ({escape(name)}).",
+            )
+            kind = "The same kind of device, so this shows repeatability. " if devices.same_kind(runs, other) else ""
+            page.say(f"{kind}Over the runs finished on both, {devices.agreement(runs, other)}.")
+    if beside:
+        page.note(
+            "Differences are expected",
+            "Processors of one kind should agree to the byte; others take other scratchpads in half precision. A GPU's "
+            "allocator rounds every tensor up to 512 bytes and counts cuBLAS workspaces, and its kernels keep other "
+            "statistics and scratch than a CPU's; weights and optimizer state should agree to within that rounding.",
+        )

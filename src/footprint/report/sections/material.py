@@ -1,0 +1,80 @@
+"""What every section of the page is made from, loaded once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+
+import pandas as pd
+
+from footprint.report import devices, selection, study
+from footprint.report.page import Page
+from footprint.report.study import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """The tables of one experiment on one device, and the page that they are shown on."""
+
+    page: Page
+    renderer: str
+    """`quarto` or `nbconvert`."""
+    directory: Path
+    """The folder of the tables."""
+    experiment: str
+    device: str
+    runs: pd.DataFrame
+    quality: Study | None
+    """The quality study, if the experiment has one."""
+    beside: dict[str, pd.DataFrame]
+    """Runs on other devices, by the name of the device's folder."""
+
+    @property
+    def finished(self) -> pd.DataFrame:
+        """The runs that have a peak."""
+        return selection.measured(self.runs)
+
+    @property
+    def on_a_gpu(self) -> bool:
+        """Whether a GPU has measured any run that is shown."""
+        return devices.measured_on_a_gpu([self.runs, *self.beside.values()])
+
+
+def load(directory: str, *, experiment: str, device: str, renderer: str, reference: str) -> Material:
+    """What the notebook's parameters name; `reference` is a folder of results from other devices, or empty."""
+    folder = Path(directory)
+    return Material(
+        page=Page(renderer, Path("references.bib")),
+        renderer=renderer,
+        directory=folder,
+        experiment=experiment,
+        device=device,
+        runs=selection.load(folder),
+        quality=study.load(folder),
+        beside=devices.others(Path(reference) if reference else None, folder),
+    )
+
+
+Section = Callable[[Material], None]
+
+
+def unless_empty(section: Section) -> Section:
+    """A section that says in one sentence what it cannot show for want of runs."""
+
+    @wraps(section)
+    def shown(report: Material) -> None:
+        with report.page.unless_empty():
+            section(report)
+
+    return shown
+
+
+def of_study(section: Section) -> Section:
+    """A section that is left out where the experiment has no quality study."""
+
+    @wraps(section)
+    def shown(report: Material) -> None:
+        if report.quality is not None:
+            section(report)
+
+    return shown
