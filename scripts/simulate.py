@@ -5,12 +5,15 @@ from pathlib import Path
 
 from footprint import command
 from footprint.experiment import read_experiment
-from footprint.fresh import each_fresh
 from footprint.records import table, write_table
-from footprint.simulate import SIMULATIONS, simulate
+from footprint.runtime import prepare_environment
 
 
 def main(arguments: Namespace) -> None:
+    prepare_environment("cpu")
+    from footprint.fresh import each_fresh  # these import PyTorch
+    from footprint.simulate import SIMULATIONS, simulate
+
     experiment = read_experiment(arguments.experiment)
     simulated = each_fresh(simulate, experiment.runs, experiment.training, workers=arguments.workers)
     rows = [spec.axes() | peaks for spec, peaks in zip(experiment.runs, simulated, strict=True)]

@@ -101,7 +101,7 @@ def _fit(parsed: Namespace) -> int:
 
 def _measure(parsed: Namespace) -> int:
     spec, training = _run(parsed)
-    prepare_environment()
+    prepare_environment(spec.device)
     from footprint import readout
     from footprint.fresh import random_batches
     from footprint.measure import batches_needed, measure, require_device
