@@ -1,4 +1,4 @@
-"""On a machine with a GPU a CPU run sees none: bitsandbytes starts CUDA where it finds a GPU, wherever it is imported."""
+"""On a machine with a GPU a CPU run sees none: bitsandbytes would start CUDA wherever it is imported."""
 
 import json
 import os

@@ -18,7 +18,7 @@ from footprint.command import USER_ERROR, user_errors
 from footprint.errors import FootprintError
 from footprint.runtime import prepare_environment
 from footprint.spec import DEVICES, PRESETS, ModelSpec, RunSpec, TrainingSpec, require
-from footprint.units import parse_bytes
+from footprint.units import format_bytes, parse_bytes
 
 DOES_NOT_FIT = 1
 """Exit status of a prediction or search whose answer is no, and of a measurement that ran out of memory."""
@@ -103,18 +103,48 @@ def _measure(parsed: Namespace) -> int:
     spec, training = _run(parsed)
     prepare_environment(spec.device)
     from footprint import readout
-    from footprint.fresh import random_batches
-    from footprint.measure import batches_needed, measure, require_device
-    from footprint.predict import predict
+
+    predicted = _predicted_here(spec, training, forced=parsed.force)
+    try:
+        from footprint.fresh import random_batches
+        from footprint.measure import batches_needed, measure, require_device
+    except (ImportError, OSError, MemoryError) as error:  # a limit on memory keeps libraries out too
+        raise FootprintError(
+            f"measure: PyTorch and what it needs cannot be loaded ({error or type(error).__name__})"
+        ) from None
 
     require_device(spec.device)
-    predicted = predict(spec, training)
     measured = measure(spec, training, random_batches(spec, batches_needed(training))).row
     if parsed.json:
         _print_json({"measured": measured, "predicted": predicted})
     else:
         print(readout.measurement(spec, measured, predicted))
     return 0 if measured["status"] == "ok" else DOES_NOT_FIT
+
+
+def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> dict[str, object]:
+    """The prediction; FootprintError where this process may not hold what the run takes, unless `forced`."""
+    from footprint.fit import cheapest_change
+    from footprint.host import room
+    from footprint.predict import predict
+    from footprint.resources import LOADED, largest_peak, needed_bytes, shortage
+
+    predicted, found = predict(spec, training), room()
+    needed = needed_bytes(spec, predicted["peak_bytes"])
+    if found is None or needed <= found.size or (forced and found.size >= LOADED):
+        return predicted
+    if found.size < LOADED:
+        taken, left = format_bytes(LOADED), format_bytes(found.size)
+        raise FootprintError(
+            f"measure: PyTorch alone takes about {taken} of memory, and {found.bound} leaves it {left}"
+        )
+    change = cheapest_change(spec, largest_peak(found.size), training) if spec.device == "cpu" else None
+    advice = "no single change makes it fit"
+    if change is not None:
+        axis, smaller = change
+        taken = format_bytes(needed_bytes(smaller.spec, smaller.row["peak_bytes"]))
+        advice = f"with --{axis} {getattr(smaller.spec, axis)} it would take {taken}"
+    raise FootprintError(f"{spec.model.name}: {shortage(needed, found)}; {advice}, --force measures all the same")
 
 
 def _verify(parsed: Namespace) -> int:

@@ -23,8 +23,8 @@ def prepare_environment(device: str | None) -> None:
     for name in TAKES_THREADS:
         os.environ.pop(name, None)
     if device == "cpu":
-        # bitsandbytes starts CUDA where it finds a GPU. A CPU run would hold memory there, and one that was forked from
-        # such a process could not train: PyTorch asks CUDA even for a step on the CPU, and CUDA does not survive a fork.
+        # bitsandbytes starts CUDA where it finds a GPU. A CPU run would hold memory there, and one that is forked from
+        # such a process cannot train: PyTorch asks CUDA even for a step on the CPU, and CUDA does not survive a fork.
         os.environ[VISIBLE] = ""
 
 
