@@ -5,13 +5,19 @@ from pathlib import Path
 
 from footprint import command
 from footprint.experiment import read_experiment
-from footprint.fresh import each_fresh
 from footprint.records import table, write_table
-from footprint.simulate import SIMULATIONS, simulate
+from footprint.resources import require_host_memory
+from footprint.runtime import prepare_environment
 
 
 def main(arguments: Namespace) -> None:
+    prepare_environment("cpu")
+    from footprint.fresh import each_fresh  # these import PyTorch
+    from footprint.simulate import SIMULATIONS, simulate
+
     experiment = read_experiment(arguments.experiment)
+    # Full fine-tuning is simulated on tensors that take no memory.
+    require_host_memory((spec, experiment.training) for spec in experiment.runs if spec.regime != "full")
     simulated = each_fresh(simulate, experiment.runs, experiment.training, workers=arguments.workers)
     rows = [spec.axes() | peaks for spec, peaks in zip(experiment.runs, simulated, strict=True)]
     write_table(arguments.output, table(rows, SIMULATIONS))

@@ -135,6 +135,13 @@ def test_a_card_of_exactly_the_peak_is_large_enough_and_one_byte_less_is_not(row
     assert all(row[name] is None for name in (*PHASE_PEAKS, *BUCKET_BYTES))
 
 
+def test_a_run_that_its_card_has_no_room_for_has_no_times_and_no_losses():
+    row = with_limit(resident(LORA).weights)
+    assert row["status"] == "oom"
+    told = {name for name, value in row.items() if value is not None}
+    assert not told & {name for name in MEASUREMENTS if name.endswith(("seconds", "_per_second")) or "loss" in name}
+
+
 def test_a_card_smaller_than_the_weights_fails_while_building():
     assert with_limit(resident(LORA).weights // 2)["oom_phase"] == "build"
 

@@ -22,6 +22,7 @@ from footprint.quality.finetuning import finetune
 from footprint.quality.schedule import LOWEST, warmup_then_cosine
 from footprint.quality.storage import starting_points
 from footprint.quality.study import Pace
+from footprint.quality.tables import RESULTS
 from footprint.quality.validation import bits_per_byte, tensors
 from footprint.regimes import prepare
 from footprint.spec import RunSpec, TrainingSpec
@@ -63,6 +64,14 @@ class _Finetune:
 
     def __call__(self, spec: RunSpec, training: TrainingSpec) -> tuple:
         return finetune(spec, training, PACE, Base(self.path, MODEL), (TEXT, TEXT[:400]))
+
+
+def test_a_fine_tuning_that_its_card_has_no_room_for_leaves_no_number_and_no_curve(base_file):
+    limited, spec = replace(TRAINING, memory_limit=2**16), run("lora", model=MODEL, precision="mixed")
+    row, curve = next(each_fresh(_Finetune(base_file), [spec], limited))
+    assert row["status"] == "oom"
+    assert [row[name] for name in RESULTS] == [None] * len(RESULTS)
+    assert curve.empty
 
 
 def test_the_rate_rises_then_falls_to_a_tenth():

@@ -1,20 +1,26 @@
 """What each regime trains, what it leaves alone, and the dtype of every tensor it keeps."""
 
 from contextlib import contextmanager
+from dataclasses import replace
+from math import prod
 
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
 from bitsandbytes.nn import Linear4bit
-from tiny import GPT, HALF, LLAMA, every_precision, every_regime, prepared, run, trained
+from tiny import GPT, HALF, LLAMA, TRAINING, every_precision, every_regime, prepared, run, trained
+from torch import nn
 
-from footprint.fresh import random_batches
+from footprint.fresh import each_fresh, random_batches
 from footprint.minigpt import MiniGPT
 from footprint.optimizers import build
 from footprint.precision import FULL, PRECISIONS
 from footprint.predict.parameters import resident
-from footprint.regimes import trainable
+from footprint.recorded import RecordedRun
+from footprint.regimes import quantized, trainable
 from footprint.spec import NF4_BLOCK, PRESETS, RunSpec
+from footprint.trace.cpu import CpuRecorder
+from footprint.trace.reader import Trace
 from footprint.training import train
 
 MINIGPT = PRESETS["minigpt-85m"]
@@ -125,6 +131,34 @@ def test_embeddings_head_norms_and_biases_are_not_quantized():
     plain = {name for name, p in model.named_parameters() if p.dtype == torch.float32 and "lora_" not in name}
     assert {"tokens.weight", "positions.weight", "head.weight", "norm.weight"} <= plain
     assert all("bias" in name or "norm" in name for name in plain if name.startswith("blocks."))
+
+
+def of_building(spec, training):
+    """Live bytes of a build: the most, and those that stay."""
+    run = RecordedRun(spec, training)
+    run.build()
+    trace = Trace(run.recorder.stop())
+    return {"peak": trace.peak("build").total, "at_rest": trace.live[-1]}
+
+
+def of_quantizing_the_largest(spec, training):
+    """The most live bytes while one dense Linear is made and quantized: itself, and what bitsandbytes takes."""
+    d_in, d_out = max(spec.model.linears.values(), key=prod)
+    recorder = CpuRecorder()
+    recorder.start()
+    with recorder.phase("one"):
+        layer = quantized(nn.Linear(d_in, d_out, dtype=HALF), spec, HALF)
+    assert layer.weight.dtype == torch.uint8
+    return {"peak": Trace(recorder.stop()).peak("one").total}
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "nf4-double"])
+def test_building_qlora_never_holds_more_than_the_model_and_one_dense_linear(quantization):
+    deep = run("qlora", model=replace(GPT, layers=10, width=128), quantization=quantization, precision="bf16")
+    (build,) = each_fresh(of_building, [deep], TRAINING)
+    (one,) = each_fresh(of_quantizing_the_largest, [deep], TRAINING)
+    dense = 2 * deep.model.layers * sum(prod(shape) for shape in deep.model.linears.values())
+    assert build["peak"] <= build["at_rest"] + one["peak"] < dense
 
 
 def test_an_nf4_weight_stays_near_the_weight_it_replaces():

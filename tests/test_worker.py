@@ -138,6 +138,19 @@ def test_another_environment_gets_another_server(workplace, corpus, environment,
     assert len(set(workplace.servers()) - set(before)) == 1
 
 
+@pytest.mark.parametrize(("device", "sees"), [("cpu", ""), ("cuda", "0")])
+def test_a_run_sees_a_gpu_only_where_it_asks_for_one(device, sees, workplace, corpus, environment, tmp_path):
+    workplace.edit("job", "    require_device(spec.device)", "    raise ValueError(os.environ['CUDA_VISIBLE_DEVICES'])")
+    workplace.edit("job", "import numpy as np", "import os\n\nimport numpy as np")
+    told = json.dumps(json.loads(run()) | {"device": device})
+    words, ours = command(told, corpus, tmp_path / "o.json"), environment | {"CUDA_VISIBLE_DEVICES": "0"}
+    done = subprocess.run(words, env=ours, capture_output=True, text=True)
+    workplace.edit("job", "import os\n\nimport numpy as np", "import numpy as np")
+    workplace.edit("job", "    raise ValueError(os.environ['CUDA_VISIBLE_DEVICES'])", "    require_device(spec.device)")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].removeprefix("ValueError").removeprefix(": ") == sees
+
+
 def test_a_users_error_comes_back_as_the_runs_own(corpus, environment, tmp_path):
     corpus.write_bytes(b"short")
     done = subprocess.run(command(run(), corpus, tmp_path / "o.json"), env=environment, capture_output=True, text=True)

@@ -160,13 +160,15 @@ def _add_measure(commands) -> Parser:
     command = commands.add_parser(
         "measure",
         help="train a few steps here and compare with the prediction",
-        description="Train a few steps on random tokens in this process; set what is measured beside the prediction.",
+        description="Train a few steps on random tokens in this process; set what is measured beside the prediction.\n"
+        "What this machine has too little memory for is refused, by the prediction, before it takes any.",
         epilog="example:\n  footprint measure --model minigpt-3m --regime lora\n\n"
         "exit status: 0 measured, 1 out of memory or diverged, 2 the input is wrong",
     )
     _add_model(command)
     _add_axes(command, required=("regime",))
     _add_device(command, "the config's, else cpu")
+    command.add_argument("--force", action="store_true", help="measure even where memory is predicted to run out")
     _add_json(command)
     return command
 

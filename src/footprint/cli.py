@@ -113,20 +113,51 @@ def _fit(parsed: Namespace) -> int:
 def _measure(parsed: Namespace) -> int:
     spec, training = _run(parsed)
     require_installed("measure", "torch", "bitsandbytes", "peft", "pandas", "safetensors")
-    prepare_environment()
+    prepare_environment(spec.device)
     from footprint import readout
-    from footprint.fresh import random_batches
-    from footprint.measure import batches_needed, measure, require_device
-    from footprint.predict import predict
+
+    predicted = _predicted_here(spec, training, forced=parsed.force)
+    try:
+        from footprint.fresh import random_batches
+        from footprint.measure import batches_needed, measure, require_device
+    except (ImportError, OSError, MemoryError) as error:  # a limit on memory keeps libraries out too
+        raise FootprintError(
+            f"measure: PyTorch and what it needs cannot be loaded ({error or type(error).__name__})"
+        ) from None
 
     require_device(spec.device)
-    predicted = predict(spec, training)
     measured = measure(spec, training, random_batches(spec, batches_needed(training))).row
     if parsed.json:
         _print_json({"measured": measured, "predicted": predicted})
     else:
         _print(readout.measurement(spec, measured, predicted))
     return 0 if measured["status"] == "ok" else NOT_MEASURED
+
+
+def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> dict[str, object]:
+    """The prediction; FootprintError where this process may not hold what the run takes, unless `forced`."""
+    from footprint.fit import cheapest_change
+    from footprint.host import room
+    from footprint.predict import predict
+    from footprint.resources import LOADED, largest_peak, needed_bytes, shortage
+
+    predicted, found = predict(spec, training), room()
+    needed = needed_bytes(spec, predicted["peak_bytes"])
+    if found is None or needed <= found.size or (forced and found.size >= LOADED):
+        return predicted
+    if found.size < LOADED:
+        taken, left = format_bytes(LOADED), format_bytes(found.size)
+        raise FootprintError(
+            f"measure: PyTorch alone takes about {taken} of memory, and {found.bound} leaves it {left}"
+        )
+    advice = "no single change makes it fit"
+    if spec.device == "cpu":
+        change = cheapest_change(spec, Capacity(largest_peak(found.size), spec.device), training)
+        if change.changed is not None:
+            smaller = change.changed
+            taken = format_bytes(needed_bytes(smaller.spec, smaller.row["peak_bytes"]))
+            advice = f"with --{change.axis} {getattr(smaller.spec, change.axis)} it would take {taken}"
+    raise FootprintError(f"{spec.model.name}: {shortage(needed, found)}; {advice}, --force measures all the same")
 
 
 def _verify(parsed: Namespace) -> int:

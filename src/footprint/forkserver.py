@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from footprint.command import user_errors
+from footprint.runtime import prepare_environment
 from footprint.worker import LENGTH, STATUS, UNSUITABLE
 
 IDLE_SECONDS = 20
@@ -175,6 +176,7 @@ def _receive(client: socket.socket) -> dict:
 def main() -> None:
     """`python -m footprint.forkserver DESCRIPTOR ADDRESS DEVICE`, started by `footprint.worker`."""
     descriptor, address, device = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    prepare_environment(device)
     # Ask the driver's library for devices, not CUDA itself: a process that has started CUDA cannot fork.
     os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"
     for module in PRELOAD[device]:

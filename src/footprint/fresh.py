@@ -1,14 +1,15 @@
 """Runs without a corpus or a workflow, for tests, benchmarks and the third opinion: a fresh process for each."""
 
 import os
+import pickle
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
-from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 
 import torch
 
+from footprint.child import answer
 from footprint.measure import batches_needed, measure
 from footprint.recorded import Batches
 from footprint.runtime import prepare_environment
@@ -39,24 +40,25 @@ def each_fresh(
 ) -> Iterator[Row]:
     """`function(spec, training)` of every spec, in order, `workers` at a time; `function` is one of a module.
 
-    Every call has a process of its own: forked from one that has imported everything and made no tensor, or, since
-    importing bitsandbytes starts CUDA and a process that has started it cannot fork, on CUDA a new one.
+    Every call has a process of its own: forked from one that has imported everything, seen no GPU and made no tensor,
+    or, since importing bitsandbytes starts CUDA and a process that has started it cannot fork, on CUDA a new one.
     """
     specs = list(specs)
-    prepare_environment()
+    prepare_environment(None)
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # runs side by side would starve each other spinning
     if any(spec.device == "cuda" for spec in specs):
         context = get_context("spawn")
     else:
         context = get_context("forkserver")
-        context.set_forkserver_preload([__name__])
+        context.set_forkserver_preload(["footprint.without_gpu", __name__])
     with ThreadPoolExecutor(workers) as waiting:
         yield from waiting.map(lambda spec: _fresh(context, function, spec, training), specs)
 
 
 def _fresh(context: BaseContext, function: Function, spec: RunSpec, training: TrainingSpec) -> Row:
     inbox, outbox = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(outbox, function, spec, training))
+    # In bytes: what stands in them is imported when they are read, which the child does once it is prepared.
+    process = context.Process(target=answer, args=(outbox, spec.device, pickle.dumps((function, spec, training))))
     process.start()
     outbox.close()  # the child's end is now the only one: its death ends the wait below
     try:
@@ -66,7 +68,3 @@ def _fresh(context: BaseContext, function: Function, spec: RunSpec, training: Tr
         raise RuntimeError(f"the process of {spec.axes()} ended with status {process.exitcode}") from None
     finally:
         process.join()
-
-
-def _answer(outbox: Connection, function: Function, spec: RunSpec, training: TrainingSpec) -> None:
-    outbox.send(function(spec, training))

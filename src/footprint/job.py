@@ -16,6 +16,7 @@ from footprint.quality.study import Pace
 from footprint.quality.tables import BASES, TUNED
 from footprint.quality.validation import tensors
 from footprint.records import MEASUREMENTS, write_row, write_table
+from footprint.resources import require_host_memory
 from footprint.spec import RunSpec, TrainingSpec
 from footprint.timeline import write_timeline
 
@@ -88,4 +89,5 @@ def store_base(
 def _given(run: str, corpus_file: str, held_out: float) -> tuple[RunSpec, TrainingSpec, tuple[np.ndarray, np.ndarray]]:
     spec, training = parse_run(run)
     require_device(spec.device)
+    require_host_memory([(spec, training)])
     return spec, training, corpus.split(Path(corpus_file), held_out)

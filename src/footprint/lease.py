@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from footprint.errors import FootprintError
-from footprint.runtime import runtime_folder
+from footprint.runtime import VISIBLE, runtime_folder
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
 _RETRY_SECONDS = 0.2
 
 

@@ -68,17 +68,20 @@ def measured(run: RecordedRun, train: Callable[[], Steps]) -> Measurement:
     row |= {"threads": run.training.threads}
     try:
         recorded, timed = train()
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         if not _is_out_of_memory(error):
             raise
         requested = run.recorder.requested_at_failure(error)
         row |= {"status": "oom", "oom_phase": phase_name(run.phase_now), "oom_requested_bytes": requested}
         return Measurement(row, [])
+    finally:
+        run.recorder.close()
     row |= {"process_peak_bytes": run.recorder.process_peak()} | run.parameter_counts()
-    row |= _timing(timed, run.spec) | _losses(recorded + timed)
-    if row["status"] is None:
-        row |= run.memory()
-    return Measurement(row, run.timeline() if row["status"] == "ok" else [])
+    row |= _outcome(run, recorded + timed)
+    if row["status"] != "ok":
+        return Measurement(row, [])
+    row |= run.memory() | _timing(timed, run.spec)
+    return Measurement(row, run.timeline())
 
 
 _OUT_OF_MEMORY = (
@@ -91,14 +94,19 @@ _OUT_OF_MEMORY = (
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in _OUT_OF_MEMORY)
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(words in str(error) for words in _OUT_OF_MEMORY)
 
 
-def _losses(steps: list[StepResult]) -> dict[str, object]:
+def _outcome(run: RecordedRun, steps: list[StepResult]) -> dict[str, object]:
+    """How the run ended, and its losses if it ended well: a card it does not fit would have ended it before any."""
+    over = run.over_limit()
+    if over is not None:
+        return over
     losses = [step.loss for step in steps]
     if not all(map(isfinite, losses)):
         return {"status": "diverged"}
-    return {"loss_first": losses[0], "loss_last": losses[-1]}
+    return {"status": "ok", "loss_first": losses[0], "loss_last": losses[-1]}
 
 
 def _timing(timed: list[StepResult], spec: RunSpec) -> dict[str, float]:

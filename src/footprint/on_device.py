@@ -5,8 +5,9 @@ from argparse import ArgumentParser
 from contextlib import nullcontext
 
 from footprint.corpus import VALIDATION_FRACTION
-from footprint.lease import VISIBLE, lease, require_devices
+from footprint.lease import lease, require_devices
 from footprint.plan import parse_run
+from footprint.runtime import VISIBLE
 from footprint.worker import run_forked
 
 

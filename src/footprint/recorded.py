@@ -82,10 +82,7 @@ class RecordedRun:
         }
 
     def memory(self) -> dict[str, object]:
-        """Peaks of the measured steps and the buckets at the highest; an exceeded `memory_limit` is an oom."""
-        over = self._over_limit()
-        if over is not None:
-            return over
+        """Peaks of the measured steps and the buckets at the highest."""
         first = self.training.warmup_steps
         peaks = self._peaks(first)
         for step in range(first + 1, first + self.training.measured_steps):
@@ -94,7 +91,7 @@ class RecordedRun:
         highest = max(peaks, key=lambda peak: peak.total)
         totals = [self.recorder.allocated(peak) for peak in peaks]
         highest = max(zip(totals, peaks, strict=True), key=lambda pair: pair[0])
-        return {"status": "ok"} | self._peak_columns(peaks, totals) | self._bucket_columns(*highest)
+        return self._peak_columns(peaks, totals) | self._bucket_columns(*highest)
 
     def timeline(self) -> list[Point]:
         """Live bytes of each bucket through the first measured step."""
@@ -120,8 +117,11 @@ class RecordedRun:
     def _peaks(self, step: int) -> list[Peak]:
         return [self.trace.peak(f"{step}/{name}") for name in PHASES]
 
-    def _over_limit(self) -> dict[str, object] | None:
-        """On the CPU a smaller card is imitated from the trace: the first allocation that would not have fitted."""
+    def over_limit(self) -> dict[str, object] | None:
+        """On the CPU a smaller card is imitated from the trace: the columns of the first allocation it had no room for.
+
+        None where everything fits, and on CUDA, whose allocator has refused it already.
+        """
         limit = self.training.memory_limit
         if limit is None or self.spec.device == "cuda":
             return None

@@ -58,19 +58,27 @@ def materialize(model: MiniGPT, spec: RunSpec, *, dtype: torch.dtype, half: torc
 
     Rotary tables take the dtype of the queries they turn, which is `half` under autocast.
     """
-    device = torch.device(spec.device)
-    for path, module in list(model.named_modules()):
-        for name, parameter in list(module.named_parameters(recurse=False)):
-            if parameter.is_meta:
-                real = torch.empty(parameter.shape, dtype=dtype, device=device)
-                fill(real, f"{path}.{name}")
-                setattr(module, name, nn.Parameter(real))
-        if isinstance(module, Rotary):
-            module.to_empty(device=device).to(half if PRECISIONS[spec.precision].autocast else dtype).reset()
-        if spec.regime == "qlora" and isinstance(module, nn.Linear) and path.startswith("blocks."):
-            model.set_submodule(path, quantized(module, spec, dtype))
+    # Paths, for a list of the modules would keep every dense Linear alive until the last one is quantized.
+    for path in [path for path, _ in model.named_modules()]:
+        _materialize_module(model, path, spec, dtype=dtype, half=half, fill=fill)
     if spec.model.tied_head:
         model.head.weight = model.tokens.weight
+
+
+def _materialize_module(
+    model: MiniGPT, path: str, spec: RunSpec, *, dtype: torch.dtype, half: torch.dtype, fill: Fill
+) -> None:
+    """Do it for one module, of which nothing else holds on to a tensor when this returns."""
+    module, device = model.get_submodule(path), torch.device(spec.device)
+    for name, parameter in list(module.named_parameters(recurse=False)):
+        if parameter.is_meta:
+            real = torch.empty(parameter.shape, dtype=dtype, device=device)
+            fill(real, f"{path}.{name}")
+            setattr(module, name, nn.Parameter(real))
+    if isinstance(module, Rotary):
+        module.to_empty(device=device).to(half if PRECISIONS[spec.precision].autocast else dtype).reset()
+    if spec.regime == "qlora" and isinstance(module, nn.Linear) and path.startswith("blocks."):
+        model.set_submodule(path, quantized(module, spec, dtype))
 
 
 def quantized(linear: nn.Linear, spec: RunSpec, compute_dtype: torch.dtype) -> bnb.nn.Linear4bit:

@@ -1,21 +1,38 @@
-"""What a run asks of a scheduler: the memory of its host, from the prediction of what it will hold."""
+"""The memory a run takes of its host, by the prediction: what a scheduler is asked for, what a machine must have."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 
+from footprint.errors import FootprintError
+from footprint.host import Room, room
 from footprint.plan import run_name
+from footprint.precision import FULL
 from footprint.predict import predict_many
+from footprint.predict.parameters import parameters
 from footprint.spec import RunSpec, TrainingSpec
+from footprint.units import format_bytes
 
-PROCESS = 2 * 2**30
-"""Bytes of a process that has imported PyTorch, PEFT and bitsandbytes, the server it was forked from and the Snakemake
-that started it; between 0.5 GiB and 1 GiB, by whether pages they share count once."""
+PROCESS = 2**30
+"""Bytes of a process that has imported PyTorch, PEFT and bitsandbytes; between 0.5 GiB and 1 GiB, by whether pages it
+shares with the server it was forked from count once."""
 
-CUDA_PROCESS = 8 * 2**30
-"""Bytes of host memory of a run on a GPU: the CUDA libraries, and one parameter at a time on its way to the device."""
+LOADED = 3 * 2**28
+"""Bytes without which these cannot be imported: some of their libraries abort the process where they find less."""
+
+CUDA_PROCESS = 3 * 2**30
+"""The same on a GPU, with the CUDA libraries; a parameter that is drawn on its way to the device comes on top."""
+
+OTHERS = 2**30
+"""Bytes of what a scheduler counts beside the run: that server, and the Snakemake that started it."""
+
+CUDA_REQUEST = 8 * 2**30
+"""Bytes of host memory to ask a scheduler for where a run is on a GPU."""
 
 MARGIN = 1.25
 """Resident over live bytes: what the CPU's heap keeps of freed blocks."""
+
+Runs = Iterable[tuple[RunSpec, TrainingSpec]]
 
 
 class HostMemory:
@@ -36,8 +53,51 @@ class HostMemory:
     def _megabytes(self) -> dict[str, int]:
         rows = predict_many(self._runs, self._training)
         pairs = zip(self._runs, rows, strict=True)
-        return {run_name(spec): round(_bytes(spec, row["peak_bytes"]) / 1e6) for spec, row in pairs}
+        return {run_name(spec): round(_requested(spec, row["peak_bytes"]) / 1e6) for spec, row in pairs}
 
 
-def _bytes(spec: RunSpec, peak: int) -> float:
-    return CUDA_PROCESS if spec.device == "cuda" else PROCESS + MARGIN * peak
+def _requested(spec: RunSpec, peak: int) -> float:
+    needed = needed_bytes(spec, peak) + OTHERS
+    return max(needed, CUDA_REQUEST) if spec.device == "cuda" else needed
+
+
+def needed_bytes(spec: RunSpec, peak: int) -> float:
+    """Bytes of host memory that a run's own process takes when `peak` bytes are live on its device."""
+    if spec.device == "cuda":
+        return CUDA_PROCESS + FULL * max(parameter.elements for parameter in parameters(spec))
+    return PROCESS + MARGIN * peak
+
+
+def largest_peak(size: int) -> int:
+    """Live bytes of the largest CPU run whose process keeps within `size` bytes; `needed_bytes` the other way round."""
+    return int((size - PROCESS) / MARGIN)
+
+
+def require_host_memory(runs: Runs) -> None:
+    """Raise FootprintError when one of the runs needs more than this process may hold; the largest is named.
+
+    A `memory_limit` makes no difference: on the CPU a smaller card is imitated when the run has had all it wanted.
+    """
+    found = room()
+    if found is None:
+        return
+    short = [(needed, spec) for spec, needed in _needs(runs) if needed > found.size]
+    if short:
+        needed, spec = max(short, key=lambda pair: pair[0])
+        others = f", and {len(short) - 1} more do not fit" if len(short) > 1 else ""
+        raise FootprintError(f"{run_name(spec)}: {shortage(needed, found)}; leave the run out of the config{others}")
+
+
+def shortage(needed: float, found: Room) -> str:
+    """What is missing, as part of a sentence."""
+    takes, left = format_bytes(needed), format_bytes(found.size)
+    return f"the run takes about {takes} of host memory (predicted), and {found.bound} leaves it {left}"
+
+
+def _needs(runs: Runs) -> Iterator[tuple[RunSpec, float]]:
+    alike: dict[TrainingSpec, list[RunSpec]] = {}
+    for spec, training in runs:
+        alike.setdefault(replace(training, seed=0), []).append(spec)  # a seed needs no bytes
+    for training, specs in alike.items():
+        for spec, row in zip(specs, predict_many(specs, training), strict=True):
+            yield spec, needed_bytes(spec, row["peak_bytes"])

@@ -10,11 +10,22 @@ TAKES_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT")
 """With these OpenMP may give kernels fewer threads than PyTorch counts on: training in half precision then diverges."""
 
 
-def prepare_environment() -> None:
-    """What must be so before PyTorch is imported by a process that measures, or by one it starts."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+"""Environment variable that names the GPUs CUDA may use; with an empty value it finds none."""
+
+
+def prepare_environment(device: str | None) -> None:
+    """What must be so before PyTorch is imported by a process that measures on `device`, or by one it starts.
+
+    No device: a process that only starts others, each of which prepares itself.
+    """
     os.environ["KINETO_LOG_LEVEL"] = "6"  # its profiler writes two lines per recording at every lower level
     for name in TAKES_THREADS:
         os.environ.pop(name, None)
+    if device == "cpu":
+        # bitsandbytes starts CUDA where it finds a GPU. A CPU run would hold memory there, and one that is forked from
+        # such a process cannot train: PyTorch asks CUDA even for a step on the CPU, and CUDA does not survive a fork.
+        os.environ[VISIBLE] = ""
 
 
 FOLDER = "FOOTPRINT_RUNTIME_DIR"

@@ -40,7 +40,7 @@ def run_forked(job: str, arguments: dict[str, object], *, device: str, lease: in
     killed it. When this process dies first, the child is killed. `lease` is a descriptor the child keeps open.
     Where no server can be used, says so on stderr and measures in this process.
     """
-    prepare_environment()
+    prepare_environment(device)
     try:
         status = _ask({"job": job, "arguments": arguments}, device, lease)
     except (FootprintError, OSError) as error:

@@ -12,7 +12,7 @@ from footprint import config as configuration
 from footprint import experiment, files, grid, lease, plan
 from footprint.command import keep_device, lend_interpreter, require_root, user_errors
 from footprint.progress import COLUMNS, Progress
-from footprint.resources import HostMemory
+from footprint.resources import HostMemory, require_host_memory
 
 lend_interpreter(Path(workflow.basedir))
 

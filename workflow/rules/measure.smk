@@ -6,6 +6,10 @@ onstart:
     if EXPERIMENT.device == "cuda" and workflow.local_exec:
         with user_errors():
             lease.require_devices()
+    if workflow.local_exec:
+        with user_errors():
+            jobs = workflow.dag.needrun_jobs()
+            require_host_memory(plan.parse_run(job.params.run) for job in jobs if "run" in job.params.keys())
     with user_errors():
         files.require_writable(Path(RESULTS))
     PROGRESS.start(

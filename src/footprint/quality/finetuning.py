@@ -52,7 +52,8 @@ class _Finetuning:
             row |= self._told()
         if row["status"] == "ok" and self._knows_less_than_nothing():
             row |= dict.fromkeys(RESULTS) | {"status": "diverged"}
-        return row, self._curve()
+        # A card too small for the first steps leaves no loss; on the CPU it is imitated when all of them are done.
+        return row, self._curve() if row["status"] != "oom" else pd.DataFrame(columns=list(CURVES))
 
     def _knows_less_than_nothing(self) -> bool:
         """Whether the loss has risen, and above that of guessing every token alike, or is no number any more."""

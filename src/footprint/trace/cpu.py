@@ -38,12 +38,14 @@ class CpuRecorder:
             False,  # with_modules
             _ExperimentalConfig(),
         )
+        self._recording = False
 
     def start(self) -> None:
         """Begin to record; every tensor must be created after this."""
         activities = {ProfilerActivity.CPU}
         _prepare_profiler(self._config, activities)
         _enable_profiler(self._config, activities, {RecordScope.USER_SCOPE})
+        self._recording = True
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
@@ -77,7 +79,14 @@ class CpuRecorder:
 
     def stop(self) -> list[Event]:
         """End the recording and return every allocator event in order of time."""
+        self._recording = False
         return _events(_disable_profiler().experimental_event_tree())
+
+    def close(self) -> None:
+        """Give up a recording that was not stopped: at its end a process crashes while the profiler is on."""
+        if self._recording:
+            self._recording = False
+            _disable_profiler()
 
 
 def _events(roots: list) -> list[Event]:

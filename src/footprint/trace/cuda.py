@@ -95,6 +95,10 @@ class CudaRecorder:
             raise TraceError(f"more than {_HISTORY} allocator events; measure fewer steps")
         return list(events(history, self._phases))
 
+    def close(self) -> None:
+        """Give up a recording that was not stopped."""
+        torch.cuda.memory._record_memory_history(enabled=None)
+
 
 def _mark() -> None:
     torch.empty(MARK, dtype=torch.uint8, device="cuda")
