@@ -25,13 +25,22 @@ if EXPERIMENT.study:
 
 
 rule all:
-    """The tables and the report of the configured experiment."""
+    """The tables and the report of the configured experiment, and the files of its runs that they are checked against.
+
+    Not the texts and bases: where one was deleted, Snakemake would train again whatever was trained on it.
+    """
     default_target: True
     input:
         f"{RESULTS}/experiment.json",
+        ROWS,
+        TIMELINES,
+        SIMULATIONS,
         f"{RESULTS}/measurements.csv",
         f"{RESULTS}/predictions.csv",
         f"{RESULTS}/comparison.csv",
+        TUNED_ROWS,
+        TUNED_CURVES,
+        STORED,
         QUALITY,
         f"{RESULTS}/manifest.json",
-        f"{RESULTS}/report.html",
+        rules.report.output,

@@ -9,6 +9,7 @@ from footprint.experiment import read_experiment
 from footprint.files import write_atomically
 from footprint.regathered import changed
 from footprint.report import headline, render
+from footprint.report_checksums import made_from, write_checksums
 
 
 def main(arguments: Namespace) -> None:
@@ -26,6 +27,8 @@ def main(arguments: Namespace) -> None:
         notebook=arguments.notebook,
     )
     write_atomically(arguments.headline, headline(tables) + "\n")
+    rendered = [arguments.output, arguments.headline]
+    write_checksums(arguments.checksums, [*rendered, *made_from(experiment, tables)])
 
 
 if __name__ == "__main__":
@@ -35,4 +38,5 @@ if __name__ == "__main__":
     parser.add_argument("--reference", type=Path, help="folder of results from other devices to set beside")
     parser.add_argument("--output", required=True, type=Path, help="page to write")
     parser.add_argument("--headline", required=True, type=Path, help="text to write")
+    parser.add_argument("--checksums", required=True, type=Path, help="list of their checksums to write beside them")
     command.run(parser, main)

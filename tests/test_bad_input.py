@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import os
+import socket
 from copy import deepcopy
 from pathlib import Path
 
@@ -284,6 +286,20 @@ def test_a_file_that_is_not_plain_yaml_is_refused_with_its_line(content, says, t
 def test_a_file_that_cannot_be_read_is_refused_with_the_reason(name, tmp_path):
     with pytest.raises(FootprintError, match="cannot be read as a config file"):
         load(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_what_would_be_waited_for_is_refused_before_it_is_opened(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the address of a socket must be short
+    path = Path("/dev/zero") if kind == "device" else Path("mine.yaml")
+    if kind == "pipe":
+        os.mkfifo(path)
+    with socket.socket(socket.AF_UNIX) as listener:
+        if kind == "socket":
+            listener.bind(str(path))
+        with pytest.raises(FootprintError) as refused:
+            load(path)
+    assert str(refused.value) == f"{path}: cannot be read as a config file (is not a regular file but a {kind})"
 
 
 def test_a_date_where_a_name_belongs_is_refused(tmp_path):

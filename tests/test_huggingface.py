@@ -1,6 +1,7 @@
 """A published config.json is read as the model it describes, or refused in a sentence."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -118,6 +119,15 @@ def test_what_is_no_config_is_refused(content, tmp_path):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(FootprintError, match="config.json"):
         read_shape(tmp_path / "config.json")
+
+
+def test_a_pipe_or_a_file_that_is_too_large_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(FootprintError, match="is not a regular file but a pipe"):
+        read_shape(tmp_path / "config.json")
+    (tmp_path / "large.json").write_bytes(b" " * 2**20 + b"{}")
+    with pytest.raises(FootprintError, match="is larger than 1 MiB"):
+        read_shape(tmp_path / "large.json")
 
 
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path, capsys):

@@ -19,9 +19,9 @@ def write(path: Path, **values: object) -> str:
 
 
 @pytest.fixture
-def progress(monkeypatch) -> Progress:
+def progress(monkeypatch, tmp_path) -> Progress:
     monkeypatch.setattr("footprint.progress._SECONDS_BETWEEN_LOOKS", 3600)
-    return Progress()
+    return Progress(headline=tmp_path / "headline.txt", report=Path("report.html"))
 
 
 def test_it_tells_how_many_runs_are_done_the_last_peak_and_the_time_left(progress, tmp_path, capsys):
@@ -63,8 +63,8 @@ def test_it_ends_with_findings_only_if_they_are_new(progress, tmp_path, capsys):
     headline.write_text("one\ntwo\nthree\n")
     progress.start([])
     os.utime(headline, (time.time() - 10,) * 2)
-    progress.finish(headline, Path("report.html"))
+    progress.finish()
     assert capsys.readouterr().err == ""
     os.utime(headline, (time.time() + 10,) * 2)
-    progress.finish(headline, Path("report.html"))
+    progress.finish()
     assert capsys.readouterr().err == "one\ntwo\nthree\nReport: report.html\n"

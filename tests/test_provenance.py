@@ -42,7 +42,7 @@ def refusal(experiment, folder: Path) -> str:
     with pytest.raises(FootprintError) as refused:
         measurements(experiment, folder / "runs")
     message = str(refused.value)
-    assert message.endswith("delete it and run again")
+    assert message.endswith("run the workflow again")
     assert "\n" not in message
     return message
 

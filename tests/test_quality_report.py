@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib import style
-from synthetic import BASE_LOSS, HOSTILE, SMALL, STUDY, final_loss, grid, write_study
+from synthetic import BASE_LOSS, HOSTILE, SMALL, STUDY, final_loss, grid, write_results, write_study
 
 from footprint.errors import FootprintError
-from footprint.report import figures_curves, figures_quality, findings_quality, labels, study, tables_quality
+from footprint.report import figures_curves, figures_quality, findings_quality, headline, labels, study, tables_quality
 from footprint.report.selection import NoRunsError
 from footprint.report.svg import NARROW, STYLE, WIDE
 from footprint.report.table import csv_link
@@ -285,10 +285,22 @@ class TestHonesty:
         runs.to_csv(tmp_path / "quality.csv", index=False)
         assert "The runs do not start from one base" in titles(study.load(tmp_path))
 
-    def test_a_study_without_a_finished_run_is_one_sentence(self, tmp_path):
+    def test_a_study_without_a_finished_run_is_one_sentence_in_the_terminal_too(self, tmp_path):
         found = of(tmp_path, status=lambda spec, seed: "diverged")
-        assert findings_quality.summary(found) == "Of 15 fine-tuning runs of the quality study none finished."
-        assert findings_quality.sentences(found) == [findings_quality.summary(found)]
+        said = "Of 15 fine-tuning runs of the quality study none finished: 15 diverged."
+        assert findings_quality.sentences(found) == [findings_quality.summary(found)] == [said]
+        write_results(tmp_path, grid(regime=("full", "lora")))
+        assert headline(tmp_path).splitlines()[3:] == [said]
+
+    @pytest.mark.parametrize(("status", "ended"), [("oom", "ran out of memory"), ("diverged", "diverged")])
+    def test_a_regime_without_a_finished_run_is_in_the_summary(self, tmp_path, status, ended):
+        found = of(tmp_path, REGIMES, status=lambda spec, seed: status if spec.regime == "full" else "ok")
+        lost = f"In the quality study no fine-tuning run finished with Full FT (3 {ended})."
+        assert findings_quality.summary(found).endswith(f". {lost}")
+
+    def test_a_regime_of_which_one_run_finished_is_not_called_lost(self, tmp_path):
+        found = of(tmp_path, REGIMES, status=lambda spec, seed: "ok" if seed == 1 else "diverged")
+        assert findings_quality.lost(found) is None
 
     @pytest.mark.parametrize("runs", [STUDY, STUDY[:1], REGIMES[::3]], ids=["usual", "one", "one-seed"])
     def test_no_sentence_holds_a_number_that_is_none(self, tmp_path, runs):

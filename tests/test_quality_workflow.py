@@ -1,8 +1,13 @@
 """The quality study as a user runs it: pretrained, fine-tuned, gathered, shown; and what a kill leaves of it."""
 
 import hashlib
+import os
 import re
 import shutil
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from clone import TEXT, TINY, Clone
@@ -135,7 +140,7 @@ def test_a_base_in_the_place_of_another_is_refused(clone):
     configure(clone, study())
     clone.snakemake("--keep-going", status=1)
     logs = [log.read_text() for log in (clone.results / "logs").glob("*_seed~*.log")]
-    assert any("not as its name says; delete it and run again" in log for log in logs)
+    assert any("not as its name says; delete it and start Snakemake" in log for log in logs)
 
 
 def test_a_pretraining_that_was_killed_goes_on_and_ends_with_the_same_base(clone, tmp_path_factory):
@@ -164,4 +169,128 @@ def test_a_fine_tuning_that_diverges_is_a_status_and_no_number(clone):
     assert set(rows.loc["full", "status"]) == {"diverged"}
     assert set(rows.loc[["lora", "qlora"], "status"]) == {"ok"}
     assert rows.loc["full", ["peak_bytes", *LOSSES, "step_seconds"]].isna().all(axis=None)
-    assert (clone.results / "report.html").exists()
+    lost = "In the quality study no fine-tuning run finished with Full FT (2 diverged)."
+    assert (clone.results / "headline.txt").read_text().splitlines()[3:] == [lost]
+
+
+# --- a file that is deleted comes back -------------------------------------------------------------------------------
+
+KINDS = {
+    "results/tiny/cpu/experiment.json": "experiment",
+    "results/tiny/cpu/runs/*.json": "measure",
+    "results/tiny/cpu/timelines/*.csv": "measure",
+    "results/tiny/cpu/measurements.csv": "gather",
+    "results/tiny/cpu/predictions.csv": "predict",
+    "results/tiny/cpu/simulations.csv": "simulate",
+    "results/tiny/cpu/comparison.csv": "compare",
+    "results/tiny/cpu/stored/*.csv": "store",
+    "results/tiny/cpu/finetunings/*.json": "finetune",
+    "results/tiny/cpu/finetunings/*.csv": "finetune",
+    "results/tiny/cpu/quality.csv": "gather_quality",
+    "results/tiny/cpu/curves.csv": "gather_quality",
+    "results/tiny/cpu/bases.csv": "gather_quality",
+    "results/tiny/cpu/manifest.json": "manifest",
+    "results/tiny/cpu/report.html": "report",
+    "results/tiny/cpu/headline.txt": "report",
+    "results/tiny/cpu/report.sha256": "report",
+}
+"""Every kind of file in an experiment's folder that a report or a table comes from, and the rule that makes it."""
+
+SHARED = ("results/corpus/*.bin", "results/base/*.safetensors")
+"""What experiments share; whoever deletes a base to make room must not be made to train all of them again."""
+
+BYPRODUCTS = ("results/tiny/cpu/logs/*", "results/tiny/cpu/benchmarks/*", "results/base/*.log", "results/base/*.tsv")
+"""What tells how a job went; nobody reads it to go on."""
+
+
+def first(clone: Clone, kind: str) -> Path:
+    return sorted(clone.root.glob(kind))[0]
+
+
+@contextmanager
+def without(path: Path):
+    """The file is away until the block ends."""
+    aside = path.rename(path.with_name("aside"))
+    try:
+        yield
+    finally:
+        aside.rename(path)
+
+
+@pytest.mark.parametrize(("kind", "rule"), KINDS.items(), ids=KINDS.keys())
+def test_whatever_is_deleted_is_planned_again_and_with_it_the_report(finished, kind, rule):
+    with without(first(finished, kind)):
+        planned = finished.planned()
+    assert planned[rule] == 1
+    assert planned["report"] == 1
+
+
+@pytest.mark.parametrize("kind", [*BYPRODUCTS, *SHARED])
+def test_without_a_log_a_benchmark_a_text_or_a_base_nothing_runs_again(finished, kind):
+    with without(first(finished, kind)):
+        assert finished.planned() == {}
+
+
+def test_a_text_that_was_deleted_comes_back_as_it_was_and_trains_nothing_again(clone):
+    """Its name tells its bytes."""
+    for path in list(clone.root.glob("results/corpus/*.bin")):
+        path.unlink()
+        clone.snakemake(str(path.relative_to(clone.root)))
+        path.write_bytes(path.read_bytes() + b" ")  # whatever Snakemake knows of the old one, this is another
+    assert not {"measure", "pretrain", "finetune", "store"} & clone.planned().keys()
+
+
+def test_verify_says_how_a_missing_base_comes_back(finished):
+    with without(path := first(finished, "results/base/*.safetensors")):
+        printed = finished.footprint("verify", "--experiment", "tiny", "--rows", "8").stdout
+    said = f"{path.relative_to(finished.root)}: is missing; start Snakemake with its path as the target"
+    assert printed.count(said) == 5
+    assert printed.count("columns the same") == 3
+
+
+def test_with_every_kind_of_file_deleted_at_once_everything_comes_back(clone):
+    there = {path for kind in KINDS for path in clone.root.glob(kind)}
+    for kind in KINDS:
+        first(clone, kind).unlink()
+    clone.snakemake()
+    assert {path for path in there if not path.exists()} == set()
+    assert clone.footprint("verify", "--experiment", "tiny", "--rows", "1").returncode == 0
+
+
+def test_a_deleted_timeline_is_measured_again_for_the_report(clone):
+    for name in ("report.html", "timelines/*regime~lora*.csv"):
+        first(clone, f"results/tiny/cpu/{name}").unlink()
+    clone.snakemake("results/tiny/cpu/report.html")
+    assert len(list((clone.results / "timelines").iterdir())) == 3
+
+
+PACKAGED = ("src", "footprint", "schemas")
+"""Data of the package, which changes with its source."""
+
+WATCHER = """
+import os, sys
+log = open({log!r}, "a", buffering=1)
+def note(event, told):
+    if event == "open" and isinstance(told[0], str):
+        log.write(os.path.abspath(told[0]) + "\\n")
+sys.addaudithook(note)
+"""
+"""Python imports it in every process of a report, that of the notebook too."""
+
+
+def test_every_file_that_the_report_opens_is_an_input_of_its_rule(clone, tmp_path):
+    plan = clone.snakemake("-np", "--forcerun", "report").split("rule report:\n")[1]
+    told = re.search(r"^    input: (.*)$", plan, re.M)[1].split(", ")
+    options = re.findall(r"--(\w+) (\S+)", plan.split("python scripts/report.py")[1].split("2>")[0])
+    (tmp_path / "sitecustomize.py").write_text(WATCHER.format(log=str(tmp_path / "opened")))
+    subprocess.run(
+        [sys.executable, "-B", "scripts/report.py", *(f"--{name}={value}" for name, value in options)],
+        cwd=clone.root,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}:{clone.root / 'src'}"},
+        check=True,
+    )
+    opened = {Path(line) for line in (tmp_path / "opened").read_text().splitlines()}
+    own = {path.relative_to(clone.root) for path in opened if path.is_relative_to(clone.root) and path.is_file()}
+    read = {str(path) for path in own if path.suffix not in (".py", ".pyc") and path.parts[:3] != PACKAGED}
+    assert "results/tiny/cpu/measurements.csv" in read
+    assert read - set(told) == set()

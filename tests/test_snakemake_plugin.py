@@ -1,6 +1,7 @@
 """Snakemake with this project's plugin: no config file runs code or ends in a traceback, and the terminal is calm."""
 
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -65,7 +66,28 @@ def test_a_bad_file_on_the_command_line_runs_nothing_and_shows_no_traceback(cont
 @pytest.mark.slow
 def test_a_folder_in_place_of_a_config_file_is_one_sentence(tmp_path):
     done = snakemake(REPOSITORY, "--configfile", str(tmp_path))
-    assert done.stderr == f"error: {tmp_path}: cannot be read as a config file (Is a directory)\n"
+    said = "cannot be read as a config file (is not a regular file but a directory)"
+    assert done.stderr == f"error: {tmp_path}: {said}\n"
+
+
+@pytest.mark.slow
+def test_a_pipe_as_a_config_file_is_refused_instead_of_waited_for(tmp_path):
+    os.mkfifo(pipe := tmp_path / "mine.yaml")
+    done = snakemake(REPOSITORY, "--configfile", str(pipe))
+    said = "cannot be read as a config file (is not a regular file but a pipe)"
+    assert (done.returncode, done.stderr) == (2, f"error: {pipe}: {said}\n")
+
+
+ENTRIES = ["device", "=x", "device:cuda", "x=1", "device-=cuda", "experiment= ", "a\nb"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_what_is_no_entry_of_config_is_one_sentence(entry):
+    done = snakemake(REPOSITORY, "--config", "experiment=trial", entry)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: --config: {entry!r} is not allowed; use key=value ")
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.slow
@@ -73,6 +95,7 @@ def test_the_workflow_of_another_project_keeps_snakemakes_own_reader(tmp_path):
     (tmp_path / "Snakefile").write_text("rule all:\n    params: config['a']['b']\n    shell: 'true'\n")
     (tmp_path / "theirs.yaml").write_text("x: &x {b: 1}\na: *x\n")
     assert snakemake(tmp_path, "--configfile", "theirs.yaml").returncode == 0
+    assert "Traceback" in snakemake(tmp_path, "--config", "device").stderr
 
 
 @pytest.mark.slow
@@ -129,4 +152,8 @@ def test_an_experiment_is_a_line_a_step_and_a_failed_run_two(tmp_path):
     script.write_text(source)
     steps = [line for line in clone.snakemake(*calm).splitlines() if line.endswith(" ...")]
     assert {"gather ...", "compare ..."} <= set(steps)
+    nothing = "Nothing to be done: all that was asked for is there and up to date"
+    assert clone.snakemake(*calm).splitlines()[-1] == f"{nothing}."
+    (clone.results / "report.html").touch()
+    assert clone.snakemake(*calm).splitlines()[-1] == f"{nothing}; the report is results/tiny/cpu/report.html."
     assert "Job stats" in clone.snakemake(*calm, "--dry-run", "--forceall"), "a plan is shown as usual"

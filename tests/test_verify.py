@@ -13,10 +13,11 @@ from clone import REPOSITORY, Clone
 from reference.update import SMOKE, changes, exact, folder_of
 from runfiles import finish
 
-from footprint import verify
+from footprint import report_checksums, verify
 from footprint.cli import main
 from footprint.columns import EXACT
 from footprint.config import load
+from footprint.experiment import read_experiment
 from footprint.records import read_table, write_table
 
 CAPABILITIES = torch.cpu.get_capabilities()
@@ -142,7 +143,7 @@ def test_a_missing_run_file_is_named_and_the_others_are_measured(folder, capsys)
     gone.unlink()
     status, printed = verified(capsys)
     assert status == 1
-    assert f"{gone}: is missing" in printed
+    assert problems(printed) == [f"{gone}: is missing; run the workflow again"]
     assert printed.count("columns the same") == 3
 
 
@@ -153,7 +154,84 @@ def test_an_edited_table_is_told_from_its_run_files(folder, capsys, name):
     write_table(table, read_table(table).assign(**{column: 1}))
     status, printed = verified(capsys)
     assert status == 1
-    assert f"{table}: is not what its run files say" in printed
+    assert problems(printed) == [f"{table}: is not what its run files say; {ANEW}"]
+
+
+def problems(printed: str) -> list[str]:
+    """What verify says before it measures."""
+    return printed.split("measuring ")[0].splitlines()
+
+
+ANEW = "delete it and run the workflow again"
+
+
+def rendered(folder: Path) -> None:
+    """Leave a report of the experiment in `folder` as the workflow does."""
+    (folder / "manifest.json").write_text("{}")
+    files = [folder / name for name in report_checksums.RENDERED]
+    for page in files:
+        page.write_text("Full FT needs 1 GiB\n")
+    experiment = read_experiment(folder / "experiment.json")
+    report_checksums.write_checksums(
+        folder / report_checksums.CHECKSUMS, [*files, *report_checksums.made_from(experiment, folder)]
+    )
+
+
+def test_a_report_that_is_as_it_was_rendered_is_no_problem_and_sha256sum_agrees(folder, capsys):
+    rendered(folder)
+    assert verified(capsys)[0] == 0
+    subprocess.run(["sha256sum", "--check", "--strict", report_checksums.CHECKSUMS], cwd=folder, check=True)
+
+
+@pytest.mark.parametrize("name", report_checksums.RENDERED)
+def test_an_edited_page_or_headline_is_told(folder, capsys, name):
+    rendered(folder)
+    (folder / name).write_text("Full FT needs 2 GiB\n")
+    status, printed = verified(capsys)
+    assert (status, problems(printed)) == (1, [f"{folder / name}: was changed after it was written; {ANEW}"])
+    (folder / name).unlink()
+    status, printed = verified(capsys)
+    assert (status, problems(printed)) == (1, [f"{folder / name}: is missing; run the workflow again"])
+
+
+def test_an_edited_manifest_is_told(folder, capsys):
+    rendered(folder)
+    (folder / "manifest.json").write_text('{"experiment": "another"}')
+    (line,) = problems(verified(capsys)[1])
+    assert line == f"{folder / 'manifest.json'}: is not what the report was made from; {ANEW}"
+
+
+def test_checksums_that_are_gone_or_of_other_files_vouch_for_nothing(folder, capsys):
+    rendered(folder)
+    checksums = folder / report_checksums.CHECKSUMS
+    checksums.write_text(checksums.read_text().replace("manifest.json", "../manifest.json"))
+    (line,) = problems(verified(capsys)[1])
+    assert line == f"{checksums}: does not hold the checksums of this experiment's files; {ANEW}"
+    checksums.unlink()
+    assert len(problems(verified(capsys)[1])) == len(report_checksums.RENDERED)
+
+
+@pytest.mark.parametrize("name", ["measurements.csv", "predictions.csv", "comparison.csv"])
+@pytest.mark.parametrize("report", [False, True])
+def test_a_table_that_is_missing_or_edited_is_one_line_with_or_without_a_report(folder, capsys, name, report):
+    if report:
+        rendered(folder)
+    table = folder / name
+    table.write_text(table.read_text() + "x\n")
+    (line,) = problems(verified(capsys)[1])
+    assert line.startswith(f"{table}: ")
+    table.unlink()
+    assert problems(verified(capsys)[1]) == [f"{table}: is missing; run the workflow again"]
+
+
+def test_two_edited_files_are_two_lines_and_none_of_them_is_measured(folder, capsys):
+    paths = sorted((folder / "runs").iterdir())[:2]
+    for path in paths:
+        path.write_text(path.read_text().replace('"peak_phase": "', '"peak_phase": "x'))
+    status, printed = verified(capsys, "--rows", "9")
+    assert (status, [line.split(": ")[0] for line in problems(printed)]) == (1, [str(path) for path in paths])
+    assert printed.count("was changed") == 2
+    assert "measuring 3 of 5 runs" in printed
 
 
 def test_an_edited_timeline_is_told(folder, capsys):
@@ -186,7 +264,9 @@ def test_a_run_that_cannot_be_measured_again_says_why(folder, capsys, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--experiment", "absent"], "error: results/absent/cpu/experiment.json: not a readable experiment file"),
+        (["--experiment", "absent"], "error: experiment: results has no 'absent' on cpu; there is trial on cpu"),
+        (["--device", "cuda"], "error: experiment: results has no 'trial' on cuda; there is trial on cpu"),
+        (["--experiment", "../trial"], "error: experiment: results has no '../trial' on cpu; there is trial on cpu"),
         (["--device", "tpu"], "error: device: 'tpu' is not allowed; use one of cpu, cuda"),
         (["--rows", "0"], "error: rows: 0 is not allowed; use a whole number from 1"),
         (["--rows", "many"], "error: rows: 'many' is not allowed; use a whole number from 1"),

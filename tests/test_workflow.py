@@ -145,7 +145,7 @@ def test_without_snakemakes_records_another_config_is_noticed_all_the_same(clone
     clone.configure(training={"warmup_steps": 1, "measured_steps": 1, "threads": 1, "seed": 5})
     clone.snakemake(status=1)
     said = (clone.results / "logs" / "gather.log").read_text()
-    assert "was measured with training.seed 0, but this experiment has 5; delete it and run again" in said
+    assert "was measured with training.seed 0, but this experiment has 5; delete it and run the workflow again" in said
 
 
 def test_a_plan_leaves_the_stored_configuration_as_it_is(clone):
@@ -194,9 +194,12 @@ def test_started_elsewhere_it_says_where_to_start(fresh, tmp_path_factory):
 def test_a_prepared_text_that_was_changed_trains_nothing(clone):
     (path,) = (clone.root / "results" / "corpus").glob("*.bin")
     path.write_bytes(b"A" * path.stat().st_size)
+    clone.configure(grids=[GRID | {"rank": [2, 4]}])
     clone.snakemake("--keep-going", status=1)
-    logs = [log.read_text() for log in (clone.results / "logs").glob("model~*.log")]
-    assert all("was changed after it was prepared; delete it and run again" in log for log in logs)
+    logs = [log.read_text() for log in (clone.results / "logs").glob("model~*rank~4*.log")]
+    logs.append((clone.results / "logs" / "manifest.log").read_text())
+    assert len(logs) == 3
+    assert all("was changed after it was prepared; delete it and start Snakemake" in log for log in logs)
 
 
 @pytest.mark.parametrize("variable", ["OMP_DYNAMIC=true", "OMP_THREAD_LIMIT=1"])

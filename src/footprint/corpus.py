@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import numpy as np
 
 from footprint.errors import FootprintError
-from footprint.files import sha256
+from footprint.files import ANEW_AS_TARGET, AS_TARGET, sha256, unreadable
 from footprint.spec import require
 
 VALIDATION_FRACTION = 0.1
@@ -105,18 +105,23 @@ def hash_of(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
+def require_as_prepared(path: Path) -> None:
+    """Raise FootprintError for a text that is not what was prepared, where its sha256 was kept."""
+    kept = hash_of(path)
+    if kept.exists() and kept.read_text(encoding="utf-8").strip() != sha256(path):
+        raise FootprintError(f"{path}: was changed after it was prepared; {ANEW_AS_TARGET}")
+
+
 def split(path: Path, validation_fraction: float = VALIDATION_FRACTION) -> tuple[np.ndarray, np.ndarray]:
     """(training, validation) parts of a prepared corpus: memory-mapped uint8 (bytes,), the end is held out.
 
     Raises FootprintError for a text that is not what was prepared, where its sha256 was kept.
     """
-    kept = hash_of(path)
-    if kept.exists() and kept.read_text(encoding="utf-8").strip() != sha256(path):
-        raise FootprintError(f"{path}: was changed after it was prepared; delete it and run again")
+    require_as_prepared(path)
     try:
         text = np.memmap(path, dtype=np.uint8, mode="r")
     except (OSError, ValueError) as error:  # ValueError: an empty file
-        raise FootprintError(f"{path}: not a readable corpus ({error}); delete it and prepare it again") from None
+        raise unreadable(path, "corpus", error, AS_TARGET) from None
     cut = len(text) - _held_out(len(text), validation_fraction)
     return text[:cut], text[cut:]
 

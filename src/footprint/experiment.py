@@ -8,8 +8,7 @@ from pathlib import Path
 
 from footprint.config import Experiment, parse
 from footprint.corpus import CorpusSpec, check_size
-from footprint.errors import FootprintError
-from footprint.files import write_atomically
+from footprint.files import unreadable, write_atomically
 
 
 def corpus_json(spec: CorpusSpec) -> str:
@@ -68,5 +67,5 @@ def read_experiment(path: Path) -> Experiment:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise FootprintError(f"{path}: not a readable experiment file ({error})") from None
+        raise unreadable(path, "experiment file", error) from None
     return parse(config)

@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from footprint.corpus import CorpusSpec, check_size, hash_of
 from footprint.errors import FootprintError
-from footprint.files import replacing, sha256, write_atomically
+from footprint.files import replacing, require_regular, sha256, write_atomically
 
 LARGEST_DOWNLOAD = 2**30
 """Bytes a URL may send."""
@@ -55,9 +55,7 @@ def pieces(spec: CorpusSpec) -> Iterator[bytes]:
 def _file(spec: CorpusSpec) -> Iterator[bytes]:
     source = Path(spec.path)
     try:
-        # A pipe or a device would be waited for, or read, for ever.
-        if source.exists() and not source.is_file():
-            raise FootprintError(f"corpus.path: {source} is not a regular file; use the path of one text file")
+        require_regular(source)
         with source.open("rb") as file:
             yield from _checked(_read(file), spec)
     except OSError as error:

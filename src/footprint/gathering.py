@@ -9,6 +9,7 @@ import pandas as pd
 from footprint.config import Experiment
 from footprint.errors import FootprintError
 from footprint.experiment import corpus_name
+from footprint.files import MADE_ANEW
 from footprint.plan import asked, run_json, run_name
 from footprint.records import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, WEIGHT_PARTS, read_run, table
 from footprint.spec import AXES
@@ -23,9 +24,6 @@ MUST_AGREE = {
     "threads": "numbers of threads",
 }
 """Columns in which rows that are compared should not differ, and what several values of them are called."""
-
-AGAIN = "delete it and run again"
-"""What helps against every run file that is refused."""
 
 
 def measurements(experiment: Experiment, folder: Path) -> pd.DataFrame:
@@ -68,15 +66,15 @@ def remarks(rows: pd.DataFrame) -> list[str]:
 def _row(path: Path, told: Mapping, columns: tuple[str, ...]) -> dict:
     row, claimed = read_run(path, columns)
     if not claimed:
-        raise FootprintError(f"{path}: does not say which settings it was measured with; {AGAIN}")
+        raise FootprintError(f"{path}: does not say which settings it was measured with; {MADE_ANEW}")
     for key, here, there in _differences(told, claimed):
-        raise FootprintError(f"{path}: was measured with {key} {there}, but this experiment has {here}; {AGAIN}")
+        raise FootprintError(f"{path}: was measured with {key} {there}, but this experiment has {here}; {MADE_ANEW}")
     axes = told["axes"] | {"model": told["model"]["name"]}
     for axis in AXES:
         if row[axis] != axes[axis]:
-            raise FootprintError(f"{path}: holds the row of {axis} {row[axis]!r}, not of {axes[axis]!r}; {AGAIN}")
+            raise FootprintError(f"{path}: holds the row of {axis} {row[axis]!r}, not of {axes[axis]!r}; {MADE_ANEW}")
     for contradiction in _contradictions(row):
-        raise FootprintError(f"{path}: {contradiction}; {AGAIN}")
+        raise FootprintError(f"{path}: {contradiction}; {MADE_ANEW}")
     return row
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from footprint.errors import FootprintError
+from footprint.files import read_bounded
 from footprint.spec import ModelSpec, require
 
 LARGEST_FILE = 2**20
@@ -93,8 +94,7 @@ def read_shape(path: Path) -> ModelSpec:
 
 def _read(path: Path) -> dict:
     try:
-        with path.open("rb") as file:
-            told = json.loads(file.read(LARGEST_FILE))
+        told = json.loads(read_bounded(path, LARGEST_FILE))
     except OSError as error:
         raise FootprintError(f"{path}: cannot be read ({error.strerror}); use the config.json of a model") from None
     except (ValueError, RecursionError) as error:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.config import Experiment
+from footprint.corpus import require_as_prepared
 from footprint.experiment import read_experiment
 from footprint.files import sha256
 from footprint.gathering import MUST_AGREE
@@ -26,9 +27,12 @@ def manifest(experiment: Path, texts: Iterable[Path], tables: Iterable[Path]) ->
     """The manifest of the experiment whose resolved configuration is the file `experiment`.
 
     `texts` are what it trained on, `tables` its CSVs, `measurements.csv` among them. Paths as given are the keys.
+    Raises FootprintError for a text that was changed after it was prepared.
     """
     described = read_experiment(experiment)
-    tables = list(tables)
+    texts, tables = list(texts), list(tables)
+    for text in texts:
+        require_as_prepared(text)
     commit = git_commit()
     return {
         "experiment": described.name,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from threading import Thread
+from typing import ClassVar
 
 from footprint.quality.tables import TUNED
 from footprint.records import MEASUREMENTS, read_row
@@ -22,7 +23,13 @@ class Progress:
     It looks at files rather than at jobs: a row is written whole or not at all, also by a job of a cluster.
     """
 
-    def __init__(self) -> None:
+    report: ClassVar[Path | None] = None
+    """The page of the experiment that this process is about. Where nothing is to be done no hook of the workflow runs,
+    and Snakemake's handler of messages, which then has the word, is handed nothing of the workflow."""
+
+    def __init__(self, headline: Path, report: Path) -> None:
+        Progress.report = report
+        self._headline = headline
         self._started = time.time()
         self._pending: dict[Path, tuple[str, ...]] = {}
         self._total = 0
@@ -59,10 +66,10 @@ class Progress:
         left = f"; about {_duration(seconds)} left" if self._pending else ""
         return f"{done} of {self._total} runs done, the last ({which}) {peak}{left}"
 
-    def finish(self, headline: Path, page: Path) -> None:
+    def finish(self) -> None:
         """Say what the report found and where it is, if it was made since `start`."""
-        if _modified(headline) > self._started:
-            _say(f"{headline.read_text(encoding='utf-8')}Report: {page}")
+        if _modified(self._headline) > self._started:
+            _say(f"{self._headline.read_text(encoding='utf-8')}Report: {self.report}")
 
 
 def _modified(path: Path) -> float:

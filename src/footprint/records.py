@@ -17,7 +17,7 @@ from footprint.columns import (
     WEIGHT_PARTS,
 )
 from footprint.errors import FootprintError
-from footprint.files import sha256, write_atomically
+from footprint.files import AGAIN, MADE_ANEW, sha256, unreadable, write_atomically
 from footprint.spec import AXES
 
 __all__ = [
@@ -82,18 +82,18 @@ def require_beside(path: Path, columns: tuple[str, ...], **beside: Path) -> None
     written = _content(path, columns).get(BESIDE, {})
     for name, file in beside.items():
         if written.get(name) != sha256(file):
-            raise FootprintError(f"{file}: was changed after it was written; delete {path} and run again")
+            raise FootprintError(f"{file}: was changed after it was written; delete {path} and {AGAIN}")
 
 
 def _content(path: Path, columns: tuple[str, ...]) -> dict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise FootprintError(f"{path}: not a readable run file ({error}); delete it and run again") from None
+        raise unreadable(path, "run file", error) from None
     if not isinstance(content, dict) or set(content) - {ASKED, BESIDE, CHECKSUM} != set(columns):
-        raise FootprintError(f"{path}: not a run file with the columns this version writes; delete it and run again")
+        raise FootprintError(f"{path}: not a run file with the columns this version writes; {MADE_ANEW}")
     if content.pop(CHECKSUM, None) != _checksum(content):
-        raise FootprintError(f"{path}: was changed after it was written; delete it and run again")
+        raise FootprintError(f"{path}: was changed after it was written; {MADE_ANEW}")
     return content
 
 
@@ -124,10 +124,10 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""])
     except (OSError, ValueError) as error:
-        raise FootprintError(f"{path}: not a readable table ({error})") from None
+        raise unreadable(path, "table", error) from None
     missing = sorted(set(AXES) - set(frame.columns))
     if missing:
-        raise FootprintError(f"{path}: lacks the columns {', '.join(missing)}")
+        raise FootprintError(f"{path}: lacks the columns {', '.join(missing)}; {MADE_ANEW}")
     for name in set(frame.columns) & set(INTEGERS):
         frame[name] = frame[name].astype("Int64")
     return frame

@@ -8,17 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from footprint import regathered, report_checksums
 from footprint.columns import EXACT, MEASUREMENTS
 from footprint.command import lend_interpreter
-from footprint.config import Experiment
+from footprint.config import RESERVED_EXPERIMENTS, Experiment
+from footprint.corpus import require_as_prepared
 from footprint.errors import FootprintError
-from footprint.experiment import corpus_name, read_experiment
+from footprint.experiment import corpus_name, read_experiment, texts
 from footprint.gathering import MUST_AGREE
 from footprint.plan import run_json, run_name
 from footprint.provenance import REPOSITORY
 from footprint.quality.tables import TUNED, TUNED_EXACT
 from footprint.records import read_row
-from footprint.regathered import changed
 from footprint.spec import AXES, RunSpec
 from footprint.units import format_bytes
 
@@ -56,10 +57,11 @@ def verify(results: Path, name: str, device: str, *, rows: int, seed: int) -> It
     Raises FootprintError when there is no such experiment.
     """
     folder = results / name / device
-    experiment = read_experiment(folder / "experiment.json")
+    experiment = read_experiment(_described(results, name, device))
     runs = [*_measured(experiment, results, folder), *_tuned(experiment, results, folder)]
-    yield from _files(experiment, folder, runs)
-    there = [run for run in runs if run.file.exists()]
+    wrong = _wrong_files(experiment, results, folder)
+    yield from ((sentence, True) for sentence in wrong)
+    there = [run for run in runs if not _named(run.file, wrong)]
     chosen = random.Random(seed).sample(there, min(rows, len(there)))
     yield f"measuring {len(chosen)} of {len(runs)} runs of {folder} again (--seed {seed})", not chosen
     for run in chosen:
@@ -68,6 +70,16 @@ def verify(results: Path, name: str, device: str, *, rows: int, seed: int) -> It
         except FootprintError as error:
             said, wrong = str(error), True
         yield f"  {run.label}: {said}", wrong
+
+
+def _described(results: Path, name: str, device: str) -> Path:
+    """The file that describes an experiment; FootprintError, which tells what there is, when there is no such one."""
+    found = {path.parts[-3:-1]: path for path in sorted(results.glob("*/*/experiment.json"))}
+    known = {key: path for key, path in found.items() if key[0] not in RESERVED_EXPERIMENTS}
+    if (name, device) not in known:
+        others = ", ".join(f"{other} on {there}" for other, there in known) or "none yet: run the workflow first"
+        raise FootprintError(f"experiment: {results} has no {name[:60]!r} on {device}; there is {others}")
+    return known[name, device]
 
 
 def _measured(experiment: Experiment, results: Path, folder: Path) -> Iterator[Kept]:
@@ -146,9 +158,25 @@ def compared(before: Mapping, now: Mapping, exact: tuple[str, ...]) -> Line:
     return f"DIFFERS in {', '.join(changed)}{where}", True
 
 
-def _files(experiment: Experiment, folder: Path, runs: Iterable[Kept]) -> Iterator[Line]:
-    """What is missing, refused or not what a table was gathered from."""
-    missing = [run.file for run in runs if not run.file.exists()]
-    yield from ((f"{path}: is missing", True) for path in missing)
-    if not missing:
-        yield from ((sentence, True) for sentence in changed(experiment, folder))
+def _wrong_files(experiment: Experiment, results: Path, folder: Path) -> list[str]:
+    """A sentence for every file that is missing or was changed, in the order in which they are made."""
+    wrong = [sentence for name in texts(experiment) for sentence in _changed_text(results / "corpus" / name)]
+    disagreeing = report_checksums.disagreeing(experiment, folder)
+    wrong += regathered.changed(experiment, folder, distrusted=disagreeing)
+    # A table that is not what its run files say is not what the report was made from either: once is enough.
+    return wrong + [sentence for file, sentence in disagreeing.items() if not _named(file, wrong)]
+
+
+def _changed_text(path: Path) -> Iterator[str]:
+    """One that is missing is missed only by a run that is carried out again."""
+    if not path.exists():
+        return
+    try:
+        require_as_prepared(path)
+    except FootprintError as error:
+        yield str(error)
+
+
+def _named(path: Path, sentences: Iterable[str]) -> bool:
+    """Whether one of the sentences is about this file."""
+    return any(sentence.startswith(f"{path}: ") for sentence in sentences)

@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from footprint.errors import FootprintError
+from footprint.files import read_bounded
 
 LARGEST_FILE = 2**20
 """Bytes of one config file."""
@@ -84,12 +85,9 @@ def _read(path: Path) -> dict:
 
 def _text(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_FILE + 1)
+        content = read_bounded(path, LARGEST_FILE)
     except OSError as error:
         raise FootprintError(f"{path}: cannot be read as a config file ({error.strerror})") from None
-    if len(content) > LARGEST_FILE:
-        raise FootprintError(f"{path}: is larger than 1 MiB; use a config file of at most {LARGEST_FILE} bytes")
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""A Snakemake plugin: `--logger footprint` for a calm terminal, and config files read strictly from the first byte.
+"""A Snakemake plugin: `--logger footprint` for a calm terminal, and a config that is read strictly from the first byte.
 
 Snakemake finds it by its name and imports it before it reads any file, whether or not the logger is asked for.
 """
@@ -11,9 +11,11 @@ from pathlib import Path
 if Path("src/footprint").is_dir():
     sys.path.insert(0, str(Path("src").resolve()))
 
+from snakemake_logger_plugin_footprint.commandline import parse_strictly
 from snakemake_logger_plugin_footprint.configfiles import read_strictly
 from snakemake_logger_plugin_footprint.terminal import LogHandler
 
 __all__ = ["LogHandler"]
 
+parse_strictly()
 read_strictly()

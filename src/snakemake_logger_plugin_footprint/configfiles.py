@@ -11,6 +11,7 @@ from snakemake.settings import types
 
 from footprint.command import user_errors
 from footprint.yaml_file import load
+from snakemake_logger_plugin_footprint.clone import in_clone
 
 Reader = Callable[[Path], Mapping]
 
@@ -28,7 +29,7 @@ def strict(usual: Reader) -> Reader:
     """
 
     def read(path: Path) -> Mapping:
-        if not Path("src/footprint").is_dir():
+        if not in_clone():
             return usual(path)
         with user_errors():
             return load(Path(path))

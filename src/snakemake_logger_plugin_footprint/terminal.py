@@ -8,10 +8,11 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from footprint.progress import COLUMNS
+from footprint.progress import COLUMNS, Progress
 
 AGAIN = ("RuleException:", "At least one job did not complete", "Shutting down", "Exiting because a job")
 """Words with which Snakemake says once more that a job has failed."""
@@ -48,8 +49,16 @@ def said(record: logging.LogRecord) -> Iterator[str]:
     elif event == LogEvent.GROUP_ERROR:
         for job in record.job_error_info:
             yield from _failed(job)
+    elif record.getMessage() == NOTHING_TO_BE_DONE_MSG:
+        yield nothing_to_do(Progress.report)
     elif record.levelno >= logging.WARNING and not any(words in record.getMessage() for words in AGAIN):
         yield record.getMessage()
+
+
+def nothing_to_do(report: Path | None) -> str:
+    """What to say where every file that was asked for is there; `report` is the experiment's, made or not."""
+    where = f"; the report is {report}" if report and report.exists() else ""
+    return f"Nothing to be done: all that was asked for is there and up to date{where}."
 
 
 def _failed(job: Mapping) -> Iterator[str]:

@@ -28,16 +28,29 @@ with user_errors():
     if not workflow.output_settings.dryrun:
         experiment.renew(Path(f"results/{EXPERIMENT.name}/{EXPERIMENT.device}/experiment.json"), config)
 
-CORPUS = f"results/corpus/{experiment.corpus_name(EXPERIMENT.corpus)}"
+# Its name tells its bytes: a text that was fetched anew is the same one, and no reason to train again.
+CORPUS = ancient(f"results/corpus/{experiment.corpus_name(EXPERIMENT.corpus)}")
 
 RESULTS = f"results/{EXPERIMENT.name}/{EXPERIMENT.device}"
-QUALITY = [f"{RESULTS}/{name}.csv" for name in ("quality", "curves", "bases")] if EXPERIMENT.study else []
 CONDA = "../../envs/footprint.yaml"
 
 RUNS = Paramspace(grid.frame(EXPERIMENT.runs), filename_params="*", single_wildcard="run")
 RUN_JSON = {plan.run_name(spec): plan.run_json(spec, EXPERIMENT.training) for spec in EXPERIMENT.runs}
 HOST_MEMORY = HostMemory(EXPERIMENT.runs, EXPERIMENT.training)
-PROGRESS = Progress()
+PROGRESS = Progress(headline=Path(f"{RESULTS}/headline.txt"), report=Path(f"{RESULTS}/report.html"))
+
+# What the jobs leave, every run's files included: a file that is deleted is made again, for something asks for it.
+ROWS = [f"{RESULTS}/runs/{run}.json" for run in RUN_JSON]
+TIMELINES = [f"{RESULTS}/timelines/{run}.csv" for run in RUN_JSON]
+SIMULATIONS = [f"{RESULTS}/simulations.csv"] if EXPERIMENT.third_opinion else []
+
+STUDY = EXPERIMENT.study
+TUNED = {run.name: run for run in STUDY.runs} if STUDY else {}
+BASES = STUDY.bases(EXPERIMENT.training) if STUDY else {}
+TUNED_ROWS = [f"{RESULTS}/finetunings/{name}.json" for name in TUNED]
+TUNED_CURVES = [f"{RESULTS}/finetunings/{name}.csv" for name in TUNED]
+STORED = [f"{RESULTS}/stored/{base}.csv" for base in BASES]
+QUALITY = [f"{RESULTS}/{name}.csv" for name in ("quality", "curves", "bases")] if STUDY else []
 
 
 wildcard_constraints:

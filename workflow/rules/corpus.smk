@@ -7,7 +7,8 @@ rule corpus:
     input:
         script="scripts/corpus.py",
     output:
-        "results/corpus/{text}",
+        text="results/corpus/{text}",
+        sha256="results/corpus/{text}.sha256",
     log:
         "results/corpus/{text}.log",
     localrule: True  # compute nodes often have no network
@@ -22,6 +23,6 @@ rule corpus:
         python {input.script:q} \
             --corpus {params.corpus:q} \
             --seq {params.seq} \
-            --output {output:q} \
+            --output {output.text:q} \
             2>{log:q}
         """

@@ -6,7 +6,7 @@ rule gather:
     input:
         script="scripts/gather.py",
         experiment=f"{RESULTS}/experiment.json",
-        rows=[f"{RESULTS}/runs/{run}.json" for run in RUNS.instance_patterns],
+        rows=ROWS,
     output:
         report(
             f"{RESULTS}/measurements.csv",
@@ -37,7 +37,7 @@ rule compare:
         script="scripts/compare.py",
         measurements=f"{RESULTS}/measurements.csv",
         predictions=f"{RESULTS}/predictions.csv",
-        simulations=[f"{RESULTS}/simulations.csv"] if EXPERIMENT.third_opinion else [],
+        simulations=SIMULATIONS,
     output:
         report(
             f"{RESULTS}/comparison.csv",

@@ -1,5 +1,4 @@
 # Loss and speed beside memory: the base of each model is fine-tuned in every setting of the study.
-TUNED = {run.name: run for run in STUDY.runs}
 
 
 wildcard_constraints:
@@ -56,9 +55,9 @@ rule gather_quality:
     input:
         script="scripts/gather_quality.py",
         experiment=f"{RESULTS}/experiment.json",
-        rows=[f"{RESULTS}/finetunings/{name}.json" for name in TUNED],
-        curves=[f"{RESULTS}/finetunings/{name}.csv" for name in TUNED],
-        stored=[f"{RESULTS}/stored/{base}.csv" for base in BASES],
+        rows=TUNED_ROWS,
+        curves=TUNED_CURVES,
+        stored=STORED,
     output:
         **{
             name: report(

@@ -7,13 +7,17 @@ rule report:
         script="scripts/report.py",
         notebook="report/report.py",
         # What else the page is made of: a change there renders it again.
-        sources=sorted(glob("report/**/*.*", recursive=True)),
-        reference=sorted(glob("results/reference/*/*.csv")),
+        sources=sorted(glob("report/**/*.*", recursive=True) + glob("src/footprint/report/*.mplstyle")),
+        reference=sorted(glob("results/reference/**/*.csv", recursive=True)),
         experiment=f"{RESULTS}/experiment.json",
+        manifest=f"{RESULTS}/manifest.json",
         measurements=f"{RESULTS}/measurements.csv",
         predictions=f"{RESULTS}/predictions.csv",
         comparison=f"{RESULTS}/comparison.csv",
         quality=QUALITY,
+        # The tables are held against what they were gathered from, and the page shows some of the timelines.
+        runs=ROWS + TIMELINES + SIMULATIONS,
+        study=TUNED_ROWS + TUNED_CURVES + STORED,
     output:
         page=report(
             f"{RESULTS}/report.html",
@@ -21,6 +25,7 @@ rule report:
             caption="../report/report.rst",
         ),
         headline=f"{RESULTS}/headline.txt",
+        checksums=f"{RESULTS}/report.sha256",
     log:
         f"{RESULTS}/logs/report.log",
     localrule: True
@@ -34,9 +39,10 @@ rule report:
             --reference results/reference \
             --output {output.page:q} \
             --headline {output.headline:q} \
+            --checksums {output.checksums:q} \
             2>{log:q}
         """
 
 
 onsuccess:
-    PROGRESS.finish(Path(rules.report.output.headline), Path(rules.report.output.page))
+    PROGRESS.finish()

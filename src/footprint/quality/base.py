@@ -16,7 +16,7 @@ from torch import Tensor
 
 from footprint import corpus
 from footprint.errors import FootprintError
-from footprint.files import replacing
+from footprint.files import ANEW_AS_TARGET, AS_TARGET, replacing, unreadable
 from footprint.minigpt import MiniGPT
 from footprint.optimizers import Stepper, build
 from footprint.quality.schedule import warmup_then_cosine
@@ -73,9 +73,9 @@ class Base:
                 self.name = hashlib.file_digest(file, "sha256").hexdigest()[:16]
                 """The first digits of the file's sha256."""
         except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-            raise FootprintError(f"{path}: not a readable base ({error}); delete it and pretrain again") from None
+            raise unreadable(path, "base", error, AS_TARGET) from None
         if declared != path.stem:
-            raise FootprintError(f"{path}: was pretrained as {declared}, not as its name says; delete it and run again")
+            raise FootprintError(f"{path}: was pretrained as {declared}, not as its name says; {ANEW_AS_TARGET}")
         if shape != asdict(model):
             raise FootprintError(f"{path}: is the base of another model than {model.name}; use one with its sizes")
 

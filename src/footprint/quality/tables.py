@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.columns import BUCKET_BYTES, PROVENANCE
+from footprint.files import unreadable
 from footprint.gathering import gather
 from footprint.plan import asked
 from footprint.predict import predict_many
@@ -82,8 +83,15 @@ def _asked(study: Study, run: TunedRun, training: TrainingSpec, text: str) -> di
 
 def gather_bases(study: Study, training: TrainingSpec, folder: Path) -> pd.DataFrame:
     """`bases.csv` from the rows of every base in `folder`."""
-    frames = [pd.read_csv(folder / f"{base}.csv", dtype={"base": str}) for base in study.bases(training)]
+    frames = [_stored(folder / f"{base}.csv") for base in study.bases(training)]
     return pd.concat(frames, ignore_index=True)[list(BASES)]
+
+
+def _stored(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_csv(path, dtype={"base": str})[list(BASES)]
+    except (OSError, ValueError, KeyError) as error:
+        raise unreadable(path, "table", error) from None
 
 
 def gather_curves(study: Study, folder: Path) -> pd.DataFrame:

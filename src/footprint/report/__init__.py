@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from footprint.errors import FootprintError
 from footprint.files import write_atomically
 from footprint.provenance import REPOSITORY
-from footprint.report import findings, renderers, selection, study
+from footprint.report import findings, findings_quality, renderers, selection, study
 
 NOTEBOOK = REPOSITORY / "report" / "report.py"
 ENGINES = ("auto", "quarto", "nbconvert")
@@ -111,5 +111,10 @@ def _kernels_import_this_package() -> Iterator[None]:
 
 
 def headline(directory: Path) -> str:
-    """The report's first three findings, one a line, for a terminal; what a quality study found is left to the page."""
-    return "\n".join(findings.answers(selection.load(directory)))
+    """The report's first three findings, one a line, for a terminal.
+
+    What a quality study found is left to the page, but not that a whole regime of it came to nothing.
+    """
+    quality = study.load(directory)
+    lost = findings_quality.lost(quality) if quality else None
+    return "\n".join([*findings.answers(selection.load(directory)), *([lost] if lost else [])])

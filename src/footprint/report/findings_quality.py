@@ -8,11 +8,15 @@ import pandas as pd
 from footprint.report.selection import REGIME_NAMES, NoRunsError
 from footprint.report.study import Study, checkpointing_pairs, curve, headline
 from footprint.report.words import bits, bits_apart, counted, listing, percent, step_time
+from footprint.spec import REGIMES
 from footprint.units import format_bytes
 
 NO_STUDY = (
     "This experiment has no quality study (a `quality:` section in its configuration), so it says nothing about loss."
 )
+
+BRIEFLY = {"oom": "ran out of memory", "diverged": "diverged"}
+"""What became of a run, by its status."""
 
 SMALL = 0.0005
 """Bits per byte that do not show in the digits of a loss."""
@@ -26,9 +30,9 @@ Note = tuple[str, str]
 
 def summary(study: Study) -> str:
     """The study in one sentence: where each regime's loss ends, and how long a step takes."""
-    rows = headline(study)
+    rows, none_left = headline(study), lost(study)
     if not len(rows):
-        return f"Of {counted(len(study.runs), 'fine-tuning run')} of the quality study none finished."
+        return none_left
     parts = [
         f"{bits(row['loss'])} with {row['name']} ({step_time(row['step_seconds'])} a step)"
         for _, row in rows.iterrows()
@@ -37,7 +41,28 @@ def summary(study: Study) -> str:
     before = dict.fromkeys(bits(loss) for loss in sorted(rows["base_bits_per_byte"].astype(float)))
     model = f" {first['model']}" if rows["model"].nunique() == 1 else ""
     start = f"{counted(int(first['steps']), 'step')} of fine-tuning{model} take validation loss from "
-    return f"{start}{' to '.join(list(before)[:: max(1, len(before) - 1)])} bits per byte down to {listing(parts)}."
+    ends = f"{start}{' to '.join(list(before)[:: max(1, len(before) - 1)])} bits per byte down to {listing(parts)}."
+    return f"{ends} {none_left}" if none_left else ends
+
+
+def lost(study: Study) -> str | None:
+    """Which regimes have no fine-tuning that finished, and what became of them; None where every regime has one."""
+    runs = study.runs
+    if _none_ok(runs["status"]):
+        many = counted(len(runs), "fine-tuning run")
+        return f"Of {many} of the quality study none finished: {_outcomes(runs['status'])}."
+    statuses = {regime: runs.loc[(runs["regime"] == regime).to_numpy(), "status"] for regime in REGIMES}
+    parts = [f"{REGIME_NAMES[regime]} ({_outcomes(ends)})" for regime, ends in statuses.items() if _none_ok(ends)]
+    return f"In the quality study no fine-tuning run finished with {' or '.join(parts)}." if parts else None
+
+
+def _none_ok(statuses: pd.Series) -> bool:
+    return len(statuses) > 0 and not (statuses == "ok").any()
+
+
+def _outcomes(statuses: pd.Series) -> str:
+    """`2 diverged`, or `1 diverged and 1 ran out of memory`."""
+    return listing(f"{count} {BRIEFLY.get(status, status)}" for status, count in statuses.value_counts().items())
 
 
 def sentences(study: Study) -> list[str]:
@@ -84,13 +109,13 @@ def notes(study: Study) -> list[Note]:
 
 
 def _failed(study: Study) -> Iterator[Note]:
-    words = {"oom": "ran out of memory", "diverged": "diverged (a loss that is no number, or worse than guessing)"}
+    explained = {"diverged": " (a loss that is no number, or worse than guessing)"}
     parts = []
-    for status, text in words.items():
+    for status, brief in BRIEFLY.items():
         rows = study.settings[[status in failed for failed in study.settings["failed"]]]
         if len(rows):
             runs = sum(failed[status] for failed in rows["failed"])
-            parts.append(f"{counted(runs, 'run')} {text}: {_few(rows['name'])}")
+            parts.append(f"{counted(runs, 'run')} {brief}{explained.get(status, '')}: {_few(rows['name'])}")
     if parts:
         yield "Not every run finished", f"{'. '.join(parts)}. Such runs are in the table and in no figure."
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from footprint.errors import FootprintError
 from footprint.experiment import read_experiment
+from footprint.files import unreadable
 from footprint.quality.tables import BASES, CURVES, QUALITY
 from footprint.records import INTEGERS
 from footprint.report.results import EXPERIMENT
@@ -100,7 +101,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     try:
         frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype={"base": str})
     except (OSError, ValueError) as error:
-        raise FootprintError(f"{path}: not a readable table ({error})") from None
+        raise unreadable(path, "table", error) from None
     missing = [column for column in columns if column not in frame.columns]
     if missing:
         raise FootprintError(f"{path}: lacks the columns {', '.join(missing)}; gather the study's runs again")
