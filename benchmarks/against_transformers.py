@@ -27,11 +27,12 @@ from pathlib import Path
 import pandas as pd
 import torch
 from peers.huggingface import HALF, as_gpt2, load, plain_loop, user_optimizer
-from peers.tensors import differences, live_at_peak
+from peers.sides import batches_of, record_ours, record_theirs
+from peers.tensors import differences
 from torch import Tensor, nn
 
 from footprint.command import user_errors
-from footprint.fresh import Row, each_fresh, random_batches
+from footprint.fresh import Row, each_fresh
 from footprint.measure import require_device
 from footprint.optimizers import build
 from footprint.provenance import package_version
@@ -39,7 +40,6 @@ from footprint.recorded import RecordedRun
 from footprint.records import write_table
 from footprint.regimes import prepare, trainable
 from footprint.spec import DEVICES, PRESETS, REGIMES, RunSpec, TrainingSpec
-from footprint.trace.reader import Trace
 from footprint.training import train
 from footprint.units import format_bytes
 
@@ -57,30 +57,16 @@ SHORTEST_TURN = 0.5
 """Seconds for which a side runs before the other takes over; at least one step."""
 
 
-def batches_of(spec: RunSpec, steps: int) -> list[tuple[Tensor, Tensor]]:
-    """(tokens, targets): each position's target is the next token and the last has none, as transformers shifts."""
-    tokens = [tokens for tokens, _ in random_batches(spec, steps)]
-    return [(x, nn.functional.pad(x[:, 1:], (0, 1), value=-100)) for x in tokens]
-
-
 def record(side: str, folder: str, spec: RunSpec, training: TrainingSpec) -> Row:
     """Peaks, parameters, losses and what was live at the peak of one side; for a fresh process."""
-    torch.set_num_threads(training.threads)
-    torch.manual_seed(training.seed)
-    run = RecordedRun(spec, training)
-    batches = batches_of(spec, run.recorded_steps)
     if side == "ours":
-        run.build()
-        losses = [step.loss for step in run.record(batches)]
-    else:
-        load_model = partial(load, folder, same_parameters=side != AS_WRITTEN)
-        losses = _record_theirs(run, load_model, [tokens for tokens, _ in batches])
-    return run.memory() | run.parameter_counts() | {"loss_first": losses[0], "groups": live_at_peak(run)}
+        return record_ours(spec, training)
+    load_model = partial(load, folder, same_parameters=side != AS_WRITTEN)
+    return record_theirs(partial(_user_program, load_model), spec, training)
 
 
-def _record_theirs(run: RecordedRun, load_model: Callable[[RunSpec], nn.Module], batches: list[Tensor]) -> list[float]:
-    """The user's program under the recorder of `run`; the loss of every step."""
-    run.recorder.start()
+def _user_program(load_model: Callable[[RunSpec], nn.Module], run: RecordedRun, batches: list[Tensor]) -> list[float]:
+    """The user's program in the phases of `run`; the loss of every step."""
     with run.phase("build"):
         run.model = load_model(run.spec)
         run.stepper = user_optimizer(run.model, run.spec)
@@ -88,9 +74,7 @@ def _record_theirs(run: RecordedRun, load_model: Callable[[RunSpec], nn.Module],
     def phase(step: int, name: str) -> AbstractContextManager:
         return run.phase(f"{step}/{name}", labelled=True)
 
-    losses = plain_loop(run.model, run.stepper.optimizer, batches, run.spec, phase)
-    run.trace = Trace(run.recorder.stop(), run.labels)
-    return losses
+    return plain_loop(run.model, run.stepper.optimizer, batches, run.spec, phase)
 
 
 def race(rounds: int, folder: str, spec: RunSpec, training: TrainingSpec) -> Row:

@@ -6,8 +6,9 @@ from functools import partial
 
 import pytest
 import torch
-from against_transformers import AS_WRITTEN, batches_of, median_between, record
+from against_transformers import AS_WRITTEN, median_between, record
 from peers.huggingface import as_gpt2, load
+from peers.sides import batches_of
 from peers.tensors import differences
 from tiny import GPT, HALF, TRAINING, every_regime, prepared, run
 

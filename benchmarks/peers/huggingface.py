@@ -10,6 +10,7 @@ from functools import partial
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
 
 import torch
+from bitsandbytes.nn import Params4bit
 from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, GPT2Config, GPT2LMHeadModel
@@ -85,12 +86,20 @@ def load(folder: str, spec: RunSpec, *, same_parameters: bool = True) -> nn.Modu
         device_map={"": spec.device},
         quantization_config=nf4 if spec.regime == "qlora" else None,
     )
-    if spec.regime != "qlora":
-        for parameter in model.parameters():  # they lie in the mapped file or come from threads the recorder cannot see
-            parameter.data = parameter.data.clone()
+    own(model)
     if frozen:
         model = _adapted(model, spec, fused_rank=spec.rank * 3 // 2 if same_parameters else spec.rank)
     return model.train()
+
+
+def own(model: nn.Module) -> None:
+    """Copy what lies in the checkpoint's mapped file or came from threads that the recorder cannot see.
+
+    NF4 weights stay: they were quantized in this thread.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if not isinstance(tensor, Params4bit):
+            tensor.data = tensor.data.clone()
 
 
 def _adapted(model: nn.Module, spec: RunSpec, *, fused_rank: int) -> nn.Module:
