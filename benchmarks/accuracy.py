@@ -15,21 +15,15 @@ from pathlib import Path
 
 import pandas as pd
 
+from footprint.checkpointing import CHECKPOINTING
+from footprint.columns import BUCKET_BYTES, PHASE_PEAKS
 from footprint.fresh import measure_each
+from footprint.precision import PRECISIONS
 from footprint.predict import predict_many
-from footprint.records import BUCKET_BYTES, PHASE_PEAKS, write_table
-from footprint.spec import (
-    AXES,
-    BLOCKS,
-    CHECKPOINTING,
-    PRECISIONS,
-    QUANTIZATIONS,
-    REGIMES,
-    TARGETS,
-    ModelSpec,
-    RunSpec,
-    TrainingSpec,
-)
+from footprint.records import write_table
+from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
+from footprint.spec.run import AXES, QUANTIZATIONS, REGIMES, RunSpec
+from footprint.spec.training import TrainingSpec
 
 OUTPUT = Path("results/bench/accuracy.csv")
 MEAN, WORST, PHASE_WORST = 0.002, 0.01, 0.015

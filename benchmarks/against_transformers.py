@@ -31,7 +31,7 @@ from peers.sides import batches_of, record_ours, record_theirs
 from peers.tensors import differences
 from torch import Tensor, nn
 
-from footprint.command import user_errors
+from footprint.errors import user_errors
 from footprint.fresh import Row, each_fresh
 from footprint.measure import require_device
 from footprint.optimizers import build
@@ -39,7 +39,9 @@ from footprint.provenance import package_version
 from footprint.recorded import RecordedRun
 from footprint.records import write_table
 from footprint.regimes import prepare, trainable
-from footprint.spec import DEVICES, PRESETS, REGIMES, RunSpec, TrainingSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import DEVICES, REGIMES, RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.training import train
 from footprint.units import format_bytes
 

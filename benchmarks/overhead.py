@@ -21,10 +21,11 @@ from pathlib import Path
 import pandas as pd
 
 from footprint import config
+from footprint.columns import MEASUREMENTS
 from footprint.experiment import corpus_name
 from footprint.plan import run_json, run_name
-from footprint.records import MEASUREMENTS, read_row, write_table
-from footprint.spec import RunSpec
+from footprint.records import read_row, write_table
+from footprint.spec.run import RunSpec
 
 OUTPUT = Path("results/bench/overhead.csv")
 TARGET = 1.25
@@ -45,7 +46,7 @@ def seconds_of(command: list[str]) -> float:
 
 def loop(experiment: config.Experiment, runs: Iterable[RunSpec]) -> None:
     """Measure runs in this process, one after the other."""
-    from footprint.job import measure_run  # imports PyTorch, which only a process that measures is to do
+    from footprint.job import measure_run
 
     corpus = Path("results/corpus") / corpus_name(experiment.corpus)
     for spec in runs:

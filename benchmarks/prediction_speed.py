@@ -15,9 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
+from footprint.checkpointing import CHECKPOINTING
+from footprint.precision import PRECISIONS
 from footprint.predict import predict_many
 from footprint.records import write_table
-from footprint.spec import BLOCKS, CHECKPOINTING, PRECISIONS, QUANTIZATIONS, REGIMES, TARGETS, ModelSpec, RunSpec
+from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
+from footprint.spec.run import QUANTIZATIONS, REGIMES, RunSpec
 
 OUTPUT = Path("results/bench/prediction_speed.csv")
 TARGET = 1.0

@@ -27,7 +27,9 @@ from footprint.fresh import Function, Row, each_fresh
 from footprint.predict import predict
 from footprint.provenance import cpu_name, package_version
 from footprint.records import write_table
-from footprint.spec import ModelSpec, RunSpec, TrainingSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.units import format_bytes
 
 OUTPUT = Path("results/bench/trainers.csv")

@@ -4,9 +4,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint import command
+from footprint.columns import PREDICTIONS
 from footprint.experiment import read_experiment
 from footprint.predict import predict_many
-from footprint.records import PREDICTIONS, table, write_table
+from footprint.records import table, write_table
 
 
 def main(arguments: Namespace) -> None:

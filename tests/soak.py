@@ -21,10 +21,11 @@ from pathlib import Path
 import pandas as pd
 from clone import REPOSITORY, TEXT, Clone
 
-from footprint.config import load
+from footprint.columns import MEASUREMENTS
 from footprint.errors import FootprintError
-from footprint.records import MEASUREMENTS, read_run
+from footprint.records import read_run
 from footprint.runtime import FOLDER
+from footprint.yaml_file import load
 
 VICTIMS = ("run", "server", "snakemake", "everything")
 VARYING = ("process_peak_bytes", "measured_at", "tokens_per_second")

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from footprint.columns import BASES, BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS, QUALITY, SHARED
 from footprint.comparison import compare
 from footprint.plan import run_name
 from footprint.predict import predict_many, timeline
-from footprint.quality.tables import BASES, QUALITY
-from footprint.records import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS, SHARED, table, write_table
-from footprint.spec import PRESETS, RunSpec
+from footprint.records import table, write_table
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import RunSpec
 from footprint.timeline import sampled, write_timeline
 
 DEVIATION = 1.001

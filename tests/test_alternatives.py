@@ -7,8 +7,8 @@ from synthetic import SMALL, grid, write_experiment, write_results
 
 from footprint.predict import predict
 from footprint.report import alternatives, selection
-from footprint.report.selection import NoRunsError
-from footprint.spec import RunSpec
+from footprint.report.empty import NoRunsError
+from footprint.spec.run import RunSpec
 
 SPECS = grid(regime=("full", "lora", "qlora"), batch=(4, 2))
 

@@ -4,11 +4,12 @@ import pandas as pd
 import pytest
 from synthetic import ABLATION, DEVIATION, HOSTILE, grid, measured_row, write_results
 
-from footprint.comparison import COMPARISON, compare
+from footprint.columns import COMPARISON, MEASUREMENTS, PREDICTIONS, SHARED
+from footprint.comparison import compare
 from footprint.errors import FootprintError
 from footprint.predict import predict_many
-from footprint.records import MEASUREMENTS, PREDICTIONS, SHARED, read_table, table
-from footprint.spec import AXES
+from footprint.records import read_table, table
+from footprint.spec.run import AXES
 
 
 @pytest.fixture(name="tables")

@@ -12,13 +12,16 @@ import pytest
 from snakemake.common.configfile import _load_configfile as snakemakes_reading  # not the one that the plugin replaces
 from snakemake.utils import update_config
 
-from footprint.config import RESERVED_EXPERIMENTS, load, parse
+from footprint.config import RESERVED_EXPERIMENTS, parse
 from footprint.corpus import CorpusSpec
 from footprint.errors import FootprintError
 from footprint.precision import PRECISIONS
 from footprint.predict import predict_many
 from footprint.predict.parameters import parameter_count
-from footprint.spec import OPTIMIZERS, PRESETS, QUANTIZATIONS, TrainingSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import OPTIMIZERS, QUANTIZATIONS
+from footprint.spec.training import TrainingSpec
+from footprint.yaml_file import load
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"

@@ -20,7 +20,7 @@ from footprint.report import (
     selection,
     study,
 )
-from footprint.report.selection import NoRunsError
+from footprint.report.empty import NoRunsError
 from footprint.report.svg import NARROW, PALETTE, WIDE, Drawing
 from footprint.report.textbook_claims import SLOWDOWN
 

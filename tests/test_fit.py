@@ -7,7 +7,10 @@ import pytest
 from footprint.capacity import FITS, TIGHT, TOO_LARGE, Capacity
 from footprint.fit import COSTS, STEPS, Change, cheapest_change, kept, search, sequences
 from footprint.predict import predict, predict_many
-from footprint.spec import OPTIMIZERS, PRESETS, ModelSpec, RunSpec, TrainingSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import OPTIMIZERS, RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.units import parse_bytes
 
 TRAINING = TrainingSpec()

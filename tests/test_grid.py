@@ -7,7 +7,9 @@ from snakemake.utils import Paramspace
 
 from footprint.errors import FootprintError
 from footprint.grid import MOST_RUNS, expand, frame
-from footprint.spec import AXES, LINEARS, OPTIMIZERS, PRESETS, QUANTIZATIONS, ModelSpec
+from footprint.spec.model import LINEARS, ModelSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import AXES, OPTIMIZERS, QUANTIZATIONS
 
 TINY = ModelSpec(name="tiny", layers=2, width=64, heads=4, vocab=256, context=128)
 MODELS = {"tiny": TINY}

@@ -14,7 +14,8 @@ from footprint.host import room
 from footprint.plan import run_json
 from footprint.predict import predict
 from footprint.resources import MARGIN, PROCESS, largest_peak, needed_bytes
-from footprint.spec import PRESETS, RunSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import RunSpec
 
 MIB, GIB = 2**20, 2**30
 HUGE = {"layers": 80, "width": 8192, "heads": 64, "vocab": 64, "context": 64}

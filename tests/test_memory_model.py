@@ -10,7 +10,8 @@ from tiny import GPT, HALF, every_regime, prepared, run
 from footprint.fresh import random_batches
 from footprint.predict import predict, timeline
 from footprint.predict.parameters import resident
-from footprint.spec import PRESETS, RunSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import RunSpec
 
 # --- bytes per parameter ---------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from tiny import GPT, LLAMA, prepared, run
 from footprint.fresh import random_batches
 from footprint.minigpt import MiniGPT, Rotary
 from footprint.predict.parameters import parameter_count
-from footprint.spec import PRESETS
+from footprint.spec.presets import PRESETS
 from footprint.trace.cpu import CpuRecorder
 
 PUBLISHED = {

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from tiny import GPT, LLAMA, TRAINING, run
 
 import footprint.spec
-from footprint.columns import PHASES
+from footprint.columns import BUCKET_BYTES, PHASE_PEAKS, PHASES, SHARED, WEIGHT_PARTS
 from footprint.errors import FootprintError
 from footprint.fresh import measure_each
 from footprint.predict import predict, predict_many, timeline
-from footprint.records import BUCKET_BYTES, PHASE_PEAKS, SHARED, WEIGHT_PARTS
-from footprint.spec import ModelSpec, RunSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import RunSpec
 
 # oneDNN picks its kernels, and so their scratchpads, by instruction set; onednn.py derives those of AVX512-bf16.
 CAPABILITIES = torch.cpu.get_capabilities()

@@ -12,7 +12,7 @@ import torch
 from tiny import GPT, HALF, LLAMA, TRAINING, every_regime, run
 
 from footprint import corpus
-from footprint.config import load, parse
+from footprint.config import parse
 from footprint.errors import FootprintError
 from footprint.fresh import each_fresh
 from footprint.predict import predict
@@ -22,10 +22,12 @@ from footprint.quality.finetuning import finetune
 from footprint.quality.schedule import LOWEST, warmup_then_cosine
 from footprint.quality.storage import starting_points
 from footprint.quality.study import Pace
-from footprint.quality.tables import RESULTS
+from footprint.quality.tables import TUNED_RESULTS
 from footprint.quality.validation import bits_per_byte, tensors
 from footprint.regimes import prepare
-from footprint.spec import RunSpec, TrainingSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
+from footprint.yaml_file import load
 
 MODEL = replace(GPT, vocab=256)
 TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog; " * 200, dtype=np.uint8)
@@ -70,7 +72,7 @@ def test_a_fine_tuning_that_its_card_has_no_room_for_leaves_no_number_and_no_cur
     limited, spec = replace(TRAINING, memory_limit=2**16), run("lora", model=MODEL, precision="mixed")
     row, curve = next(each_fresh(_Finetune(base_file), [spec], limited))
     assert row["status"] == "oom"
-    assert [row[name] for name in RESULTS] == [None] * len(RESULTS)
+    assert [row[name] for name in TUNED_RESULTS] == [None] * len(RESULTS)
     assert curve.empty
 
 

@@ -16,7 +16,7 @@ from synthetic import BASE_LOSS, HOSTILE, SMALL, STUDY, final_loss, grid, write_
 
 from footprint.errors import FootprintError
 from footprint.report import figures_curves, figures_quality, findings_quality, headline, labels, study, tables_quality
-from footprint.report.selection import NoRunsError
+from footprint.report.empty import NoRunsError
 from footprint.report.svg import NARROW, STYLE, WIDE
 from footprint.report.table import csv_link
 from footprint.report.words import bits_apart, step_time

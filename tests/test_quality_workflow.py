@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from clone import TEXT, TINY, Clone
 
-from footprint.columns import EXACT
-from footprint.quality.tables import BASES, CURVES, LOSSES, QUALITY, TUNED_EXACT
+from footprint.columns import BASES, CURVES, EXACT, LOSSES, QUALITY, TUNED_EXACT
 
 pytestmark = pytest.mark.slow
 

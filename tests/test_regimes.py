@@ -15,10 +15,11 @@ from footprint.fresh import each_fresh, random_batches
 from footprint.minigpt import MiniGPT
 from footprint.optimizers import build
 from footprint.precision import FULL, PRECISIONS
-from footprint.predict.parameters import resident
+from footprint.predict.parameters import NF4_BLOCK, resident
 from footprint.recorded import RecordedRun
 from footprint.regimes import quantized, trainable
-from footprint.spec import NF4_BLOCK, PRESETS, RunSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import RunSpec
 from footprint.trace.cpu import CpuRecorder
 from footprint.trace.reader import Trace
 from footprint.training import train

@@ -11,11 +11,13 @@ from snakemake.utils import validate
 
 from footprint import records, spec
 from footprint.checkpointing import CHECKPOINTING
-from footprint.config import load
 from footprint.corpus import CorpusSpec
 from footprint.precision import PRECISIONS
 from footprint.schema import config_schema
-from footprint.spec import AXES, AXIS_DEFAULTS, ModelSpec, TrainingSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import AXES, AXIS_DEFAULTS
+from footprint.spec.training import TrainingSpec
+from footprint.yaml_file import load
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"

@@ -4,7 +4,7 @@ import pytest
 from synthetic import ABLATION, SMALL, grid, write_results
 
 from footprint.report import findings, selection
-from footprint.spec import PRESETS
+from footprint.spec.presets import PRESETS
 
 
 def loaded(directory, specs, status=lambda spec: "ok"):

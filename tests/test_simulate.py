@@ -3,10 +3,11 @@
 import pytest
 from tiny import GPT, LLAMA, TRAINING, every_precision, every_regime, mem_tracker_peak, run
 
+from footprint.columns import PHASE_PEAKS
 from footprint.predict import predict
-from footprint.records import PHASE_PEAKS
 from footprint.simulate import simulate
-from footprint.spec import PRESETS, RunSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import RunSpec
 
 NUMBER = 12
 """A Python number that the step makes a tensor: a double, and its cast to fp32."""

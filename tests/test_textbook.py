@@ -5,7 +5,7 @@ from synthetic import ABLATION, grid, write_results
 
 from footprint.predict.textbook import TRAINED
 from footprint.report import ablation, cards, drills, selection, textbook_cells, textbook_claims, verdicts
-from footprint.spec import PRESETS
+from footprint.spec.presets import PRESETS
 
 
 @pytest.fixture(scope="module", name="runs")

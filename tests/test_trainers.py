@@ -16,7 +16,8 @@ from trainers import AXES, EIGHTH, RECIPES, save_checkpoint
 from footprint.fresh import each_fresh
 from footprint.precision import FULL, HALF, PRECISIONS
 from footprint.predict import predict
-from footprint.spec import PRESETS, RunSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import RunSpec
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "trainers.md").read_text()

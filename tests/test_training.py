@@ -13,7 +13,8 @@ from footprint.checkpointing import segment_lengths
 from footprint.fresh import random_batches
 from footprint.optimizers import LEARNING_RATES, build
 from footprint.regimes import trainable
-from footprint.spec import PRESETS, RunSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import RunSpec
 
 LICENSE = Path(__file__).parents[1] / "LICENSE"  # English that every clone has
 

@@ -15,10 +15,13 @@ import pytest
 from clone import REPOSITORY, TEXT
 
 from footprint import forkserver
+from footprint.columns import MEASUREMENTS
 from footprint.plan import run_json
-from footprint.records import MEASUREMENTS, read_row
+from footprint.records import read_row
 from footprint.runtime import FOLDER
-from footprint.spec import ModelSpec, RunSpec, TrainingSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,9 @@ from torch.distributed._tools.mem_tracker import MemTracker
 from footprint.fresh import random_batches
 from footprint.optimizers import build
 from footprint.regimes import prepare, trainable
-from footprint.spec import ModelSpec, RunSpec, TrainingSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.training import train
 
 GPT = ModelSpec(name="tiny", layers=2, width=64, heads=2, vocab=96, context=64)

@@ -19,7 +19,8 @@ from footprint.minigpt import MiniGPT
 from footprint.optimizers import LEARNING_RATES, Stepper
 from footprint.precision import PRECISIONS
 from footprint.regimes import LORA_ALPHA_PER_RANK, dtype_of, trainable
-from footprint.spec import ModelSpec, RunSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import RunSpec
 
 HALF = torch.bfloat16
 

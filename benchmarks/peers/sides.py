@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from footprint.fresh import Row, random_batches
 from footprint.recorded import RecordedRun
-from footprint.spec import RunSpec, TrainingSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.trace.reader import Trace
 
 TheirProgram = Callable[[RecordedRun, list[Tensor]], list[float]]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from footprint.columns import PHASES
 from footprint.fresh import Row
 from footprint.recorded import RecordedRun
-from footprint.spec import RunSpec
+from footprint.spec.run import RunSpec
 
 Groups = Counter[tuple[str, int]]
 """How many blocks there are of each (kind, bytes)."""

@@ -21,7 +21,8 @@ from transformers import (
 from footprint.optimizers import LEARNING_RATES, Stepper
 from footprint.recorded import RecordedRun
 from footprint.regimes import LORA_ALPHA_PER_RANK, trainable
-from footprint.spec import ModelSpec, RunSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import RunSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

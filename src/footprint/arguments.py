@@ -9,16 +9,9 @@ from footprint.checkpointing import CHECKPOINTING
 from footprint.command import require_installed
 from footprint.errors import FootprintError
 from footprint.precision import PRECISIONS
-from footprint.spec import (
-    AXIS_DEFAULTS,
-    DEVICES,
-    OPTIMIZERS,
-    PRESETS,
-    QUANTIZATIONS,
-    REGIMES,
-    TARGETS,
-    sets_of_linears,
-)
+from footprint.spec.model import TARGETS, sets_of_linears
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import AXIS_DEFAULTS, DEVICES, OPTIMIZERS, QUANTIZATIONS, REGIMES
 
 AXES = {
     "regime": ("what trains", REGIMES),

@@ -17,10 +17,14 @@ from textwrap import fill
 
 from footprint.arguments import AXES, parser
 from footprint.capacity import FITS, TIGHT, TOO_LARGE, Capacity
-from footprint.command import USER_ERROR, require_installed, user_errors
-from footprint.errors import FootprintError
+from footprint.command import require_installed
+from footprint.errors import USER_ERROR, FootprintError, user_errors
 from footprint.runtime import prepare_environment
-from footprint.spec import DEVICES, PRESETS, ModelSpec, RunSpec, TrainingSpec, require
+from footprint.spec.checks import require
+from footprint.spec.model import ModelSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import DEVICES, RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.units import format_bytes, parse_bytes
 
 STATUSES = {FITS: 0, TOO_LARGE: 1, TIGHT: 3}
@@ -196,7 +200,8 @@ def _setup(path: Path | None, device: str | None) -> Setup:
     """What the config file declares, checked as a whole; without one, the presets."""
     if path is None:
         return Setup()
-    from footprint.config import load, parse  # they need a YAML parser and a JSON schema
+    from footprint.config import parse
+    from footprint.yaml_file import load
 
     config = load(path)
     told = parse(ABSENT | config | {name: ABSENT[name] for name in ("grids", "quality")} | _with_models(config, device))

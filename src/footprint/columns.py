@@ -1,6 +1,6 @@
 """The columns of every CSV, in order. Nothing here needs pandas, which a prediction should not wait for."""
 
-from footprint.spec import AXES
+from footprint.spec.run import AXES
 
 PHASES = ("forward", "backward", "step")
 """The phases of a training step, in order."""
@@ -56,6 +56,68 @@ PREDICTIONS = (*AXES, "textbook_bytes", *SHARED)
 
 EXACT = ("status", *SHARED, "requested_peak_bytes", "reserved_peak_bytes", "oom_phase", "oom_requested_bytes")
 """Columns of a measurement that another measurement gives again to the byte: same processor, versions and settings."""
+
+SIMULATIONS = (*AXES, *PHASE_PEAKS, "peak_bytes")
+"""Columns of `simulations.csv`."""
+
+SIDES = ("measured", "predicted")
+
+SIMULATED = {name: f"{name}_simulated" for name in (*PHASE_PEAKS, "peak_bytes")}
+"""Columns of the third opinion, by their name in simulations.csv; empty where no run was simulated."""
+
+COMPARISON = (
+    *AXES,
+    "status",
+    "textbook_bytes",
+    *(f"{name}_{side}" for name in SHARED for side in SIDES),
+    "peak_relative_error",
+    "textbook_relative_error",
+    *SIMULATED.values(),
+)
+"""Columns of `comparison.csv`, in order."""
+
+LOSSES = ("base_bits_per_byte", "validation_bits_per_byte", "training_bits_per_byte")
+"""Held-out loss before the first step and after the last; mean training loss over the last tenth of the steps."""
+
+TUNED_RESULTS = (
+    "steps",
+    "peak_bytes",
+    "peak_phase",
+    *BUCKET_BYTES,
+    *LOSSES,
+    "step_seconds",
+    "forward_seconds",
+    "backward_seconds",
+    "optimizer_seconds",
+    "tokens_per_second",
+    "training_seconds",
+)
+"""What a run leaves only when it ends well; empty where `status` is not `ok`."""
+
+TUNED = (*AXES, "seed", "status", *TUNED_RESULTS, "learning_rate", "base", "threads", *PROVENANCE)
+"""Columns of one fine-tuning's row."""
+
+TUNED_EXACT = ("status", "steps", "peak_bytes", "peak_phase", *BUCKET_BYTES, *LOSSES)
+"""Columns that another fine-tuning from the same base gives again to the bit: same processor, versions and settings."""
+
+_PEAK = TUNED.index("peak_bytes") + 1
+QUALITY = (*TUNED[:_PEAK], "peak_predicted_bytes", *TUNED[_PEAK:])
+"""Columns of `quality.csv`."""
+
+CURVES = (*AXES, "seed", "split", "step", "bits_per_byte")
+"""Columns of `curves.csv`: every training loss, and the validations (`split`)."""
+
+BASES = (
+    "model",
+    "storage",
+    "weights_bytes",
+    "pretraining_bits_per_byte",
+    "finetuning_bits_per_byte",
+    "weight_error",
+    "base",
+    *(name for name in PROVENANCE if name not in ("peft_version", "host_driver")),
+)
+"""Columns of `bases.csv`: the base as it is stored, before any fine-tuning."""
 
 INTEGERS = (
     *(column for column in MEASUREMENTS + PREDICTIONS if column.endswith(("_bytes", "_parameters"))),

@@ -2,25 +2,9 @@
 
 import pandas as pd
 
+from footprint.columns import COMPARISON, SHARED, SIDES, SIMULATED
 from footprint.errors import FootprintError
-from footprint.records import PHASE_PEAKS, SHARED
-from footprint.spec import AXES
-
-SIDES = ("measured", "predicted")
-
-SIMULATED = {name: f"{name}_simulated" for name in (*PHASE_PEAKS, "peak_bytes")}
-"""Columns of the third opinion, by their name in simulations.csv; empty where no run was simulated."""
-
-COMPARISON = (
-    *AXES,
-    "status",
-    "textbook_bytes",
-    *(f"{name}_{side}" for name in SHARED for side in SIDES),
-    "peak_relative_error",
-    "textbook_relative_error",
-    *SIMULATED.values(),
-)
-"""Columns of `comparison.csv`, in order."""
+from footprint.spec.run import AXES
 
 
 def compare(

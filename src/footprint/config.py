@@ -7,10 +7,10 @@ from footprint.corpus import CorpusSpec
 from footprint.grid import expand
 from footprint.quality.study import Study, parse_study
 from footprint.schema import check
-from footprint.spec import ModelSpec, RunSpec, TrainingSpec, require
-from footprint.yaml_file import load
-
-__all__ = ["Experiment", "load", "parse"]
+from footprint.spec.checks import require
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 
 RESERVED_EXPERIMENTS = ("base", "bench", "corpus", "reference")
 """Folders of results/ that are not experiments."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from footprint.errors import FootprintError
 from footprint.files import ANEW_AS_TARGET, AS_TARGET, sha256, unreadable
-from footprint.spec import require
+from footprint.spec.checks import require
 
 VALIDATION_FRACTION = 0.1
 

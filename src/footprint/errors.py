@@ -1,4 +1,11 @@
-"""The one exception a user can cause: its message is the whole story, shown without a traceback."""
+"""The one exception a user can cause: its message is the whole story, one sentence, shown without a traceback."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+USER_ERROR = 2
+"""Exit status of a command whose input cannot be honoured, as argparse itself uses it."""
 
 
 class FootprintError(ValueError):
@@ -8,3 +15,13 @@ class FootprintError(ValueError):
 def missing_formula(axis: str, value: str) -> FootprintError:
     """The error for something that can be trained but not predicted: whoever adds it learns what is left to do."""
     return FootprintError(f"{axis}: {value!r} has no formula in footprint.predict; add one or use another {axis}")
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn a FootprintError raised inside the block into `error: ...` on stderr and exit status 2."""
+    try:
+        yield
+    except FootprintError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        raise SystemExit(USER_ERROR) from None

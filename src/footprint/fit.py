@@ -10,19 +10,13 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from footprint.capacity import FITS, VERDICTS, Capacity
+from footprint.checkpointing import CHECKPOINTING
 from footprint.columns import BUCKET_BYTES
 from footprint.errors import FootprintError
 from footprint.predict import predict, predict_many
-from footprint.spec import (
-    AXIS_DEFAULTS,
-    CHECKPOINTING,
-    QUANTIZATIONS,
-    REGIMES,
-    TARGETS,
-    ModelSpec,
-    RunSpec,
-    TrainingSpec,
-)
+from footprint.spec.model import TARGETS, ModelSpec
+from footprint.spec.run import AXIS_DEFAULTS, QUANTIZATIONS, REGIMES, RunSpec
+from footprint.spec.training import TrainingSpec
 
 STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("optimizer", ("adamw-fused",)),

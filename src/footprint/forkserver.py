@@ -17,7 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
-from footprint.command import user_errors
+from footprint.errors import user_errors
 from footprint.runtime import prepare_environment
 from footprint.worker import LENGTH, STATUS, UNSUITABLE
 
@@ -148,7 +148,7 @@ def _run(job: str, arguments: dict, device: str) -> int:
     if device == "cuda" and torch.cuda._is_in_bad_fork():
         print("worker: the GPU was touched while PyTorch was imported", file=sys.stderr, flush=True)
         return UNSUITABLE
-    from footprint import job as jobs  # on CUDA this imports bitsandbytes, see PRELOAD
+    from footprint import job as jobs
 
     with user_errors():
         getattr(jobs, job)(**arguments)

@@ -13,7 +13,8 @@ from footprint.child import answer
 from footprint.measure import batches_needed, measure
 from footprint.recorded import Batches
 from footprint.runtime import prepare_environment
-from footprint.spec import RunSpec, TrainingSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 
 Row = dict[str, object]
 Function = Callable[[RunSpec, TrainingSpec], Row]

@@ -9,7 +9,10 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from footprint.errors import FootprintError
-from footprint.spec import AXES, AXIS_DEFAULTS, PRESETS, ModelSpec, RunSpec, require, sets_of_linears
+from footprint.spec.checks import require
+from footprint.spec.model import ModelSpec, sets_of_linears
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import AXES, AXIS_DEFAULTS, RunSpec
 
 if TYPE_CHECKING:
     import pandas

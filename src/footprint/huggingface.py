@@ -8,7 +8,8 @@ from pathlib import Path
 
 from footprint.errors import FootprintError
 from footprint.files import read_bounded
-from footprint.spec import ModelSpec, require
+from footprint.spec.checks import require
+from footprint.spec.model import ModelSpec
 
 LARGEST_FILE = 2**20
 """Bytes of a config.json; those published have a few thousand."""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from footprint import corpus
+from footprint.columns import BASES, MEASUREMENTS, TUNED
 from footprint.corpus import VALIDATION_FRACTION
 from footprint.measure import batches_needed, measure, require_device
 from footprint.plan import asked, parse_run
@@ -13,11 +14,11 @@ from footprint.quality.base import Base, pretrain
 from footprint.quality.finetuning import finetune
 from footprint.quality.storage import starting_points
 from footprint.quality.study import Pace
-from footprint.quality.tables import BASES, TUNED
 from footprint.quality.validation import tensors
-from footprint.records import MEASUREMENTS, write_row, write_table
+from footprint.records import write_row, write_table
 from footprint.resources import require_host_memory
-from footprint.spec import RunSpec, TrainingSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.timeline import write_timeline
 
 

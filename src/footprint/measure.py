@@ -7,12 +7,12 @@ from math import isfinite
 
 import torch
 
-from footprint.columns import PHASES
+from footprint.columns import MEASUREMENTS, PHASES
 from footprint.errors import FootprintError
 from footprint.provenance import provenance
 from footprint.recorded import Batches, RecordedRun, phase_name
-from footprint.records import MEASUREMENTS
-from footprint.spec import RunSpec, TrainingSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.timeline import Point
 from footprint.training import StepResult
 

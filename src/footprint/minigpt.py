@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from footprint.checkpointing import segment_lengths
-from footprint.spec import ModelSpec
+from footprint.spec.model import ModelSpec
 
 
 class Rotary(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from footprint.precision import PRECISIONS
-from footprint.spec import RunSpec
+from footprint.spec.run import RunSpec
 
 LEARNING_RATES = {"full": 1e-4, "lora": 1e-3, "qlora": 1e-3}
 """Adapters start at zero and take ten times what a whole model takes without a warm-up of the rate."""

@@ -5,7 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from footprint.errors import FootprintError
-from footprint.spec import AXES, ModelSpec, RunSpec, TrainingSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import AXES, RunSpec
+from footprint.spec.training import TrainingSpec
 
 
 def run_name(spec: RunSpec) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from threading import Thread
 from typing import ClassVar
 
-from footprint.quality.tables import TUNED
-from footprint.records import MEASUREMENTS, read_row
+from footprint.columns import MEASUREMENTS, TUNED
+from footprint.records import read_row
 from footprint.units import format_bytes
 
 _SECONDS_BETWEEN_LOOKS = 1.0

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from footprint.columns import PHASES
 from footprint.optimizers import MasterStepper, Schedule, Stepper, build
 from footprint.regimes import Fill, prepare, trainable
-from footprint.spec import RunSpec, TrainingSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.timeline import Point, sampled
 from footprint.trace.cpu import CpuRecorder
 from footprint.trace.cuda import CudaRecorder

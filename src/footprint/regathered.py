@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from footprint.columns import MEASUREMENTS, PREDICTIONS, TUNED
 from footprint.comparison import compare
 from footprint.config import Experiment
 from footprint.errors import FootprintError
@@ -14,8 +15,8 @@ from footprint.files import MADE_ANEW, read_text
 from footprint.gathering import measurements
 from footprint.plan import run_name
 from footprint.predict import predict_many
-from footprint.quality.tables import TUNED, gather_bases, gather_curves, gather_quality
-from footprint.records import MEASUREMENTS, PREDICTIONS, read_table, require_beside, table, table_text
+from footprint.quality.tables import gather_bases, gather_curves, gather_quality
+from footprint.records import read_table, require_beside, table, table_text
 
 
 @dataclass(frozen=True)

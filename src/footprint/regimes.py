@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from footprint.minigpt import MiniGPT, Rotary, initialise
 from footprint.precision import FULL, PRECISIONS
-from footprint.spec import RunSpec
+from footprint.spec.run import RunSpec
 
 LORA_ALPHA_PER_RANK = 2
 """LoRA scales its update by alpha / rank; twice the rank keeps that factor at 2 for every rank."""

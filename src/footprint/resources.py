@@ -10,7 +10,8 @@ from footprint.plan import run_name
 from footprint.precision import FULL
 from footprint.predict import predict_many
 from footprint.predict.parameters import parameters
-from footprint.spec import RunSpec, TrainingSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.units import format_bytes
 
 PROCESS = 2**30

@@ -18,13 +18,10 @@ from torch.utils._pytree import tree_leaves
 
 from footprint.optimizers import build
 from footprint.recorded import HALF_TYPES
-from footprint.records import PHASE_PEAKS
 from footprint.regimes import prepare, trainable
-from footprint.spec import AXES, RunSpec, TrainingSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.training import train
-
-SIMULATIONS = (*AXES, *PHASE_PEAKS, "peak_bytes")
-"""Columns of `simulations.csv`."""
 
 
 def simulate(spec: RunSpec, training: TrainingSpec) -> dict[str, int]:

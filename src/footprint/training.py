@@ -12,7 +12,7 @@ from footprint.loss_scale import LossScale
 from footprint.minigpt import MiniGPT
 from footprint.optimizers import MasterStepper, Stepper
 from footprint.precision import PRECISIONS
-from footprint.spec import RunSpec
+from footprint.spec.run import RunSpec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,8 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from footprint import regathered, report_checksums
-from footprint.columns import EXACT, MEASUREMENTS
-from footprint.command import lend_interpreter
+from footprint.columns import EXACT, MEASUREMENTS, TUNED, TUNED_EXACT
 from footprint.config import RESERVED_EXPERIMENTS, Experiment
 from footprint.corpus import require_as_prepared
 from footprint.errors import FootprintError
@@ -18,10 +17,10 @@ from footprint.experiment import corpus_name, read_experiment, texts
 from footprint.gathering import MUST_AGREE
 from footprint.plan import run_json, run_name
 from footprint.provenance import REPOSITORY
-from footprint.quality.tables import TUNED, TUNED_EXACT
 from footprint.records import read_row
-from footprint.spec import AXES, RunSpec
+from footprint.spec.run import AXES, RunSpec
 from footprint.units import format_bytes
+from footprint.workflow_start import lend_interpreter
 
 ANY_SEED = 10**6
 """Seeds are drawn below this: short enough to be copied from a terminal."""

@@ -47,7 +47,7 @@ def run_forked(job: str, arguments: dict[str, object], *, device: str, lease: in
         status = UNSUITABLE
         print(f"worker: {error}; measuring in a process that imports everything itself", file=sys.stderr, flush=True)
     if status == UNSUITABLE:
-        from footprint import job as jobs  # imports PyTorch, which a client of the server need not
+        from footprint import job as jobs
 
         getattr(jobs, job)(**arguments)
     elif status < 0:

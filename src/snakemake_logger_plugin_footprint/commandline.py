@@ -4,8 +4,7 @@ from collections.abc import Callable, Sequence
 
 from snakemake import cli
 
-from footprint.command import user_errors
-from footprint.errors import FootprintError
+from footprint.errors import FootprintError, user_errors
 from snakemake_logger_plugin_footprint.clone import in_clone
 
 Parser = Callable[[Sequence[str] | None], dict]

@@ -9,7 +9,7 @@ from pathlib import Path
 from snakemake.common import configfile
 from snakemake.settings import types
 
-from footprint.command import user_errors
+from footprint.errors import user_errors
 from footprint.yaml_file import load
 from snakemake_logger_plugin_footprint.clone import in_clone
 

@@ -12,7 +12,7 @@ import pandas as pd
 
 from footprint.columns import EXACT
 from footprint.records import read_table, write_table
-from footprint.spec import AXES
+from footprint.spec.run import AXES
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMOKE = Path(__file__).with_name("smoke.csv")

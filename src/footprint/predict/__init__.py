@@ -9,9 +9,10 @@ from footprint.predict.alike import Runs, alike
 from footprint.predict.kernels import Kernels, kernels_for
 from footprint.predict.parameters import resident
 from footprint.predict.phases import Phases, phases, step_temporaries, unrolled
-from footprint.predict.shadow import Size
+from footprint.predict.tape import Size
 from footprint.predict.textbook import textbook_bytes
-from footprint.spec import AXES, RunSpec, TrainingSpec
+from footprint.spec.run import AXES, RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.timeline import Point
 
 

@@ -7,7 +7,8 @@ from operator import attrgetter
 
 import numpy as np
 
-from footprint.spec import ModelSpec, RunSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import RunSpec
 
 MODEL_SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "mlp_width", "vocab", "context")
 RUN_SIZES = ("rank", "batch", "seq")

@@ -7,8 +7,8 @@ import numpy as np
 
 from footprint.precision import FULL, HALF
 from footprint.predict.onednn import attention_backward_scratch, matmul_scratch
-from footprint.predict.shadow import Size
-from footprint.spec import TrainingSpec
+from footprint.predict.tape import Size
+from footprint.spec.training import TrainingSpec
 
 CUBLAS_WORKSPACE = 2 * 4096 * 2**10 + 8 * 16 * 2**10
 """Bytes one cuBLAS handle takes from PyTorch's allocator (`:4096:2:16:8`, which the recorder sets so that every card

@@ -9,7 +9,11 @@ import numpy as np
 from footprint.errors import missing_formula
 from footprint.precision import FULL, HALF, PRECISIONS
 from footprint.predict.shadow import rounded
-from footprint.spec import NF4_BLOCK, ModelSpec, RunSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import RunSpec
+
+NF4_BLOCK = 64
+"""Weights that share one absmax in bitsandbytes' 4-bit quantization (its default block size)."""
 
 STEP_COUNTER = 4
 """AdamW keeps its step count as one fp32 scalar per stepped tensor."""

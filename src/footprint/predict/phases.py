@@ -20,7 +20,7 @@ from footprint.predict.program import Program, Sizes, Structure
 from footprint.predict.recording import Recording
 from footprint.predict.shadow import rounded
 from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size
-from footprint.spec import RunSpec
+from footprint.spec.run import RunSpec
 
 EXPLICIT = 3
 """Blocks (or segments) of a stack that are run one by one: the first, one for all in the middle, the last."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from footprint.precision import FULL
 from footprint.predict.kernels import Kernels
-from footprint.predict.operators import INT64, Operators, Weight
-from footprint.predict.shadow import Gradient, Node, Shadow, Size, Storage, Variable
-from footprint.predict.tape import Tape
+from footprint.predict.operators import INT64, Operators
+from footprint.predict.operators.products import Weight
+from footprint.predict.shadow import Gradient, Node, Shadow, Storage, Variable
+from footprint.predict.tape import Size, Tape
 
 
 @dataclass(frozen=True, slots=True)

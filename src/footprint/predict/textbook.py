@@ -3,8 +3,8 @@
 import numpy as np
 
 from footprint.predict.parameters import parameters
-from footprint.predict.shadow import Size
-from footprint.spec import RunSpec
+from footprint.predict.tape import Size
+from footprint.spec.run import RunSpec
 
 TRAINED = 16
 """Bytes per trained parameter: half weight 2, fp32 master 4, half gradient 2, Adam's two fp32 moments 8."""

@@ -23,7 +23,9 @@ from footprint.quality.schedule import warmup_then_cosine
 from footprint.quality.validation import tensors
 from footprint.recorded import HALF_TYPES
 from footprint.regimes import prepare, trainable
-from footprint.spec import ModelSpec, RunSpec, TrainingSpec
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.training import train
 
 CHECKPOINTS = 10

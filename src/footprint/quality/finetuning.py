@@ -7,14 +7,15 @@ import numpy as np
 import pandas as pd
 
 from footprint import corpus
+from footprint.columns import CURVES, TUNED, TUNED_RESULTS
 from footprint.measure import Steps, measured
 from footprint.quality.base import Base
 from footprint.quality.schedule import warmup_then_cosine
 from footprint.quality.study import Pace
-from footprint.quality.tables import CURVES, RESULTS, TUNED
 from footprint.quality.validation import bits_per_byte, in_bits, tensors
 from footprint.recorded import RecordedRun
-from footprint.spec import RunSpec, TrainingSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 from footprint.training import StepResult
 
 LAST = 0.1
@@ -51,7 +52,7 @@ class _Finetuning:
         if row["status"] == "ok":
             row |= self._told()
         if row["status"] == "ok" and self._knows_less_than_nothing():
-            row |= dict.fromkeys(RESULTS) | {"status": "diverged"}
+            row |= dict.fromkeys(TUNED_RESULTS) | {"status": "diverged"}
         # A card too small for the first steps leaves no loss; on the CPU it is imitated when all of them are done.
         return row, self._curve() if row["status"] != "oom" else pd.DataFrame(columns=list(CURVES))
 

@@ -8,14 +8,15 @@ from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 
 from footprint import corpus
+from footprint.columns import BASES
 from footprint.minigpt import MiniGPT
 from footprint.provenance import provenance
 from footprint.quality.base import Base
-from footprint.quality.tables import BASES
 from footprint.quality.validation import bits_per_byte, tensors
 from footprint.recorded import HALF_TYPES, RECORDERS, frozen_parts
 from footprint.regimes import prepare
-from footprint.spec import RunSpec, TrainingSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 
 
 def storages(half: str) -> dict[str, dict[str, object]]:

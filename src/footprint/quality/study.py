@@ -10,7 +10,10 @@ from footprint.corpus import CorpusSpec
 from footprint.errors import FootprintError
 from footprint.grid import MOST_RUNS, expand_grid
 from footprint.plan import run_json, run_name
-from footprint.spec import ModelSpec, RunSpec, TrainingSpec, require
+from footprint.spec.checks import require
+from footprint.spec.model import ModelSpec
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 
 BYTE_VALUES = 256
 

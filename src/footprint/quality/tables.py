@@ -5,57 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.columns import BUCKET_BYTES, PROVENANCE
+from footprint.columns import BASES, BUCKET_BYTES, CURVES, QUALITY, TUNED
 from footprint.files import unreadable
 from footprint.gathering import gather
 from footprint.plan import asked
 from footprint.predict import predict_many
 from footprint.quality.study import Study, TunedRun
 from footprint.records import read_table, require_beside
-from footprint.spec import AXES, TrainingSpec
-
-LOSSES = ("base_bits_per_byte", "validation_bits_per_byte", "training_bits_per_byte")
-"""Held-out loss before the first step and after the last; mean training loss over the last tenth of the steps."""
-
-RESULTS = (
-    "steps",
-    "peak_bytes",
-    "peak_phase",
-    *BUCKET_BYTES,
-    *LOSSES,
-    "step_seconds",
-    "forward_seconds",
-    "backward_seconds",
-    "optimizer_seconds",
-    "tokens_per_second",
-    "training_seconds",
-)
-"""What a run leaves only when it ends well; empty where `status` is not `ok`."""
-
-TUNED = (*AXES, "seed", "status", *RESULTS, "learning_rate", "base", "threads", *PROVENANCE)
-"""Columns of one fine-tuning's row."""
-
-TUNED_EXACT = ("status", "steps", "peak_bytes", "peak_phase", *BUCKET_BYTES, *LOSSES)
-"""Columns that another fine-tuning from the same base gives again to the bit: same processor, versions and settings."""
-
-_PEAK = TUNED.index("peak_bytes") + 1
-QUALITY = (*TUNED[:_PEAK], "peak_predicted_bytes", *TUNED[_PEAK:])
-"""Columns of `quality.csv`."""
-
-CURVES = (*AXES, "seed", "split", "step", "bits_per_byte")
-"""Columns of `curves.csv`: every training loss, and the validations (`split`)."""
-
-BASES = (
-    "model",
-    "storage",
-    "weights_bytes",
-    "pretraining_bits_per_byte",
-    "finetuning_bits_per_byte",
-    "weight_error",
-    "base",
-    *(name for name in PROVENANCE if name not in ("peft_version", "host_driver")),
-)
-"""Columns of `bases.csv`: the base as it is stored, before any fine-tuning."""
+from footprint.spec.run import AXES
+from footprint.spec.training import TrainingSpec
 
 _INTEGERS = ("steps", "peak_bytes", "peak_predicted_bytes", *BUCKET_BYTES, "threads", "seed", "rank", "batch", "seq")
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from footprint.corpus import Pair
 from footprint.minigpt import MiniGPT
 from footprint.precision import PRECISIONS
-from footprint.spec import RunSpec
+from footprint.spec.run import RunSpec
 
 
 def tensors(pairs: Iterable[Pair]) -> list[tuple[Tensor, Tensor]]:

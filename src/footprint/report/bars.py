@@ -5,7 +5,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from footprint.records import BUCKET_BYTES
+from footprint.columns import BUCKET_BYTES
 from footprint.report.svg import PALETTE
 from footprint.units import format_bytes, parse_bytes
 

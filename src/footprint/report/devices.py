@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.report.selection import NoRunsError, label, load, measured, varying
+from footprint.report.empty import NoRunsError
+from footprint.report.selection import label, load, measured, varying
 from footprint.report.table import Table
 from footprint.report.words import listing, outcome, percent
-from footprint.spec import AXES
+from footprint.spec.run import AXES
 
 _COMPARED = ["status", "oom_phase", "device_name", "step_seconds", "peak_relative_error"]
 _BUCKETS = [f"{name}_bytes_measured" for name in ("weights", "gradients", "optimizer", "activations", "peak")]

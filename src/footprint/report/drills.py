@@ -5,14 +5,15 @@ import pandas as pd
 
 from footprint.capacity import Capacity
 from footprint.predict import predict
-from footprint.predict.parameters import resident
+from footprint.predict.parameters import NF4_BLOCK, resident
 from footprint.report.ablation import FROZEN_PART, TRAINED_PARTS
+from footprint.report.empty import NoRunsError
 from footprint.report.figures_choices import checkpointing_effects
-from footprint.report.selection import REGIME_NAMES, NoRunsError
+from footprint.report.selection import REGIME_NAMES
 from footprint.report.table import Table
 from footprint.report.textbook_claims import SLOWDOWN, llama
 from footprint.report.words import counted, percent
-from footprint.spec import NF4_BLOCK, REGIMES
+from footprint.spec.run import REGIMES
 from footprint.units import format_bytes, parse_bytes
 
 CARD = "24 GiB"

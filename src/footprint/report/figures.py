@@ -7,7 +7,8 @@ from matplotlib.ticker import LogLocator
 
 from footprint.columns import PHASES
 from footprint.report.bars import after, bucket_key, byte_axis, byte_unit, pair
-from footprint.report.selection import NoRunsError, headline, label, measured, setting, varying
+from footprint.report.empty import NoRunsError
+from footprint.report.selection import headline, label, measured, setting, varying
 from footprint.report.svg import NARROW, PALETTE, Drawing
 from footprint.report.words import counted, listing, outcome, percent, shortened, worst
 from footprint.units import format_bytes

@@ -7,11 +7,11 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from footprint.report.bars import after, bucket_key, byte_axis, byte_unit, pair
+from footprint.report.empty import NoRunsError
 from footprint.report.figures import MARKERS, PEAKS, beside, largest
 from footprint.report.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,
-    NoRunsError,
     against_baseline,
     alike,
     headline,

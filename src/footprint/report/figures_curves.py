@@ -7,9 +7,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from footprint.report.bars import after, byte_unit
+from footprint.report.empty import NoRunsError
 from footprint.report.figures import MARKERS
 from footprint.report.labels import at_ends
-from footprint.report.selection import REGIME_NAMES, SETTING_AXES, NoRunsError
+from footprint.report.selection import REGIME_NAMES, SETTING_AXES
 from footprint.report.study import Study, curve, followed, rank_series
 from footprint.report.svg import NARROW, PALETTE, Drawing
 from footprint.report.words import bits, bits_apart, counted, listing, shortened

@@ -10,9 +10,10 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
 from footprint.report.bars import byte_unit
+from footprint.report.empty import NoRunsError
 from footprint.report.figures import MARKERS
 from footprint.report.labels import Mark, beside_marks, segments
-from footprint.report.selection import REGIME_NAMES, NoRunsError
+from footprint.report.selection import REGIME_NAMES
 from footprint.report.study import Study, dominated, headline
 from footprint.report.svg import NARROW, PALETTE, Drawing
 from footprint.report.words import bits, bits_apart, counted, seconds, shortened

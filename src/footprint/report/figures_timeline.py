@@ -12,7 +12,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
 from footprint.report.bars import BUCKETS, bucket_key, byte_unit
-from footprint.report.selection import NoRunsError, setting
+from footprint.report.empty import NoRunsError
+from footprint.report.results import Timelines
+from footprint.report.selection import setting
 from footprint.report.svg import PALETTE, Drawing
 from footprint.report.words import listing, percent
 from footprint.timeline import Point
@@ -22,9 +24,6 @@ SPANS = {"forward": (0.0, 1.0), "backward": (1.0, 2.4), "step": (2.4, 3.0)}
 """Where each phase lies on the x axis; a place within it is a share of the bytes the phase allocates and releases."""
 
 _PHASE_NAMES = {"forward": "forward", "backward": "backward", "step": "the optimizer step"}
-
-Timelines = list[tuple[pd.Series, Sequence[Point], Sequence[Point]]]
-"""(run, measured samples, predicted samples); either list may be empty, not both."""
 
 
 def timeline(timelines: Timelines) -> Drawing:

@@ -5,10 +5,11 @@ from itertools import combinations
 
 import pandas as pd
 
-from footprint.report.selection import REGIME_NAMES, NoRunsError
+from footprint.report.empty import NoRunsError
+from footprint.report.selection import REGIME_NAMES
 from footprint.report.study import Study, checkpointing_pairs, curve, headline
 from footprint.report.words import bits, bits_apart, counted, listing, percent, step_time
-from footprint.spec import REGIMES
+from footprint.spec.run import REGIMES
 from footprint.units import format_bytes
 
 NO_STUDY = (

@@ -10,7 +10,7 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 from markupsafe import Markup, escape
 
-from footprint.report.selection import NoRunsError
+from footprint.report.empty import NoRunsError
 from footprint.report.svg import NARROW, WIDE, Drawing
 from footprint.report.table import Table, csv_link
 

@@ -1,6 +1,7 @@
 """What an experiment's folder tells beside its tables: its configuration, its timelines, where its rows come from."""
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +14,14 @@ from footprint.manifest import again
 from footprint.plan import run_name
 from footprint.predict import timeline
 from footprint.provenance import git_commit
-from footprint.report.figures_timeline import Timelines
 from footprint.report.selection import headline
 from footprint.report.words import counted, escape, listing
-from footprint.spec import AXES, PRESETS
-from footprint.timeline import read_timeline, sampled
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import AXES
+from footprint.timeline import Point, read_timeline, sampled
+
+Timelines = list[tuple[pd.Series, Sequence[Point], Sequence[Point]]]
+"""(run, measured samples, predicted samples); either list may be empty, not both."""
 
 EXPERIMENT = "experiment.json"
 """The resolved configuration, as the workflow leaves it beside the tables."""

@@ -7,11 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.checkpointing import CHECKPOINTING
-from footprint.comparison import COMPARISON, SIDES
+from footprint.columns import COMPARISON, MEASUREMENTS, SHARED, SIDES
 from footprint.errors import FootprintError
 from footprint.precision import PRECISIONS
-from footprint.records import MEASUREMENTS, SHARED, read_table
-from footprint.spec import AXES, AXIS_DEFAULTS, REGIMES, TARGETS
+from footprint.records import read_table
+from footprint.spec.model import TARGETS
+from footprint.spec.run import AXES, AXIS_DEFAULTS, REGIMES
 
 REGIME_NAMES = {"full": "Full FT", "lora": "LoRA", "qlora": "QLoRA"}
 CHECKPOINTING_NAMES = {"none": "no checkpoints", "block": "block checkpoints", "sqrt": "√L checkpoints"}
@@ -23,10 +24,6 @@ NAMED_AXES = tuple(axis for axis in AXES if axis not in ("regime", "rank"))
 """Axes a label names one by one; regime and rank are in `setting` already."""
 
 _BYTES = tuple(name for name in SHARED if name.endswith("_bytes"))
-
-
-class NoRunsError(Exception):
-    """This experiment has no runs for a figure or table; the message is the sentence that stands in its place."""
 
 
 def load(directory: Path) -> pd.DataFrame:

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from footprint.columns import BASES, CURVES, INTEGERS, QUALITY
 from footprint.errors import FootprintError
 from footprint.experiment import read_experiment
 from footprint.files import unreadable
-from footprint.quality.tables import BASES, CURVES, QUALITY
-from footprint.records import INTEGERS
 from footprint.report.results import EXPERIMENT
 from footprint.report.selection import SETTING_AXES, in_reading_order, label, most_usual, usual_values, varying
-from footprint.spec import AXES, REGIMES
+from footprint.spec.run import AXES, REGIMES
 
 SECONDS = ("forward_seconds", "backward_seconds", "optimizer_seconds")
 """The parts of a step, each the median of its steps; `step_seconds` is the median of whole steps."""

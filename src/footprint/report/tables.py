@@ -3,15 +3,14 @@
 import pandas as pd
 from markupsafe import Markup
 
-from footprint.columns import PHASES
-from footprint.comparison import SIDES
+from footprint.columns import PHASES, SIDES
 from footprint.precision import PRECISIONS
 from footprint.report import limits
+from footprint.report.empty import NoRunsError
 from footprint.report.figures_choices import checkpointing_effects, disturbed
 from footprint.report.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,
-    NoRunsError,
     axis_text,
     headline,
     label,
@@ -22,7 +21,7 @@ from footprint.report.selection import (
 )
 from footprint.report.table import Table, stacked
 from footprint.report.words import outcome, percent, seconds
-from footprint.spec import AXES
+from footprint.spec.run import AXES
 from footprint.units import format_bytes
 
 GRID_NUMBERS = (

@@ -2,11 +2,12 @@
 
 import pandas as pd
 
-from footprint.report.selection import CHECKPOINTING_NAMES, NoRunsError, varying
+from footprint.report.empty import NoRunsError
+from footprint.report.selection import CHECKPOINTING_NAMES, varying
 from footprint.report.study import SECONDS, Study, checkpointing_pairs, named
 from footprint.report.table import Table
 from footprint.report.words import bits, bits_apart, listing, percent, step_time
-from footprint.spec import AXES
+from footprint.spec.run import AXES
 from footprint.units import format_bytes
 
 STORAGES = ("fp32", "bf16", "fp16", "nf4", "nf4-double")

@@ -7,7 +7,8 @@ from footprint.report.ablation import COLUMNS, counted_parts, textbook_parts
 from footprint.report.selection import alike, measured, setting
 from footprint.report.table import Table
 from footprint.report.verdicts import GOOD, coloured, judged_bytes
-from footprint.spec import PRESETS, RunSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import RunSpec
 from footprint.units import format_bytes
 
 SEED_TABLE = {

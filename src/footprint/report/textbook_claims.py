@@ -7,13 +7,15 @@ import pandas as pd
 
 from footprint.capacity import Capacity
 from footprint.predict import predict
-from footprint.predict.parameters import nf4_bytes, resident
+from footprint.predict.parameters import NF4_BLOCK, nf4_bytes, resident
 from footprint.predict.textbook import FROZEN_HALF, TRAINED
+from footprint.report.empty import NoRunsError
 from footprint.report.figures_choices import checkpointing_effects
-from footprint.report.selection import REGIME_NAMES, NoRunsError, alike, headline, measured
+from footprint.report.selection import REGIME_NAMES, alike, headline, measured
 from footprint.report.verdicts import GOOD, Claim, judged, ratio_claim, size_claim
 from footprint.report.words import counted, listing, percent
-from footprint.spec import NF4_BLOCK, PRESETS, RunSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import RunSpec
 from footprint.units import format_bytes, parse_bytes
 
 N_7B, N_LORA = 7e9, 19e6

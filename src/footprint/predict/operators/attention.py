@@ -2,7 +2,8 @@
 
 from footprint.precision import FULL
 from footprint.predict.operators.elementwise import Elementwise
-from footprint.predict.shadow import Gradient, Size, Variable
+from footprint.predict.shadow import Gradient, Variable
+from footprint.predict.tape import Size
 
 
 class Attention(Elementwise):

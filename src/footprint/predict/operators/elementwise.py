@@ -1,7 +1,8 @@
 """Operators that work element by element, and what every operator needs: new tensors, gradients, numbers."""
 
 from footprint.predict.kernels import Kernels
-from footprint.predict.shadow import GRADIENTS, Gradient, Node, Shadow, Size, Storage, Variable
+from footprint.predict.shadow import Gradient, Node, Shadow, Storage, Variable
+from footprint.predict.tape import GRADIENTS, Size
 
 
 class Elementwise:

@@ -2,7 +2,8 @@
 
 from footprint.precision import FULL
 from footprint.predict.operators.elementwise import Elementwise
-from footprint.predict.shadow import Node, Size, Variable
+from footprint.predict.shadow import Node, Variable
+from footprint.predict.tape import Size
 
 
 class Ends(Elementwise):

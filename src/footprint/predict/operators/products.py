@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from footprint.precision import FULL, HALF
 from footprint.predict.operators.elementwise import Elementwise
-from footprint.predict.shadow import GRADIENTS, Gradient, Node, Size, Storage, Variable
-from footprint.spec import NF4_BLOCK
+from footprint.predict.parameters import NF4_BLOCK
+from footprint.predict.shadow import Gradient, Node, Storage, Variable
+from footprint.predict.tape import GRADIENTS, Size
 
 
 @dataclass(frozen=True, slots=True)

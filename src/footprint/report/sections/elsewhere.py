@@ -2,6 +2,8 @@
 
 from footprint import capacity
 from footprint.report import cards, devices
+from footprint.report.cards_figure import figure
+from footprint.report.cards_sentences import without_masters
 from footprint.report.sections.material import Material
 from footprint.report.words import escape, listing, percent
 from footprint.units import format_bytes
@@ -13,7 +15,7 @@ def what_fits(report: Material) -> None:
     predicted = cards.predictions()
     page.figure(
         "cards",
-        cards.figure(predicted),
+        figure(predicted),
         "Predicted peak of one sequence over its length, cards as horizontal lines; both axes are logarithmic.",
     )
     page.table(
@@ -26,7 +28,7 @@ def what_fits(report: Material) -> None:
         "aside is not counted.",
     )
     page.say(
-        cards.without_masters(),
+        without_masters(),
         "For other models, batches and cards ask <code>footprint predict</code> and <code>footprint fit</code>.",
     )
 

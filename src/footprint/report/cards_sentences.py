@@ -1,0 +1,38 @@
+"""What fits on which card, in sentences."""
+
+import pandas as pd
+
+from footprint.predict import predict
+from footprint.report.cards import CARDS, MODELS, longest
+from footprint.report.selection import REGIME_NAMES
+from footprint.report.words import listing
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import REGIMES, RunSpec
+from footprint.units import format_bytes
+
+
+def without_masters() -> str:
+    """What full fine-tuning of the smallest model takes in other precisions, in one sentence."""
+    peaks = {
+        precision: predict(
+            RunSpec(model=PRESETS[MODELS[0]], regime="full", precision=precision, batch=1, seq=512, device="cuda")
+        )["peak_bytes"]
+        for precision in ("mixed", "amp", "bf16")
+    }
+    return (
+        f"Precision decides too: full fine-tuning of {MODELS[0]} on 512 tokens peaks at "
+        f"{format_bytes(peaks['mixed'])} in mixed precision, {format_bytes(peaks['amp'])} under autocast (amp), and "
+        f"{format_bytes(peaks['bf16'])} in bf16 without a master copy, which loses small updates."
+    )
+
+
+def finding(predicted: pd.DataFrame) -> str:
+    """The largest model each regime trains on the smallest card, in one sentence."""
+    card, capacity = next(iter(CARDS.items()))
+    fits = []
+    for regime in REGIMES:
+        rows = predicted[predicted["regime"] == regime]
+        models = [model for model in MODELS if longest(rows[rows["model"] == model], capacity)]
+        most = f"up to {models[-1].removeprefix('llama-').upper()}" if models else "none of these models"
+        fits.append(f"{most} in {REGIME_NAMES[regime]}")
+    return f"A {card} card holds {listing(fits)}"

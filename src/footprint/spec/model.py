@@ -1,0 +1,154 @@
+"""A model by its sizes, and the Linears of its blocks that can carry adapters."""
+
+import re
+from dataclasses import dataclass
+
+from footprint.spec.checks import one_of, require, whole
+
+BLOCKS = ("gpt", "llama")
+
+TARGETS = ("all-linear", "attention", "qv")
+"""Sets of Linears with a name; any other set is written as its Linears without `_proj`, joined by `+`: `gate+up`."""
+LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""Linears of a block in forward order; a `gpt` block has no gate_proj."""
+
+LARGEST_TENSOR = 2**31 - 1
+"""Elements of one weight a spec may ask for: kernels with 32-bit indices (cuBLAS, bitsandbytes) stop here."""
+
+LONGEST = 2**24
+"""Tokens of the longest context and sequence a spec may ask for."""
+
+
+def sets_of_linears(values: object) -> list:
+    """The values of the axis `targets` in a list: one of Linears only is one set of them, as in PEFT's own configs."""
+    several = list(values) if isinstance(values, list | tuple) else [values]
+    return [several] if several and all(map(is_linear, several)) else several
+
+
+def is_linear(value: object) -> bool:
+    """Whether this is the name of a Linear, with or without `_proj`."""
+    return isinstance(value, str) and f"{value.removesuffix('_proj')}_proj" in LINEARS
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelSpec:
+    """A decoder-only transformer by its sizes (elements, not bytes)."""
+
+    name: str
+    layers: int
+    width: int
+    """Residual stream H."""
+    heads: int
+    vocab: int
+    context: int
+    """Rows of the position table. The longest sequence of a `gpt` block, which learns its positions; rotary positions
+    go on beyond it."""
+    block: str = "gpt"
+    """`gpt`: LayerNorm, learned positions, GELU MLP, biases. `llama`: RMSNorm, rotary, SwiGLU, no biases."""
+    kv_heads: int | None = None
+    """Key/value heads (grouped-query attention); `heads` when not given. `llama` blocks only."""
+    head_width: int | None = None
+    """Elements of one attention head; width / heads when not given."""
+    mlp_width: int | None = None
+    """Inner width of the MLP; 4 x width when not given."""
+    tied_head: bool = False
+    """Whether the output projection shares the token embedding's weight."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "kv_heads", self.heads if self.kv_heads is None else self.kv_heads)
+        if self.mlp_width is None and isinstance(self.width, int):
+            object.__setattr__(self, "mlp_width", 4 * self.width)
+        where = f"models.{self.name}"
+        one_of(f"{where}.block", self.block, BLOCKS)
+        whole(f"{where}.layers", self.layers, 1, 1024)
+        whole(f"{where}.width", self.width, 1, 65536)
+        whole(f"{where}.heads", self.heads, 1, 1024)
+        whole(f"{where}.vocab", self.vocab, 2, 2**20)
+        whole(f"{where}.context", self.context, 1, LONGEST)
+        whole(f"{where}.mlp_width", self.mlp_width, 1, 2**20)
+        whole(f"{where}.kv_heads", self.kv_heads, 1, 1024)
+        require(isinstance(self.tied_head, bool), f"{where}.tied_head", self.tied_head, "true or false")
+        if self.head_width is None:
+            divides = self.width % self.heads == 0
+            require(divides, f"{where}.heads", self.heads, f"a divisor of width {self.width}, or give head_width")
+            object.__setattr__(self, "head_width", self.width // self.heads)
+        whole(f"{where}.head_width", self.head_width, 1, 65536)
+        require(
+            self.heads % self.kv_heads == 0,
+            f"{where}.kv_heads",
+            self.kv_heads,
+            f"a divisor of heads {self.heads}",
+        )
+        if self.block == "gpt":
+            require(self.kv_heads == self.heads, f"{where}.kv_heads", self.kv_heads, "block: llama for grouped queries")
+        else:
+            even = self.head_width % 2 == 0
+            require(even, f"{where}.head_width", self.head_width, "an even width per head (rotary pairs)")
+        for key, rows in self._rows_of_weights().items():
+            most = LARGEST_TENSOR // self.width
+            require(
+                rows <= most, f"{where}.{key}", rows, f"at most {most}: a weight of width {self.width} has no more rows"
+            )
+
+    def _rows_of_weights(self) -> dict[str, int]:
+        """Rows of the weights that are as wide as the model, by the size that decides them."""
+        positions = {"context": self.context} if self.block == "gpt" else {}
+        return {"vocab": self.vocab, "mlp_width": self.mlp_width, "heads": self.attention_width} | positions
+
+    @property
+    def longest_seq(self) -> int:
+        """The longest sequence the model can be trained on: learned positions end with their table."""
+        return self.context if self.block == "gpt" else LONGEST
+
+    @property
+    def attention_width(self) -> int:
+        """Output elements of the query projection: all heads side by side."""
+        return self.head_width * self.heads
+
+    @property
+    def kv_width(self) -> int:
+        """Output elements of the key (and of the value) projection."""
+        return self.head_width * self.kv_heads
+
+    @property
+    def biases(self) -> bool:
+        """Whether Linears in blocks have a bias."""
+        return self.block == "gpt"
+
+    @property
+    def linears(self) -> dict[str, tuple[int, int]]:
+        """The Linears of one block by name, in forward order: (d_in, d_out)."""
+        width, kv_width, mlp_width = self.width, self.kv_width, self.mlp_width
+        attention = {
+            "q_proj": (width, self.attention_width),
+            "k_proj": (width, kv_width),
+            "v_proj": (width, kv_width),
+            "o_proj": (self.attention_width, width),
+        }
+        if self.block == "gpt":
+            return attention | {"up_proj": (width, mlp_width), "down_proj": (mlp_width, width)}
+        return attention | {
+            "gate_proj": (width, mlp_width),
+            "up_proj": (width, mlp_width),
+            "down_proj": (mlp_width, width),
+        }
+
+    def adapted(self, targets: str) -> tuple[str, ...]:
+        """Names of the block's Linears that carry an adapter for an axis value of `targets`."""
+        if targets == "none":
+            return ()
+        named = {"all-linear": tuple(self.linears), "attention": LINEARS[:4], "qv": ("q_proj", "v_proj")}
+        return named.get(targets) or tuple(f"{name}_proj" for name in targets.split("+"))
+
+    def targets_named(self, value: object) -> str:
+        """The one name of a set of Linears, however it was written: `qv` for `v_proj,q_proj` or [q_proj, v_proj]."""
+        names = re.split(r"[\s,+]+", value.strip()) if isinstance(value, str) else value
+        known = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+        if known and len(names) == 1 and names[0].lower() in TARGETS:
+            return names[0].lower()
+        wanted = {f"{name.removesuffix('_proj')}_proj" for name in names} if known else set()
+        allowed = f"one of {', '.join(TARGETS)}, or Linears joined by + ({', '.join(self.linears)})"
+        require(wanted and wanted <= set(self.linears), "targets", value, allowed)
+        chosen = tuple(name for name in self.linears if name in wanted)
+        short = "+".join(name.removesuffix("_proj") for name in chosen)
+        return next((name for name in TARGETS if self.adapted(name) == chosen), short)

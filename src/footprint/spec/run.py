@@ -1,0 +1,94 @@
+"""One cell of the grid: which model is trained how, on which device."""
+
+from dataclasses import dataclass, field, fields, replace
+
+from footprint.checkpointing import CHECKPOINTING
+from footprint.precision import PRECISIONS
+from footprint.spec.checks import one_of, require, whole
+from footprint.spec.model import ModelSpec
+
+REGIMES = ("full", "lora", "qlora")
+OPTIMIZERS = ("adamw", "adamw-fused", "adamw-8bit", "paged-adamw")
+CUDA_OPTIMIZERS = ("adamw-8bit", "paged-adamw")
+QUANTIZATIONS = ("nf4", "nf4-double")
+DEVICES = ("cpu", "cuda")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunSpec:
+    """One cell of the grid: the ten axes of the contract, collapsed (an axis that does not apply is 0 or `none`)."""
+
+    model: ModelSpec
+    regime: str
+    rank: int = 8
+    targets: str = "all-linear"
+    checkpointing: str = "none"
+    precision: str = "mixed"
+    optimizer: str = "adamw"
+    quantization: str = "nf4"
+    batch: int = 4
+    seq: int = 256
+    device: str = field(default="cpu", compare=False)
+    """Where it is to run; decides which combinations exist, not which cell of the grid this is."""
+
+    def __post_init__(self) -> None:
+        self._read("regime", REGIMES)
+        if self.regime == "full":
+            whole("rank", self.rank, 0, 65536)
+            if self.targets != "none":
+                self.model.targets_named(self.targets)
+            object.__setattr__(self, "rank", 0)
+            object.__setattr__(self, "targets", "none")
+        else:
+            whole("rank", self.rank, 1, 65536)
+            object.__setattr__(self, "targets", self.model.targets_named(self.targets))
+            narrowest = min(min(self.model.linears[name]) for name in self.model.adapted(self.targets))
+            require(
+                self.rank <= narrowest,
+                "rank",
+                self.rank,
+                f"at most {narrowest}, the narrowest adapted Linear of {self.model.name}",
+            )
+        if self.regime == "qlora":
+            self._read("quantization", QUANTIZATIONS)
+        else:
+            self._read("quantization", (*QUANTIZATIONS, "none"))
+            object.__setattr__(self, "quantization", "none")
+        self._read("checkpointing", CHECKPOINTING)
+        self._read("precision", tuple(PRECISIONS))
+        self._read("optimizer", OPTIMIZERS)
+        whole("batch", self.batch, 1, 65536)
+        whole("seq", self.seq, 1, self.model.longest_seq)
+        self._read("device", DEVICES)
+        require(
+            self.device == "cuda" or self.optimizer not in CUDA_OPTIMIZERS,
+            "optimizer",
+            self.optimizer,
+            "adamw or adamw-fused on the CPU (bitsandbytes optimizers need device: cuda)",
+        )
+        widest = self.batch * self.seq * max(self.model.vocab, self.model.mlp_width, self.model.width)
+        require(widest <= 2**40, "batch", self.batch, "a smaller batch x seq: one activation passes 2^40 elements")
+
+    def _read(self, key: str, names: tuple[str, ...]) -> None:
+        object.__setattr__(self, key, one_of(key, getattr(self, key), names))
+
+    @property
+    def positions(self) -> int:
+        """Rows of the position table: those of the model, or more where rotary positions go on beyond its context."""
+        context, beyond = self.model.context, self.seq - self.model.context
+        return context if self.model.block == "gpt" else context + (beyond > 0) * beyond  # sizes may be arrays
+
+    def axes(self) -> dict[str, str | int]:
+        """The axis columns of every CSV, in contract order."""
+        return {name: (self.model.name if name == "model" else getattr(self, name)) for name in AXES}
+
+    def with_device(self, device: str) -> "RunSpec":
+        """The same cell on another device; raises FootprintError where the combination does not exist there."""
+        return replace(self, device=device)
+
+
+AXES = tuple(f.name for f in fields(RunSpec) if f.name != "device")
+"""Axis columns in contract order."""
+
+AXIS_DEFAULTS = {f.name: f.default for f in fields(RunSpec) if f.name not in ("model", "regime", "device")}
+"""Values of axes a sub-grid does not mention."""
