@@ -72,7 +72,7 @@ def test_a_fine_tuning_that_its_card_has_no_room_for_leaves_no_number_and_no_cur
     limited, spec = replace(TRAINING, memory_limit=2**16), run("lora", model=MODEL, precision="mixed")
     row, curve = next(each_fresh(_Finetune(base_file), [spec], limited))
     assert row["status"] == "oom"
-    assert [row[name] for name in TUNED_RESULTS] == [None] * len(RESULTS)
+    assert [row[name] for name in TUNED_RESULTS] == [None] * len(TUNED_RESULTS)
     assert curve.empty
 
 
