@@ -15,13 +15,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.checkpointing import CHECKPOINTING
-from footprint.columns import BUCKET_BYTES, PHASE_PEAKS
 from footprint.fresh import measure_each
-from footprint.precision import PRECISIONS
 from footprint.predict import predict_many
 from footprint.records import write_table
+from footprint.spec.checkpointing import CHECKPOINTING
+from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS
 from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import AXES, QUANTIZATIONS, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec
 

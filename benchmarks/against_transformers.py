@@ -42,8 +42,8 @@ from footprint.regimes import prepare, trainable
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import DEVICES, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec
+from footprint.spec.units import format_bytes
 from footprint.training import train
-from footprint.units import format_bytes
 
 OUTPUT = Path("results/bench/against_transformers.csv")
 TENSORS = OUTPUT.with_stem(f"{OUTPUT.stem}_tensors")

@@ -21,10 +21,10 @@ from pathlib import Path
 import pandas as pd
 
 from footprint import config
-from footprint.columns import MEASUREMENTS
 from footprint.experiment import corpus_name
-from footprint.plan import run_json, run_name
 from footprint.records import read_row, write_table
+from footprint.spec.columns import MEASUREMENTS
+from footprint.spec.handover import run_json, run_name
 from footprint.spec.run import RunSpec
 
 OUTPUT = Path("results/bench/overhead.csv")

@@ -19,7 +19,7 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.records import write_table
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 OUTPUT = Path("results/bench/planning.csv")
 SECONDS = {2_000: 10, 10_000: 60}

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.checkpointing import CHECKPOINTING
-from footprint.precision import PRECISIONS
 from footprint.predict import predict_many
 from footprint.records import write_table
+from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import QUANTIZATIONS, REGIMES, RunSpec
 
 OUTPUT = Path("results/bench/prediction_speed.csv")

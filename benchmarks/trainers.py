@@ -22,15 +22,15 @@ from peers.tensors import differences
 from peers.trainer import Recipe, llama_config, trainer_program
 from transformers import LlamaForCausalLM
 
-from footprint.columns import SHARED
 from footprint.fresh import Function, Row, each_fresh
 from footprint.predict import predict
 from footprint.provenance import cpu_name, package_version
 from footprint.records import write_table
+from footprint.spec.columns import SHARED
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 OUTPUT = Path("results/bench/trainers.csv")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")

@@ -4,10 +4,10 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint import command
-from footprint.columns import PREDICTIONS
 from footprint.experiment import read_experiment
 from footprint.predict import predict_many
 from footprint.records import table, write_table
+from footprint.spec.columns import PREDICTIONS
 
 
 def main(arguments: Namespace) -> None:

@@ -12,9 +12,9 @@ from footprint.runtime import prepare_environment
 
 def main(arguments: Namespace) -> None:
     prepare_environment("cpu")
-    from footprint.columns import SIMULATIONS
     from footprint.fresh import each_fresh
     from footprint.simulate import simulate
+    from footprint.spec.columns import SIMULATIONS
 
     experiment = read_experiment(arguments.experiment)
     # Full fine-tuning is simulated on tensors that take no memory.

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from synthetic import PROVENANCE, measured_row
 
-from footprint.columns import MEASUREMENTS, PREDICTIONS
 from footprint.comparison import compare
 from footprint.config import Experiment
 from footprint.experiment import corpus_name, read_experiment
 from footprint.gathering import measurements
-from footprint.plan import asked, run_json, run_name
 from footprint.predict import predict, predict_many
 from footprint.records import table, write_row, write_table
+from footprint.spec.columns import MEASUREMENTS, PREDICTIONS
+from footprint.spec.handover import asked, run_json, run_name
 from footprint.spec.run import RunSpec
+from footprint.spec.timeline import write_timeline
 from footprint.spec.training import TrainingSpec
-from footprint.timeline import write_timeline
 
 CONFIG = {
     "experiment": "trial",

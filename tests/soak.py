@@ -21,10 +21,10 @@ from pathlib import Path
 import pandas as pd
 from clone import REPOSITORY, TEXT, Clone
 
-from footprint.columns import MEASUREMENTS
 from footprint.errors import FootprintError
 from footprint.records import read_run
 from footprint.runtime import FOLDER
+from footprint.spec.columns import MEASUREMENTS
 from footprint.yaml_file import load
 
 VICTIMS = ("run", "server", "snakemake", "everything")

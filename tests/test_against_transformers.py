@@ -13,8 +13,8 @@ from peers.tensors import differences
 from tiny import GPT, HALF, TRAINING, every_regime, prepared, run
 
 from footprint.fresh import each_fresh
-from footprint.precision import PRECISIONS
 from footprint.regimes import trainable
+from footprint.spec.precision import PRECISIONS
 
 
 @pytest.fixture(scope="module")

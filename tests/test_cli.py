@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from footprint import cli
-from footprint.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS
 from footprint.predict import predict
+from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
-from footprint.units import parse_bytes
+from footprint.spec.units import parse_bytes
 
 PREDICT = ["predict", "--model", "minigpt-85m", "--regime", "qlora", "--rank", "8", "--batch", "4", "--seq", "512"]
 FIT = ["fit", "--model", "llama-7b", "--gpu-memory", "24GiB"]

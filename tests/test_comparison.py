@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 from synthetic import ABLATION, DEVIATION, HOSTILE, grid, measured_row, write_results
 
-from footprint.columns import COMPARISON, MEASUREMENTS, PREDICTIONS, SHARED
 from footprint.comparison import compare
 from footprint.errors import FootprintError
 from footprint.predict import predict_many
 from footprint.records import read_table, table
+from footprint.spec.columns import COMPARISON, MEASUREMENTS, PREDICTIONS, SHARED
 from footprint.spec.run import AXES
 
 

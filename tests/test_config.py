@@ -15,9 +15,9 @@ from snakemake.utils import update_config
 from footprint.config import RESERVED_EXPERIMENTS, parse
 from footprint.corpus import CorpusSpec
 from footprint.errors import FootprintError
-from footprint.precision import PRECISIONS
 from footprint.predict import predict_many
 from footprint.predict.parameters import parameter_count
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import OPTIMIZERS, QUANTIZATIONS
 from footprint.spec.training import TrainingSpec

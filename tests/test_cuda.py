@@ -7,9 +7,9 @@ import pytest
 import torch
 from tiny import GPT, LLAMA, TRAINING, every_precision, every_regime, run
 
-from footprint.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
 from footprint.fresh import measure_each
 from footprint.predict import predict
+from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
 
 pytestmark = [
     pytest.mark.gpu,

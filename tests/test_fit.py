@@ -11,7 +11,7 @@ from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import OPTIMIZERS, RunSpec
 from footprint.spec.training import TrainingSpec
-from footprint.units import parse_bytes
+from footprint.spec.units import parse_bytes
 
 TRAINING = TrainingSpec()
 CARD = Capacity(parse_bytes("24GiB"), "cuda")

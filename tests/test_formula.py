@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from footprint.checkpointing import CHECKPOINTING
-from footprint.precision import PRECISIONS
 from footprint.predict import predict, predict_many
 from footprint.predict.formula import Evaluation, Formula, call, dimension
 from footprint.predict.kernels import kernels_for
 from footprint.predict.onednn_blocks import blocks, blocks_of_each
 from footprint.predict.phases import phases, structure_of, unrolled
+from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import DEVICES, QUANTIZATIONS, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec
 

@@ -6,7 +6,7 @@ import pytest
 from snakemake.utils import Paramspace
 
 from footprint.errors import FootprintError
-from footprint.grid import MOST_RUNS, expand, frame
+from footprint.spec.grid import MOST_RUNS, expand, frame
 from footprint.spec.model import LINEARS, ModelSpec
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import AXES, OPTIMIZERS, QUANTIZATIONS

@@ -9,9 +9,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LlamaConf
 
 from footprint import cli
 from footprint.errors import FootprintError
-from footprint.huggingface import FAMILIES, read_shape
 from footprint.predict.parameters import parameter_count
 from footprint.spec.presets import PRESETS
+from footprint.spec.published import FAMILIES, read_shape
 
 SMALL = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96, "vocab_size": 99}
 PUBLISHED = {

@@ -11,11 +11,11 @@ import pytest
 import torch
 from tiny import GPT, LLAMA, TRAINING, run
 
-from footprint.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PHASES, WEIGHT_PARTS
 from footprint.fresh import each_fresh, measure_each, random_batches
 from footprint.measure import batches_needed, measure
-from footprint.plan import parse_run, run_json
 from footprint.predict.parameters import resident
+from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PHASES, WEIGHT_PARTS
+from footprint.spec.handover import parse_run, run_json
 from footprint.spec.training import TrainingSpec
 
 pytestmark = pytest.mark.xdist_group("measure")  # one process, so that the rows are measured once

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from footprint.columns import MEASUREMENTS, TUNED
 from footprint.progress import Progress
 from footprint.records import write_row
+from footprint.spec.columns import MEASUREMENTS, TUNED
 
 RUN = {"status": "ok", "peak_bytes": 3 * 2**20, "regime": "lora", "rank": 8}
 

@@ -15,14 +15,14 @@ import pytest
 from clone import REPOSITORY
 from runfiles import CONFIG, finish, other_training, write_run
 
-from footprint.columns import MEASUREMENTS, TUNED
 from footprint.errors import FootprintError
 from footprint.experiment import corpus_name
 from footprint.gathering import MUST_AGREE, gather, measurements, remarks
 from footprint.manifest import manifest
-from footprint.plan import asked, run_json, run_name
 from footprint.records import read_table, write_row, write_table
 from footprint.report import results
+from footprint.spec.columns import MEASUREMENTS, TUNED
+from footprint.spec.handover import asked, run_json, run_name
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from footprint.quality.finetuning import finetune
 from footprint.quality.schedule import LOWEST, warmup_then_cosine
 from footprint.quality.storage import starting_points
 from footprint.quality.study import Pace
-from footprint.quality.tables import TUNED_RESULTS
 from footprint.quality.validation import bits_per_byte, tensors
 from footprint.regimes import prepare
+from footprint.spec.columns import TUNED_RESULTS
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.yaml_file import load

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from clone import TEXT, TINY, Clone
 
-from footprint.columns import BASES, CURVES, EXACT, LOSSES, QUALITY, TUNED_EXACT
+from footprint.spec.columns import BASES, CURVES, EXACT, LOSSES, QUALITY, TUNED_EXACT
 
 pytestmark = pytest.mark.slow
 

@@ -14,10 +14,10 @@ from torch import nn
 from footprint.fresh import each_fresh, random_batches
 from footprint.minigpt import MiniGPT
 from footprint.optimizers import build
-from footprint.precision import FULL, PRECISIONS
 from footprint.predict.parameters import NF4_BLOCK, resident
 from footprint.recorded import RecordedRun
 from footprint.regimes import quantized, trainable
+from footprint.spec.precision import FULL, PRECISIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
 from footprint.trace.cpu import CpuRecorder

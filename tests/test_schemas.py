@@ -10,11 +10,11 @@ import yaml
 from snakemake.utils import validate
 
 from footprint import records, spec
-from footprint.checkpointing import CHECKPOINTING
 from footprint.corpus import CorpusSpec
-from footprint.precision import PRECISIONS
 from footprint.schema import config_schema
+from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import ModelSpec
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import AXES, AXIS_DEFAULTS
 from footprint.spec.training import TrainingSpec
 from footprint.yaml_file import load

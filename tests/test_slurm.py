@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from clone import GRID, REPOSITORY, Clone
 
-from footprint.columns import BUCKET_BYTES
+from footprint.spec.columns import BUCKET_BYTES
 
 REQUIRED = os.environ.get("FOOTPRINT_REQUIRE_SLURM") == "1"
 SCRIPTS = REPOSITORY / "tests" / "slurm"

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footprint.columns import PHASES
-from footprint.timeline import Point, read_timeline, sampled, write_timeline
+from footprint.spec.columns import PHASES
+from footprint.spec.timeline import Point, read_timeline, sampled, write_timeline
 
 
 def points(phase: str, totals: list[int]) -> list[Point]:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from tiny import HALF, mem_tracker_peak, prepared, run
 
-from footprint.columns import PHASES
 from footprint.fresh import random_batches
 from footprint.optimizers import build
-from footprint.precision import FULL
 from footprint.regimes import trainable
+from footprint.spec.columns import PHASES
+from footprint.spec.precision import FULL
 from footprint.trace import cuda
 from footprint.trace.cpu import CpuRecorder
 from footprint.trace.reader import Event, Labels, Trace, TraceError

@@ -9,10 +9,10 @@ import torch
 from tiny import GPT, HALF, LLAMA, every_precision, every_regime, prepared, run, trained
 from torch import nn
 
-from footprint.checkpointing import segment_lengths
 from footprint.fresh import random_batches
 from footprint.optimizers import LEARNING_RATES, build
 from footprint.regimes import trainable
+from footprint.spec.checkpointing import segment_lengths
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
 

@@ -15,9 +15,9 @@ from runfiles import finish
 
 from footprint import report_checksums, verify
 from footprint.cli import main
-from footprint.columns import EXACT
 from footprint.experiment import read_experiment
 from footprint.records import read_table, write_table
+from footprint.spec.columns import EXACT
 from footprint.yaml_file import load
 
 CAPABILITIES = torch.cpu.get_capabilities()

@@ -14,8 +14,8 @@ from test_worker import Workplace, wait_for
 from tiny import TRAINING, run
 
 from footprint.fresh import each_fresh
-from footprint.plan import run_json
 from footprint.runtime import FOLDER, VISIBLE
+from footprint.spec.handover import run_json
 
 WITNESS = f"""
 import os, sys

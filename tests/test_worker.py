@@ -15,10 +15,10 @@ import pytest
 from clone import REPOSITORY, TEXT
 
 from footprint import forkserver
-from footprint.columns import MEASUREMENTS
-from footprint.plan import run_json
 from footprint.records import read_row
 from footprint.runtime import FOLDER
+from footprint.spec.columns import MEASUREMENTS
+from footprint.spec.handover import run_json
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec

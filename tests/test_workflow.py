@@ -11,10 +11,10 @@ import pytest
 from clone import GRID, REPOSITORY, TINY, Clone
 from snakemake.utils import Paramspace
 
-from footprint.columns import BUCKET_BYTES, MEASUREMENTS, PREDICTIONS
 from footprint.config import parse
-from footprint.grid import frame
-from footprint.plan import parse_run, run_json, run_name
+from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PREDICTIONS
+from footprint.spec.grid import frame
+from footprint.spec.handover import parse_run, run_json, run_name
 
 pytestmark = pytest.mark.slow
 

@@ -17,9 +17,9 @@ from transformers import BitsAndBytesConfig, GPT2Config, GPT2LMHeadModel
 
 from footprint.minigpt import MiniGPT
 from footprint.optimizers import LEARNING_RATES, Stepper
-from footprint.precision import PRECISIONS
 from footprint.regimes import LORA_ALPHA_PER_RANK, dtype_of, trainable
 from footprint.spec.model import ModelSpec
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import RunSpec
 
 HALF = torch.bfloat16

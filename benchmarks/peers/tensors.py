@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from footprint.columns import PHASES
 from footprint.fresh import Row
 from footprint.recorded import RecordedRun
+from footprint.spec.columns import PHASES
 from footprint.spec.run import RunSpec
 
 Groups = Counter[tuple[str, int]]

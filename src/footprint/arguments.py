@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from footprint.checkpointing import CHECKPOINTING
 from footprint.command import require_installed
 from footprint.errors import FootprintError
-from footprint.precision import PRECISIONS
+from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import TARGETS, sets_of_linears
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import AXIS_DEFAULTS, DEVICES, OPTIMIZERS, QUANTIZATIONS, REGIMES
 

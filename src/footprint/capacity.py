@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from footprint.units import parse_bytes
+from footprint.spec.units import parse_bytes
 
 VERDICTS = FITS, TIGHT, TOO_LARGE = "fits", "tight", "does not fit"
 """What can be said of a run and a card, the best first."""

@@ -25,7 +25,7 @@ from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import DEVICES, RunSpec
 from footprint.spec.training import TrainingSpec
-from footprint.units import format_bytes, parse_bytes
+from footprint.spec.units import format_bytes, parse_bytes
 
 STATUSES = {FITS: 0, TOO_LARGE: 1, TIGHT: 3}
 """Exit status of a prediction or search by its verdict, the best one of a search."""
@@ -220,7 +220,7 @@ def _model(parsed: Namespace, setup: Setup) -> ModelSpec:
     if parsed.model_json is not None:
         return _custom_model(parsed.model_json)
     if parsed.hf_config is not None:
-        from footprint.huggingface import read_shape
+        from footprint.spec.published import read_shape
 
         return read_shape(parsed.hf_config)
     if parsed.model in setup.models:

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from footprint.columns import COMPARISON, SHARED, SIDES, SIMULATED
 from footprint.errors import FootprintError
+from footprint.spec.columns import COMPARISON, SHARED, SIDES, SIMULATED
 from footprint.spec.run import AXES
 
 

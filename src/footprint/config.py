@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from footprint.corpus import CorpusSpec
-from footprint.grid import expand
 from footprint.quality.study import Study, parse_study
 from footprint.schema import check
 from footprint.spec.checks import require
+from footprint.spec.grid import expand
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from footprint.capacity import FITS, VERDICTS, Capacity
-from footprint.checkpointing import CHECKPOINTING
-from footprint.columns import BUCKET_BYTES
 from footprint.errors import FootprintError
 from footprint.predict import predict, predict_many
+from footprint.spec.checkpointing import CHECKPOINTING
+from footprint.spec.columns import BUCKET_BYTES
 from footprint.spec.model import TARGETS, ModelSpec
 from footprint.spec.run import AXIS_DEFAULTS, QUANTIZATIONS, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec

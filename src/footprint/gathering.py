@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, WEIGHT_PARTS
 from footprint.config import Experiment
 from footprint.errors import FootprintError
 from footprint.experiment import corpus_name
 from footprint.files import MADE_ANEW
-from footprint.plan import asked, run_json, run_name
 from footprint.records import read_run, table
+from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, WEIGHT_PARTS
+from footprint.spec.handover import asked, run_json, run_name
 from footprint.spec.run import AXES
 
 MUST_AGREE = {

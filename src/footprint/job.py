@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 
 from footprint import corpus
-from footprint.columns import BASES, MEASUREMENTS, TUNED
 from footprint.corpus import VALIDATION_FRACTION
 from footprint.measure import batches_needed, measure, require_device
-from footprint.plan import asked, parse_run
 from footprint.quality.base import Base, pretrain
 from footprint.quality.finetuning import finetune
 from footprint.quality.storage import starting_points
@@ -17,9 +15,11 @@ from footprint.quality.study import Pace
 from footprint.quality.validation import tensors
 from footprint.records import write_row, write_table
 from footprint.resources import require_host_memory
+from footprint.spec.columns import BASES, MEASUREMENTS, TUNED
+from footprint.spec.handover import asked, parse_run
 from footprint.spec.run import RunSpec
+from footprint.spec.timeline import write_timeline
 from footprint.spec.training import TrainingSpec
-from footprint.timeline import write_timeline
 
 
 def measure_run(run: str, corpus_file: str, output: str, timeline: str, held_out: float = VALIDATION_FRACTION) -> None:

@@ -7,13 +7,13 @@ from math import isfinite
 
 import torch
 
-from footprint.columns import MEASUREMENTS, PHASES
 from footprint.errors import FootprintError
 from footprint.provenance import provenance
 from footprint.recorded import Batches, RecordedRun, phase_name
+from footprint.spec.columns import MEASUREMENTS, PHASES
 from footprint.spec.run import RunSpec
+from footprint.spec.timeline import Point
 from footprint.spec.training import TrainingSpec
-from footprint.timeline import Point
 from footprint.training import StepResult
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from footprint.checkpointing import segment_lengths
+from footprint.spec.checkpointing import segment_lengths
 from footprint.spec.model import ModelSpec
 
 

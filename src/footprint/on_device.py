@@ -6,8 +6,8 @@ from contextlib import nullcontext
 
 from footprint.corpus import VALIDATION_FRACTION
 from footprint.lease import lease, require_devices
-from footprint.plan import parse_run
 from footprint.runtime import VISIBLE
+from footprint.spec.handover import parse_run
 from footprint.worker import run_forked
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from footprint.precision import PRECISIONS
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import RunSpec
 
 LEARNING_RATES = {"full": 1e-4, "lora": 1e-3, "qlora": 1e-3}

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from footprint.capacity import DRIVER_SHARE, FITS, LARGEST_CONTEXT, SMALLEST_CONTEXT, TIGHT, TOO_LARGE, Capacity
-from footprint.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
 from footprint.fit import COLLAPSED, COSTS, Candidate, Change, Setting, kept
+from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
 from footprint.spec.run import RunSpec
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 NOT_COUNTED = "Gaps that the caching allocator leaves between blocks are not counted."
 

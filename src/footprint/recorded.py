@@ -6,12 +6,12 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
-from footprint.columns import PHASES
 from footprint.optimizers import MasterStepper, Schedule, Stepper, build
 from footprint.regimes import Fill, prepare, trainable
+from footprint.spec.columns import PHASES
 from footprint.spec.run import RunSpec
+from footprint.spec.timeline import Point, sampled
 from footprint.spec.training import TrainingSpec
-from footprint.timeline import Point, sampled
 from footprint.trace.cpu import CpuRecorder
 from footprint.trace.cuda import CudaRecorder
 from footprint.trace.reader import Labels, Peak, Trace, TraceError

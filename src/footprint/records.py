@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.columns import BUCKET_BYTES, INTEGERS, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS, SHARED, WEIGHT_PARTS
 from footprint.errors import FootprintError
 from footprint.files import AGAIN, MADE_ANEW, sha256, unreadable, write_atomically
+from footprint.spec.columns import BUCKET_BYTES, INTEGERS, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS, SHARED, WEIGHT_PARTS
 from footprint.spec.run import AXES
 
 __all__ = [

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.columns import MEASUREMENTS, PREDICTIONS, TUNED
 from footprint.comparison import compare
 from footprint.config import Experiment
 from footprint.errors import FootprintError
 from footprint.experiment import corpus_name
 from footprint.files import MADE_ANEW, read_text
 from footprint.gathering import measurements
-from footprint.plan import run_name
 from footprint.predict import predict_many
 from footprint.quality.tables import gather_bases, gather_curves, gather_quality
 from footprint.records import read_table, require_beside, table, table_text
+from footprint.spec.columns import MEASUREMENTS, PREDICTIONS, TUNED
+from footprint.spec.handover import run_name
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
 from footprint.minigpt import MiniGPT, Rotary, initialise
-from footprint.precision import FULL, PRECISIONS
+from footprint.spec.precision import FULL, PRECISIONS
 from footprint.spec.run import RunSpec
 
 LORA_ALPHA_PER_RANK = 2

@@ -6,13 +6,13 @@ from functools import cached_property
 
 from footprint.errors import FootprintError
 from footprint.host import Room, room
-from footprint.plan import run_name
-from footprint.precision import FULL
 from footprint.predict import predict_many
 from footprint.predict.parameters import parameters
+from footprint.spec.handover import run_name
+from footprint.spec.precision import FULL
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 PROCESS = 2**30
 """Bytes of a process that has imported PyTorch, PEFT and bitsandbytes; between 0.5 GiB and 1 GiB, by whether pages it

@@ -11,7 +11,7 @@ from torch import Tensor
 from footprint.loss_scale import LossScale
 from footprint.minigpt import MiniGPT
 from footprint.optimizers import MasterStepper, Stepper
-from footprint.precision import PRECISIONS
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import RunSpec
 
 

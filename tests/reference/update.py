@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.columns import EXACT
 from footprint.records import read_table, write_table
+from footprint.spec.columns import EXACT
 from footprint.spec.run import AXES
 
 REPOSITORY = Path(__file__).resolve().parents[2]

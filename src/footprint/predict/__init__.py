@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from footprint.columns import PHASE_PEAKS, PHASES, PREDICTIONS
 from footprint.predict.alike import Runs, alike
 from footprint.predict.kernels import Kernels, kernels_for
 from footprint.predict.parameters import resident
 from footprint.predict.phases import Phases, phases, step_temporaries, unrolled
 from footprint.predict.tape import Size
 from footprint.predict.textbook import textbook_bytes
+from footprint.spec.columns import PHASE_PEAKS, PHASES, PREDICTIONS
 from footprint.spec.run import AXES, RunSpec
+from footprint.spec.timeline import Point
 from footprint.spec.training import TrainingSpec
-from footprint.timeline import Point
 
 
 def predict(spec: RunSpec, training: TrainingSpec | None = None) -> dict[str, object]:

@@ -5,9 +5,9 @@ from typing import Protocol
 
 import numpy as np
 
-from footprint.precision import FULL, HALF
 from footprint.predict.onednn import attention_backward_scratch, matmul_scratch
 from footprint.predict.tape import Size
+from footprint.spec.precision import FULL, HALF
 from footprint.spec.training import TrainingSpec
 
 CUBLAS_WORKSPACE = 2 * 4096 * 2**10 + 8 * 16 * 2**10

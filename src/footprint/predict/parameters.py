@@ -7,9 +7,9 @@ from functools import reduce
 import numpy as np
 
 from footprint.errors import missing_formula
-from footprint.precision import FULL, HALF, PRECISIONS
 from footprint.predict.shadow import rounded
 from footprint.spec.model import ModelSpec
+from footprint.spec.precision import FULL, HALF, PRECISIONS
 from footprint.spec.run import RunSpec
 
 NF4_BLOCK = 64

@@ -9,8 +9,6 @@ from operator import attrgetter
 
 import numpy as np
 
-from footprint.checkpointing import segment_lengths
-from footprint.precision import FULL, PRECISIONS
 from footprint.predict.alike import sizes_of
 from footprint.predict.formula import Evaluation, Formula, dimension
 from footprint.predict.kernels import Kernels
@@ -20,6 +18,8 @@ from footprint.predict.program import Program, Sizes, Structure
 from footprint.predict.recording import Recording
 from footprint.predict.shadow import rounded
 from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size
+from footprint.spec.checkpointing import segment_lengths
+from footprint.spec.precision import FULL, PRECISIONS
 from footprint.spec.run import RunSpec
 
 EXPLICIT = 3

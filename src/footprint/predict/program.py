@@ -5,12 +5,12 @@ Every function mirrors the module of the same name, down to which Python referen
 
 from dataclasses import dataclass
 
-from footprint.precision import FULL
 from footprint.predict.kernels import Kernels
 from footprint.predict.operators import INT64, Operators
 from footprint.predict.operators.products import Weight
 from footprint.predict.shadow import Gradient, Node, Shadow, Storage, Variable
 from footprint.predict.tape import Size, Tape
+from footprint.spec.precision import FULL
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 
 from footprint import corpus
-from footprint.columns import CURVES, TUNED, TUNED_RESULTS
 from footprint.measure import Steps, measured
 from footprint.quality.base import Base
 from footprint.quality.schedule import warmup_then_cosine
 from footprint.quality.study import Pace
 from footprint.quality.validation import bits_per_byte, in_bits, tensors
 from footprint.recorded import RecordedRun
+from footprint.spec.columns import CURVES, TUNED, TUNED_RESULTS
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.training import StepResult

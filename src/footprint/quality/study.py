@@ -8,9 +8,9 @@ from itertools import product
 
 from footprint.corpus import CorpusSpec
 from footprint.errors import FootprintError
-from footprint.grid import MOST_RUNS, expand_grid
-from footprint.plan import run_json, run_name
 from footprint.spec.checks import require
+from footprint.spec.grid import MOST_RUNS, expand_grid
+from footprint.spec.handover import run_json, run_name
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec

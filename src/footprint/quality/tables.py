@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.columns import BASES, BUCKET_BYTES, CURVES, QUALITY, TUNED
 from footprint.files import unreadable
 from footprint.gathering import gather
-from footprint.plan import asked
 from footprint.predict import predict_many
 from footprint.quality.study import Study, TunedRun
 from footprint.records import read_table, require_beside
+from footprint.spec.columns import BASES, BUCKET_BYTES, CURVES, QUALITY, TUNED
+from footprint.spec.handover import asked
 from footprint.spec.run import AXES
 from footprint.spec.training import TrainingSpec
 

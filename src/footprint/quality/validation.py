@@ -10,7 +10,7 @@ from torch import Tensor
 
 from footprint.corpus import Pair
 from footprint.minigpt import MiniGPT
-from footprint.precision import PRECISIONS
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import RunSpec
 
 

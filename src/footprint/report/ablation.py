@@ -6,7 +6,7 @@ from footprint.predict.textbook import FROZEN_HALF, FROZEN_NF4
 from footprint.report.selection import headline, setting
 from footprint.report.table import Table
 from footprint.report.words import outcome, percent
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 TRAINED_PARTS = {"Weights": 6, "Grad": 2, "Adam": 8}
 """The textbook's 16 bytes per trained parameter: half weight and fp32 master, half gradient, two fp32 moments."""

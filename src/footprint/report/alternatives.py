@@ -8,17 +8,17 @@ import pandas as pd
 
 from footprint.errors import FootprintError
 from footprint.experiment import read_experiment
-from footprint.plan import run_name
-from footprint.precision import PRECISIONS
 from footprint.predict import predict_many
 from footprint.report.empty import NoRunsError
 from footprint.report.results import EXPERIMENT, named
 from footprint.report.selection import axis_text, headline, setting
 from footprint.report.table import Table
 from footprint.report.words import percent
+from footprint.spec.handover import run_name
 from footprint.spec.model import TARGETS
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import QUANTIZATIONS, RunSpec
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 
 def table(directory: Path, runs: pd.DataFrame) -> Table:

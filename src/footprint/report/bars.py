@@ -5,9 +5,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from footprint.columns import BUCKET_BYTES
 from footprint.report.svg import PALETTE
-from footprint.units import format_bytes, parse_bytes
+from footprint.spec.columns import BUCKET_BYTES
+from footprint.spec.units import format_bytes, parse_bytes
 
 BUCKETS = tuple(name.removesuffix("_bytes") for name in BUCKET_BYTES)
 

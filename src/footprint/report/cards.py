@@ -10,7 +10,7 @@ from footprint.report.selection import REGIME_NAMES
 from footprint.report.table import Table
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import REGIMES, RunSpec
-from footprint.units import format_bytes, parse_bytes
+from footprint.spec.units import format_bytes, parse_bytes
 
 CARDS = {name: parse_bytes(name) for name in ("24 GiB", "48 GiB", "80 GiB", "141 GiB")}
 """Memory of the cards people ask about, by the number printed on them."""

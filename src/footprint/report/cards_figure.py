@@ -11,7 +11,7 @@ from footprint.report.cards import CARDS, CHECKPOINTING, MODELS, SEQUENCES
 from footprint.report.cards_sentences import finding
 from footprint.report.selection import CHECKPOINTING_NAMES, REGIME_NAMES
 from footprint.report.svg import NARROW, PALETTE, Drawing
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 _LINES = {"none": (0, (3, 2)), "block": "-"}
 

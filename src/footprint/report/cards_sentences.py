@@ -8,7 +8,7 @@ from footprint.report.selection import REGIME_NAMES
 from footprint.report.words import listing
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import REGIMES, RunSpec
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 
 def without_masters() -> str:

@@ -14,7 +14,7 @@ from footprint.report.table import Table
 from footprint.report.textbook_claims import SLOWDOWN, llama
 from footprint.report.words import counted, percent
 from footprint.spec.run import REGIMES
-from footprint.units import format_bytes, parse_bytes
+from footprint.spec.units import format_bytes, parse_bytes
 
 CARD = "24 GiB"
 RANK_13B = 16

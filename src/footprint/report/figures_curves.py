@@ -14,7 +14,7 @@ from footprint.report.selection import REGIME_NAMES, SETTING_AXES
 from footprint.report.study import Study, curve, followed, rank_series
 from footprint.report.svg import NARROW, PALETTE, Drawing
 from footprint.report.words import bits, bits_apart, counted, listing, shortened
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 MOST_POINTS, LEAST_POINTS, STEPS_A_POINT = 40, 5, 8
 """Points of one training curve a panel draws, and over how many steps each is averaged where there are few."""

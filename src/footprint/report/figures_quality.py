@@ -17,7 +17,7 @@ from footprint.report.selection import REGIME_NAMES
 from footprint.report.study import Study, dominated, headline
 from footprint.report.svg import NARROW, PALETTE, Drawing
 from footprint.report.words import bits, bits_apart, counted, seconds, shortened
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 MOST_LABELS = 20
 """Settings that can all be named beside their marks; of more, only those that nothing dominates are."""

@@ -17,8 +17,8 @@ from footprint.report.results import Timelines
 from footprint.report.selection import setting
 from footprint.report.svg import PALETTE, Drawing
 from footprint.report.words import listing, percent
-from footprint.timeline import Point
-from footprint.units import format_bytes
+from footprint.spec.timeline import Point
+from footprint.spec.units import format_bytes
 
 SPANS = {"forward": (0.0, 1.0), "backward": (1.0, 2.4), "step": (2.4, 3.0)}
 """Where each phase lies on the x axis; a place within it is a share of the bytes the phase allocates and releases."""

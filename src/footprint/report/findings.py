@@ -7,7 +7,7 @@ from footprint.report import findings_quality
 from footprint.report.selection import axis_text, headline, in_common, measured, one_change, setting
 from footprint.report.study import Study
 from footprint.report.words import counted, listing, outcome, percent, worst
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 
 def answers(runs: pd.DataFrame, study: Study | None = None) -> list[str]:

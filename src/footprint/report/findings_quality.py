@@ -10,7 +10,7 @@ from footprint.report.selection import REGIME_NAMES
 from footprint.report.study import Study, checkpointing_pairs, curve, headline
 from footprint.report.words import bits, bits_apart, counted, listing, percent, step_time
 from footprint.spec.run import REGIMES
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 NO_STUDY = (
     "This experiment has no quality study (a `quality:` section in its configuration), so it says nothing about loss."

@@ -4,7 +4,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from footprint.report.words import counted
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 
 def foreseen(run: pd.Series, limit: int) -> bool | None:

@@ -11,14 +11,14 @@ import yaml
 from footprint.experiment import read_experiment
 from footprint.gathering import differing, uncommitted
 from footprint.manifest import again
-from footprint.plan import run_name
 from footprint.predict import timeline
 from footprint.provenance import git_commit
 from footprint.report.selection import headline
 from footprint.report.words import counted, escape, listing
+from footprint.spec.handover import run_name
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import AXES
-from footprint.timeline import Point, read_timeline, sampled
+from footprint.spec.timeline import Point, read_timeline, sampled
 
 Timelines = list[tuple[pd.Series, Sequence[Point], Sequence[Point]]]
 """(run, measured samples, predicted samples); either list may be empty, not both."""

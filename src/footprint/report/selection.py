@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.checkpointing import CHECKPOINTING
-from footprint.columns import COMPARISON, MEASUREMENTS, SHARED, SIDES
 from footprint.errors import FootprintError
-from footprint.precision import PRECISIONS
 from footprint.records import read_table
+from footprint.spec.checkpointing import CHECKPOINTING
+from footprint.spec.columns import COMPARISON, MEASUREMENTS, SHARED, SIDES
 from footprint.spec.model import TARGETS
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import AXES, AXIS_DEFAULTS, REGIMES
 
 REGIME_NAMES = {"full": "Full FT", "lora": "LoRA", "qlora": "QLoRA"}

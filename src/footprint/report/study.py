@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from footprint.columns import BASES, CURVES, INTEGERS, QUALITY
 from footprint.errors import FootprintError
 from footprint.experiment import read_experiment
 from footprint.files import unreadable
 from footprint.report.results import EXPERIMENT
 from footprint.report.selection import SETTING_AXES, in_reading_order, label, most_usual, usual_values, varying
+from footprint.spec.columns import BASES, CURVES, INTEGERS, QUALITY
 from footprint.spec.run import AXES, REGIMES
 
 SECONDS = ("forward_seconds", "backward_seconds", "optimizer_seconds")

@@ -3,8 +3,6 @@
 import pandas as pd
 from markupsafe import Markup
 
-from footprint.columns import PHASES, SIDES
-from footprint.precision import PRECISIONS
 from footprint.report import limits
 from footprint.report.empty import NoRunsError
 from footprint.report.figures_choices import checkpointing_effects, disturbed
@@ -21,8 +19,10 @@ from footprint.report.selection import (
 )
 from footprint.report.table import Table, stacked
 from footprint.report.words import outcome, percent, seconds
+from footprint.spec.columns import PHASES, SIDES
+from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import AXES
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 GRID_NUMBERS = (
     "status",

@@ -8,7 +8,7 @@ from footprint.report.study import SECONDS, Study, checkpointing_pairs, named
 from footprint.report.table import Table
 from footprint.report.words import bits, bits_apart, listing, percent, step_time
 from footprint.spec.run import AXES
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 STORAGES = ("fp32", "bf16", "fp16", "nf4", "nf4-double")
 """How a base may be stored, in reading order; the first is what the others are held against."""

@@ -9,7 +9,7 @@ from footprint.report.table import Table
 from footprint.report.verdicts import GOOD, coloured, judged_bytes
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 SEED_TABLE = {
     "full": ("510 MiB", "170 MiB", "680 MiB", "1.36 GiB", None, "1.4 GiB"),

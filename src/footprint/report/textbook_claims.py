@@ -16,7 +16,7 @@ from footprint.report.verdicts import GOOD, Claim, judged, ratio_claim, size_cla
 from footprint.report.words import counted, listing, percent
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
-from footprint.units import format_bytes, parse_bytes
+from footprint.spec.units import format_bytes, parse_bytes
 
 N_7B, N_LORA = 7e9, 19e6
 """The parameter counts the seed reckons with: LLaMA-7B, and its adapters of rank 8."""

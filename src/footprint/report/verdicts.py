@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from footprint.report.table import Table
 from footprint.report.words import percent
-from footprint.units import format_bytes, parse_bytes
+from footprint.spec.units import format_bytes, parse_bytes
 
 HOLDS, CLOSE = 0.03, 0.10
 """Relative differences up to which a rounded number is right, and near enough to plan with."""

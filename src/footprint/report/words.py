@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 
 def escape(value: object) -> str:

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field, fields, replace
 
-from footprint.checkpointing import CHECKPOINTING
-from footprint.precision import PRECISIONS
+from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.checks import one_of, require, whole
 from footprint.spec.model import ModelSpec
+from footprint.spec.precision import PRECISIONS
 
 REGIMES = ("full", "lora", "qlora")
 OPTIMIZERS = ("adamw", "adamw-fused", "adamw-8bit", "paged-adamw")

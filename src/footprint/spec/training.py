@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from footprint.spec.checks import one_of, whole
-from footprint.units import parse_bytes
+from footprint.spec.units import parse_bytes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,9 +1,9 @@
 """Rotary positions and attention."""
 
-from footprint.precision import FULL
 from footprint.predict.operators.elementwise import Elementwise
 from footprint.predict.shadow import Gradient, Variable
 from footprint.predict.tape import Size
+from footprint.spec.precision import FULL
 
 
 class Attention(Elementwise):

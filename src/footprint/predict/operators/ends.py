@@ -1,9 +1,9 @@
 """Where a step begins and ends: embeddings and the loss."""
 
-from footprint.precision import FULL
 from footprint.predict.operators.elementwise import Elementwise
 from footprint.predict.shadow import Node, Variable
 from footprint.predict.tape import Size
+from footprint.spec.precision import FULL
 
 
 class Ends(Elementwise):

@@ -1,9 +1,9 @@
 """LayerNorm and RMSNorm."""
 
-from footprint.precision import FULL
 from footprint.predict.operators.elementwise import Elementwise
 from footprint.predict.shadow import Gradient, Storage, Variable
 from footprint.predict.tape import Size
+from footprint.spec.precision import FULL
 
 
 class Norms(Elementwise):

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from footprint.precision import FULL, HALF
 from footprint.predict.operators.elementwise import Elementwise
 from footprint.predict.parameters import NF4_BLOCK
 from footprint.predict.shadow import Gradient, Node, Storage, Variable
 from footprint.predict.tape import GRADIENTS, Size
+from footprint.spec.precision import FULL, HALF
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from footprint.report.cards_figure import figure
 from footprint.report.cards_sentences import without_masters
 from footprint.report.sections.material import Material
 from footprint.report.words import escape, listing, percent
-from footprint.units import format_bytes
+from footprint.spec.units import format_bytes
 
 
 def what_fits(report: Material) -> None:

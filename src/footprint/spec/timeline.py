@@ -7,8 +7,8 @@ from dataclasses import astuple, dataclass, fields
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 
-from footprint.columns import PHASES
 from footprint.files import write_atomically
+from footprint.spec.columns import PHASES
 
 SAMPLES = 400
 """Points of each phase that a stored timeline has; a plot shows no more."""
