@@ -5,8 +5,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint import command
-from footprint.corpus import CorpusSpec
-from footprint.fetch import prepare
+from footprint.text.corpus import CorpusSpec
+from footprint.text.fetch import prepare
 
 
 def main(arguments: Namespace) -> None:

@@ -13,7 +13,6 @@ from snakemake.common.configfile import _load_configfile as snakemakes_reading  
 from snakemake.utils import update_config
 
 from footprint.config import RESERVED_EXPERIMENTS, parse
-from footprint.corpus import CorpusSpec
 from footprint.errors import FootprintError
 from footprint.predict import predict_many
 from footprint.predict.parameters import parameter_count
@@ -21,6 +20,7 @@ from footprint.spec.precision import PRECISIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import OPTIMIZERS, QUANTIZATIONS
 from footprint.spec.training import TrainingSpec
+from footprint.text.corpus import CorpusSpec
 from footprint.yaml_file import load
 
 ROOT = Path(__file__).parent.parent

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from footprint import fetch
-from footprint.corpus import CorpusSpec, batches, held_out, split, stream
 from footprint.errors import FootprintError
-from footprint.fetch import prepare
+from footprint.text import fetch
+from footprint.text.corpus import CorpusSpec, batches, held_out, split, stream
+from footprint.text.fetch import prepare
 
 TEXT = bytes(range(256)) * 8
 

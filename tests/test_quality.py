@@ -11,7 +11,6 @@ import pytest
 import torch
 from tiny import GPT, HALF, LLAMA, TRAINING, every_regime, run
 
-from footprint import corpus
 from footprint.config import parse
 from footprint.errors import FootprintError
 from footprint.fresh import each_fresh
@@ -27,6 +26,7 @@ from footprint.regimes import prepare
 from footprint.spec.columns import TUNED_RESULTS
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
+from footprint.text import corpus
 from footprint.yaml_file import load
 
 MODEL = replace(GPT, vocab=256)

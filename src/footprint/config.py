@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from footprint.corpus import CorpusSpec
 from footprint.quality.study import Study, parse_study
 from footprint.schema import check
 from footprint.spec.checks import require
@@ -11,6 +10,7 @@ from footprint.spec.grid import expand
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
+from footprint.text.corpus import CorpusSpec
 
 RESERVED_EXPERIMENTS = ("base", "bench", "corpus", "reference")
 """Folders of results/ that are not experiments."""

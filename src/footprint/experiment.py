@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from footprint.config import Experiment, parse
-from footprint.corpus import CorpusSpec, check_size
 from footprint.files import unreadable, write_atomically
+from footprint.text.corpus import CorpusSpec, check_size
 
 
 def corpus_json(spec: CorpusSpec) -> str:

@@ -5,8 +5,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from footprint import corpus
-from footprint.corpus import VALIDATION_FRACTION
 from footprint.measure import batches_needed, measure, require_device
 from footprint.quality.base import Base, pretrain
 from footprint.quality.finetuning import finetune
@@ -20,6 +18,8 @@ from footprint.spec.handover import asked, parse_run
 from footprint.spec.run import RunSpec
 from footprint.spec.timeline import write_timeline
 from footprint.spec.training import TrainingSpec
+from footprint.text import corpus
+from footprint.text.corpus import VALIDATION_FRACTION
 
 
 def measure_run(run: str, corpus_file: str, output: str, timeline: str, held_out: float = VALIDATION_FRACTION) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.config import Experiment
-from footprint.corpus import require_as_prepared
 from footprint.experiment import read_experiment
 from footprint.files import sha256
 from footprint.gathering import MUST_AGREE
 from footprint.provenance import cpu_name, git_commit, package_version
 from footprint.records import read_table
+from footprint.text.corpus import require_as_prepared
 
 PACKAGES = ("torch", "peft", "bitsandbytes", "transformers", "numpy", "pandas", "snakemake")
 """Whose versions are written down beside Python's; the environment's lock pins the rest."""

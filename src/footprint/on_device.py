@@ -4,10 +4,10 @@ import os
 from argparse import ArgumentParser
 from contextlib import nullcontext
 
-from footprint.corpus import VALIDATION_FRACTION
 from footprint.lease import lease, require_devices
 from footprint.runtime import VISIBLE
 from footprint.spec.handover import parse_run
+from footprint.text.corpus import VALIDATION_FRACTION
 from footprint.worker import run_forked
 
 

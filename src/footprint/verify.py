@@ -10,7 +10,6 @@ from tempfile import TemporaryDirectory
 
 from footprint import regathered, report_checksums
 from footprint.config import RESERVED_EXPERIMENTS, Experiment
-from footprint.corpus import require_as_prepared
 from footprint.errors import FootprintError
 from footprint.experiment import corpus_name, read_experiment, texts
 from footprint.gathering import MUST_AGREE
@@ -20,6 +19,7 @@ from footprint.spec.columns import EXACT, MEASUREMENTS, TUNED, TUNED_EXACT
 from footprint.spec.handover import run_json, run_name
 from footprint.spec.run import AXES, RunSpec
 from footprint.spec.units import format_bytes
+from footprint.text.corpus import require_as_prepared
 from footprint.workflow_start import lend_interpreter
 
 ANY_SEED = 10**6

@@ -14,7 +14,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from footprint import corpus
 from footprint.errors import FootprintError
 from footprint.files import ANEW_AS_TARGET, AS_TARGET, replacing, unreadable
 from footprint.minigpt import MiniGPT
@@ -26,6 +25,7 @@ from footprint.regimes import prepare, trainable
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
+from footprint.text import corpus
 from footprint.training import train
 
 CHECKPOINTS = 10

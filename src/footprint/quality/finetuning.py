@@ -6,7 +6,6 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 
-from footprint import corpus
 from footprint.measure import Steps, measured
 from footprint.quality.base import Base
 from footprint.quality.schedule import warmup_then_cosine
@@ -16,6 +15,7 @@ from footprint.recorded import RecordedRun
 from footprint.spec.columns import CURVES, TUNED, TUNED_RESULTS
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
+from footprint.text import corpus
 from footprint.training import StepResult
 
 LAST = 0.1

@@ -7,7 +7,6 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 
-from footprint import corpus
 from footprint.minigpt import MiniGPT
 from footprint.provenance import provenance
 from footprint.quality.base import Base
@@ -17,6 +16,7 @@ from footprint.regimes import prepare
 from footprint.spec.columns import BASES
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
+from footprint.text import corpus
 
 
 def storages(half: str) -> dict[str, dict[str, object]]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 
-from footprint.corpus import CorpusSpec
 from footprint.errors import FootprintError
 from footprint.spec.checks import require
 from footprint.spec.grid import MOST_RUNS, expand_grid
@@ -14,6 +13,7 @@ from footprint.spec.handover import run_json, run_name
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
+from footprint.text.corpus import CorpusSpec
 
 BYTE_VALUES = 256
 

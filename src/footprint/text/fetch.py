@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from footprint.corpus import CorpusSpec, check_size, hash_of
 from footprint.errors import FootprintError
 from footprint.files import replacing, require_regular, sha256, write_atomically
+from footprint.text.corpus import CorpusSpec, check_size, hash_of
 
 LARGEST_DOWNLOAD = 2**30
 """Bytes a URL may send."""
