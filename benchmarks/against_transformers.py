@@ -34,16 +34,16 @@ from torch import Tensor, nn
 from footprint.errors import user_errors
 from footprint.fresh import Row, each_fresh
 from footprint.measure import require_device
-from footprint.optimizers import build
 from footprint.provenance import package_version
 from footprint.recorded import RecordedRun
 from footprint.records import write_table
-from footprint.regimes import prepare, trainable
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import DEVICES, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.spec.units import format_bytes
-from footprint.training import train
+from footprint.train.loop import train
+from footprint.train.optimizers import build
+from footprint.train.regimes import prepare, trainable
 
 OUTPUT = Path("results/bench/against_transformers.csv")
 TENSORS = OUTPUT.with_stem(f"{OUTPUT.stem}_tensors")

@@ -13,8 +13,8 @@ from peers.tensors import differences
 from tiny import GPT, HALF, TRAINING, every_regime, prepared, run
 
 from footprint.fresh import each_fresh
-from footprint.regimes import trainable
 from footprint.spec.precision import PRECISIONS
+from footprint.train.regimes import trainable
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from footprint.loss_scale import INITIAL, LossScale
+from footprint.train.loss_scale import INITIAL, LossScale
 
 
 @pytest.fixture

@@ -8,10 +8,10 @@ import torch
 from tiny import GPT, LLAMA, prepared, run
 
 from footprint.fresh import random_batches
-from footprint.minigpt import MiniGPT, Rotary
 from footprint.predict.parameters import parameter_count
 from footprint.spec.presets import PRESETS
 from footprint.trace.cpu import CpuRecorder
+from footprint.train.minigpt import MiniGPT, Rotary
 
 PUBLISHED = {
     "minigpt-85m": 85_842_432,

@@ -22,11 +22,11 @@ from footprint.quality.schedule import LOWEST, warmup_then_cosine
 from footprint.quality.storage import starting_points
 from footprint.quality.study import Pace
 from footprint.quality.validation import bits_per_byte, tensors
-from footprint.regimes import prepare
 from footprint.spec.columns import TUNED_RESULTS
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.text import corpus
+from footprint.train.regimes import prepare
 from footprint.yaml_file import load
 
 MODEL = replace(GPT, vocab=256)

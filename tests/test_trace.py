@@ -7,14 +7,14 @@ import torch
 from tiny import HALF, mem_tracker_peak, prepared, run
 
 from footprint.fresh import random_batches
-from footprint.optimizers import build
-from footprint.regimes import trainable
 from footprint.spec.columns import PHASES
 from footprint.spec.precision import FULL
 from footprint.trace import cuda
 from footprint.trace.cpu import CpuRecorder
 from footprint.trace.reader import Event, Labels, Trace, TraceError
-from footprint.training import train
+from footprint.train.loop import train
+from footprint.train.optimizers import build
+from footprint.train.regimes import trainable
 
 KIB = 1024
 BATCHES = random_batches(run(), 2)

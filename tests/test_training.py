@@ -10,11 +10,11 @@ from tiny import GPT, HALF, LLAMA, every_precision, every_regime, prepared, run,
 from torch import nn
 
 from footprint.fresh import random_batches
-from footprint.optimizers import LEARNING_RATES, build
-from footprint.regimes import trainable
 from footprint.spec.checkpointing import segment_lengths
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
+from footprint.train.optimizers import LEARNING_RATES, build
+from footprint.train.regimes import trainable
 
 LICENSE = Path(__file__).parents[1] / "LICENSE"  # English that every clone has
 

@@ -8,12 +8,12 @@ import torch
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from footprint.fresh import random_batches
-from footprint.optimizers import build
-from footprint.regimes import prepare, trainable
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
-from footprint.training import train
+from footprint.train.loop import train
+from footprint.train.optimizers import build
+from footprint.train.regimes import prepare, trainable
 
 GPT = ModelSpec(name="tiny", layers=2, width=64, heads=2, vocab=96, context=64)
 LLAMA = replace(GPT, name="tiny-llama", block="llama", kv_heads=1, mlp_width=160)

@@ -15,12 +15,12 @@ from peft import LoraConfig, TaskType, get_peft_model
 from torch import Tensor, nn
 from transformers import BitsAndBytesConfig, GPT2Config, GPT2LMHeadModel
 
-from footprint.minigpt import MiniGPT
-from footprint.optimizers import LEARNING_RATES, Stepper
-from footprint.regimes import LORA_ALPHA_PER_RANK, dtype_of, trainable
 from footprint.spec.model import ModelSpec
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import RunSpec
+from footprint.train.minigpt import MiniGPT
+from footprint.train.optimizers import LEARNING_RATES, Stepper
+from footprint.train.regimes import LORA_ALPHA_PER_RANK, dtype_of, trainable
 
 HALF = torch.bfloat16
 

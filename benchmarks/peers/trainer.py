@@ -18,11 +18,11 @@ from transformers import (
     TrainingArguments,
 )
 
-from footprint.optimizers import LEARNING_RATES, Stepper
 from footprint.recorded import RecordedRun
-from footprint.regimes import LORA_ALPHA_PER_RANK, trainable
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
+from footprint.train.optimizers import LEARNING_RATES, Stepper
+from footprint.train.regimes import LORA_ALPHA_PER_RANK, trainable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -14,7 +14,7 @@ from footprint.spec.columns import MEASUREMENTS, PHASES
 from footprint.spec.run import RunSpec
 from footprint.spec.timeline import Point
 from footprint.spec.training import TrainingSpec
-from footprint.training import StepResult
+from footprint.train.loop import StepResult
 
 
 def batches_needed(training: TrainingSpec) -> int:

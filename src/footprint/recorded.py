@@ -6,8 +6,6 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
-from footprint.optimizers import MasterStepper, Schedule, Stepper, build
-from footprint.regimes import Fill, prepare, trainable
 from footprint.spec.columns import PHASES
 from footprint.spec.run import RunSpec
 from footprint.spec.timeline import Point, sampled
@@ -15,7 +13,9 @@ from footprint.spec.training import TrainingSpec
 from footprint.trace.cpu import CpuRecorder
 from footprint.trace.cuda import CudaRecorder
 from footprint.trace.reader import Labels, Peak, Trace, TraceError
-from footprint.training import StepResult, train
+from footprint.train.loop import StepResult, train
+from footprint.train.optimizers import MasterStepper, Schedule, Stepper, build
+from footprint.train.regimes import Fill, prepare, trainable
 
 HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 RECORDERS = {"cpu": CpuRecorder, "cuda": CudaRecorder}

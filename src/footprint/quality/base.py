@@ -16,17 +16,17 @@ from torch import Tensor
 
 from footprint.errors import FootprintError
 from footprint.files import ANEW_AS_TARGET, AS_TARGET, replacing, unreadable
-from footprint.minigpt import MiniGPT
-from footprint.optimizers import Stepper, build
 from footprint.quality.schedule import warmup_then_cosine
 from footprint.quality.validation import tensors
 from footprint.recorded import HALF_TYPES
-from footprint.regimes import prepare, trainable
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.text import corpus
-from footprint.training import train
+from footprint.train.loop import train
+from footprint.train.minigpt import MiniGPT
+from footprint.train.optimizers import Stepper, build
+from footprint.train.regimes import prepare, trainable
 
 CHECKPOINTS = 10
 """A pretraining that is killed loses at most one part of this many."""

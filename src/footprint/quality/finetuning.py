@@ -16,7 +16,7 @@ from footprint.spec.columns import CURVES, TUNED, TUNED_RESULTS
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.text import corpus
-from footprint.training import StepResult
+from footprint.train.loop import StepResult
 
 LAST = 0.1
 """Part of the steps, at the end, whose mean loss is the final training loss: one batch says little."""

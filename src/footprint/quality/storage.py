@@ -7,16 +7,16 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 
-from footprint.minigpt import MiniGPT
 from footprint.provenance import provenance
 from footprint.quality.base import Base
 from footprint.quality.validation import bits_per_byte, tensors
 from footprint.recorded import HALF_TYPES, RECORDERS, frozen_parts
-from footprint.regimes import prepare
 from footprint.spec.columns import BASES
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.text import corpus
+from footprint.train.minigpt import MiniGPT
+from footprint.train.regimes import prepare
 
 
 def storages(half: str) -> dict[str, dict[str, object]]:

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from footprint.minigpt import MiniGPT
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import RunSpec
 from footprint.text.corpus import Pair
+from footprint.train.minigpt import MiniGPT
 
 
 def tensors(pairs: Iterable[Pair]) -> list[tuple[Tensor, Tensor]]:

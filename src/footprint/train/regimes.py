@@ -9,9 +9,9 @@ import torch
 from peft import LoraConfig, inject_adapter_in_model
 from torch import Tensor, nn
 
-from footprint.minigpt import MiniGPT, Rotary, initialise
 from footprint.spec.precision import FULL, PRECISIONS
 from footprint.spec.run import RunSpec
+from footprint.train.minigpt import MiniGPT, Rotary, initialise
 
 LORA_ALPHA_PER_RANK = 2
 """LoRA scales its update by alpha / rank; twice the rank keeps that factor at 2 for every rank."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from footprint.loss_scale import LossScale
-from footprint.minigpt import MiniGPT
-from footprint.optimizers import MasterStepper, Stepper
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import RunSpec
+from footprint.train.loss_scale import LossScale
+from footprint.train.minigpt import MiniGPT
+from footprint.train.optimizers import MasterStepper, Stepper
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
