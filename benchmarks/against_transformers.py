@@ -33,9 +33,9 @@ from torch import Tensor, nn
 
 from footprint.errors import user_errors
 from footprint.fresh import Row, each_fresh
-from footprint.measure import require_device
-from footprint.provenance import package_version
-from footprint.recorded import RecordedRun
+from footprint.measure.measurement import require_device
+from footprint.measure.provenance import package_version
+from footprint.measure.recorded_run import RecordedRun
 from footprint.records import write_table
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import DEVICES, REGIMES, RunSpec

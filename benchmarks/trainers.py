@@ -23,8 +23,8 @@ from peers.trainer import Recipe, llama_config, trainer_program
 from transformers import LlamaForCausalLM
 
 from footprint.fresh import Function, Row, each_fresh
+from footprint.measure.provenance import cpu_name, package_version
 from footprint.predict import predict
-from footprint.provenance import cpu_name, package_version
 from footprint.records import write_table
 from footprint.spec.columns import SHARED
 from footprint.spec.model import ModelSpec

@@ -13,7 +13,7 @@ from footprint.runtime import prepare_environment
 def main(arguments: Namespace) -> None:
     prepare_environment("cpu")
     from footprint.fresh import each_fresh
-    from footprint.simulate import simulate
+    from footprint.measure.third_opinion import simulate
     from footprint.spec.columns import SIMULATIONS
 
     experiment = read_experiment(arguments.experiment)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from synthetic import ABLATION, HOSTILE, SMALL, grid, write_experiment, write_results, write_study
 
-from footprint.provenance import REPOSITORY
+from footprint.measure.provenance import REPOSITORY
 from footprint.report import (
     cards,
     figures,

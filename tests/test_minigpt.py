@@ -8,9 +8,9 @@ import torch
 from tiny import GPT, LLAMA, prepared, run
 
 from footprint.fresh import random_batches
+from footprint.measure.trace.cpu import CpuRecorder
 from footprint.predict.parameters import parameter_count
 from footprint.spec.presets import PRESETS
-from footprint.trace.cpu import CpuRecorder
 from footprint.train.minigpt import MiniGPT, Rotary
 
 PUBLISHED = {

@@ -90,7 +90,7 @@ def live(recorder, phase):
 @pytest.mark.parametrize("tokens", [32, 199, 1024])
 @pytest.mark.parametrize(("d_in", "d_out"), [(64, 256), (97, 33), (768, 1), (256, 8), (16, 3001)])
 def test_the_allocator_hands_out_exactly_the_scratchpad(torch, threads, tokens, d_in, d_out):
-    from footprint.trace.cpu import CpuRecorder
+    from footprint.measure.trace.cpu import CpuRecorder
 
     torch.set_num_threads(threads)
     x, weight = torch.zeros(tokens, d_in).bfloat16(), torch.zeros(d_out, d_in).bfloat16()
@@ -114,7 +114,7 @@ def test_the_allocator_hands_out_exactly_the_scratchpad(torch, threads, tokens, 
     ("seq", "width", "causal"), [(40, 32, True), (193, 24, True), (600, 63, False), (800, 64, True)]
 )
 def test_attention_backward_peaks_at_its_largest_product(torch, threads, seq, width, causal):
-    from footprint.trace.cpu import CpuRecorder
+    from footprint.measure.trace.cpu import CpuRecorder
 
     torch.set_num_threads(threads)
     recorder = CpuRecorder()

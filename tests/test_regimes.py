@@ -12,13 +12,13 @@ from tiny import GPT, HALF, LLAMA, TRAINING, every_precision, every_regime, prep
 from torch import nn
 
 from footprint.fresh import each_fresh, random_batches
+from footprint.measure.recorded_run import RecordedRun
+from footprint.measure.trace.cpu import CpuRecorder
+from footprint.measure.trace.reader import Trace
 from footprint.predict.parameters import NF4_BLOCK, resident
-from footprint.recorded import RecordedRun
 from footprint.spec.precision import FULL, PRECISIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
-from footprint.trace.cpu import CpuRecorder
-from footprint.trace.reader import Trace
 from footprint.train.loop import train
 from footprint.train.minigpt import MiniGPT
 from footprint.train.optimizers import build

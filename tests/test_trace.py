@@ -7,11 +7,11 @@ import torch
 from tiny import HALF, mem_tracker_peak, prepared, run
 
 from footprint.fresh import random_batches
+from footprint.measure.trace import cuda
+from footprint.measure.trace.cpu import CpuRecorder
+from footprint.measure.trace.reader import Event, Labels, Trace, TraceError
 from footprint.spec.columns import PHASES
 from footprint.spec.precision import FULL
-from footprint.trace import cuda
-from footprint.trace.cpu import CpuRecorder
-from footprint.trace.reader import Event, Labels, Trace, TraceError
 from footprint.train.loop import train
 from footprint.train.optimizers import build
 from footprint.train.regimes import trainable

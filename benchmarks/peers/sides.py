@@ -7,10 +7,10 @@ from peers.tensors import live_at_peak
 from torch import Tensor, nn
 
 from footprint.fresh import Row, random_batches
-from footprint.recorded import RecordedRun
+from footprint.measure.recorded_run import RecordedRun
+from footprint.measure.trace.reader import Trace
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
-from footprint.trace.reader import Trace
 
 TheirProgram = Callable[[RecordedRun, list[Tensor]], list[float]]
 """Sets `model` and `stepper` of the run, trains on the tokens of each step in its phases, returns every step's loss."""

@@ -18,7 +18,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from footprint.recorded import RecordedRun
+from footprint.measure.recorded_run import RecordedRun
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.train.optimizers import LEARNING_RATES, Stepper

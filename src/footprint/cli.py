@@ -123,7 +123,7 @@ def _measure(parsed: Namespace) -> int:
     predicted = _predicted_here(spec, training, forced=parsed.force)
     try:
         from footprint.fresh import random_batches
-        from footprint.measure import batches_needed, measure, require_device
+        from footprint.measure.measurement import batches_needed, measure, require_device
     except (ImportError, OSError, MemoryError) as error:  # a limit on memory keeps libraries out too
         raise FootprintError(
             f"measure: PyTorch and what it needs cannot be loaded ({error or type(error).__name__})"

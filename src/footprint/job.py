@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from footprint.measure import batches_needed, measure, require_device
+from footprint.measure.measurement import batches_needed, measure, require_device
 from footprint.quality.base import Base, pretrain
 from footprint.quality.finetuning import finetune
 from footprint.quality.storage import starting_points

@@ -12,7 +12,7 @@ from footprint.config import Experiment
 from footprint.experiment import read_experiment
 from footprint.files import sha256
 from footprint.gathering import MUST_AGREE
-from footprint.provenance import cpu_name, git_commit, package_version
+from footprint.measure.provenance import cpu_name, git_commit, package_version
 from footprint.records import read_table
 from footprint.text.corpus import require_as_prepared
 

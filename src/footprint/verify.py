@@ -13,7 +13,7 @@ from footprint.config import RESERVED_EXPERIMENTS, Experiment
 from footprint.errors import FootprintError
 from footprint.experiment import corpus_name, read_experiment, texts
 from footprint.gathering import MUST_AGREE
-from footprint.provenance import REPOSITORY
+from footprint.measure.provenance import REPOSITORY
 from footprint.records import read_row
 from footprint.spec.columns import EXACT, MEASUREMENTS, TUNED, TUNED_EXACT
 from footprint.spec.handover import run_json, run_name

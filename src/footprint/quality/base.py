@@ -16,9 +16,9 @@ from torch import Tensor
 
 from footprint.errors import FootprintError
 from footprint.files import ANEW_AS_TARGET, AS_TARGET, replacing, unreadable
+from footprint.measure.recorded_run import HALF_TYPES
 from footprint.quality.schedule import warmup_then_cosine
 from footprint.quality.validation import tensors
-from footprint.recorded import HALF_TYPES
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec

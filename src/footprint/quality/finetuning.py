@@ -6,12 +6,12 @@ from statistics import fmean
 import numpy as np
 import pandas as pd
 
-from footprint.measure import Steps, measured
+from footprint.measure.measurement import Steps, measured
+from footprint.measure.recorded_run import RecordedRun
 from footprint.quality.base import Base
 from footprint.quality.schedule import warmup_then_cosine
 from footprint.quality.study import Pace
 from footprint.quality.validation import bits_per_byte, in_bits, tensors
-from footprint.recorded import RecordedRun
 from footprint.spec.columns import CURVES, TUNED, TUNED_RESULTS
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec

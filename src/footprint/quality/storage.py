@@ -7,10 +7,10 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 
-from footprint.provenance import provenance
+from footprint.measure.provenance import provenance
+from footprint.measure.recorded_run import HALF_TYPES, RECORDERS, frozen_parts
 from footprint.quality.base import Base
 from footprint.quality.validation import bits_per_byte, tensors
-from footprint.recorded import HALF_TYPES, RECORDERS, frozen_parts
 from footprint.spec.columns import BASES
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec

@@ -14,7 +14,7 @@ from nbformat import NotebookNode
 
 from footprint.errors import FootprintError
 from footprint.files import write_atomically
-from footprint.provenance import REPOSITORY
+from footprint.measure.provenance import REPOSITORY
 from footprint.report import findings, findings_quality, renderers, selection, study
 
 NOTEBOOK = REPOSITORY / "report" / "report.py"

@@ -8,8 +8,8 @@ from math import isfinite
 import torch
 
 from footprint.errors import FootprintError
-from footprint.provenance import provenance
-from footprint.recorded import Batches, RecordedRun, phase_name
+from footprint.measure.provenance import provenance
+from footprint.measure.recorded_run import Batches, RecordedRun, phase_name
 from footprint.spec.columns import MEASUREMENTS, PHASES
 from footprint.spec.run import RunSpec
 from footprint.spec.timeline import Point

@@ -16,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from footprint.recorded import HALF_TYPES
+from footprint.measure.recorded_run import HALF_TYPES
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.train.loop import train

@@ -6,13 +6,13 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
+from footprint.measure.trace.cpu import CpuRecorder
+from footprint.measure.trace.cuda import CudaRecorder
+from footprint.measure.trace.reader import Labels, Peak, Trace, TraceError
 from footprint.spec.columns import PHASES
 from footprint.spec.run import RunSpec
 from footprint.spec.timeline import Point, sampled
 from footprint.spec.training import TrainingSpec
-from footprint.trace.cpu import CpuRecorder
-from footprint.trace.cuda import CudaRecorder
-from footprint.trace.reader import Labels, Peak, Trace, TraceError
 from footprint.train.loop import StepResult, train
 from footprint.train.optimizers import MasterStepper, Schedule, Stepper, build
 from footprint.train.regimes import Fill, prepare, trainable

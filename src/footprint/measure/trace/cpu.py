@@ -17,8 +17,8 @@ from torch._C._profiler import (
 )
 from torch.profiler import record_function
 
-from footprint.provenance import cpu_name
-from footprint.trace.reader import Event, Peak
+from footprint.measure.provenance import cpu_name
+from footprint.measure.trace.reader import Event, Peak
 
 _PREFIX = "footprint phase "
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from footprint.trace.reader import Event, Peak, TraceError
+from footprint.measure.trace.reader import Event, Peak, TraceError
 
 _HISTORY = 1_000_000
 """Entries the allocator may keep; a longer run raises instead of losing its oldest events."""
