@@ -16,7 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.fresh import measure_each
-from footprint.predict import predict_many
+from footprint.predict.prediction import predict_many
 from footprint.records import write_table
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.predict import predict_many
+from footprint.predict.prediction import predict_many
 from footprint.records import write_table
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import BLOCKS, TARGETS, ModelSpec

@@ -24,7 +24,7 @@ from transformers import LlamaForCausalLM
 
 from footprint.fresh import Function, Row, each_fresh
 from footprint.measure.provenance import cpu_name, package_version
-from footprint.predict import predict
+from footprint.predict.prediction import predict
 from footprint.records import write_table
 from footprint.spec.columns import SHARED
 from footprint.spec.model import ModelSpec

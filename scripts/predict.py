@@ -5,7 +5,7 @@ from pathlib import Path
 
 from footprint import command
 from footprint.experiment import read_experiment
-from footprint.predict import predict_many
+from footprint.predict.prediction import predict_many
 from footprint.records import table, write_table
 from footprint.spec.columns import PREDICTIONS
 

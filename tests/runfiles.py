@@ -10,7 +10,7 @@ from footprint.comparison import compare
 from footprint.config import Experiment
 from footprint.experiment import corpus_name, read_experiment
 from footprint.gathering import measurements
-from footprint.predict import predict, predict_many
+from footprint.predict.prediction import predict, predict_many
 from footprint.records import table, write_row, write_table
 from footprint.spec.columns import MEASUREMENTS, PREDICTIONS
 from footprint.spec.handover import asked, run_json, run_name

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.comparison import compare
-from footprint.predict import predict_many, timeline
+from footprint.predict.prediction import predict_many, timeline
 from footprint.records import table, write_table
 from footprint.spec.columns import BASES, BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS, QUALITY, SHARED
 from footprint.spec.handover import run_name

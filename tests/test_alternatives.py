@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from synthetic import SMALL, grid, write_experiment, write_results
 
-from footprint.predict import predict
+from footprint.predict.prediction import predict
 from footprint.report import alternatives, selection
 from footprint.report.empty import NoRunsError
 from footprint.spec.run import RunSpec

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from footprint import cli
-from footprint.predict import predict
+from footprint.predict.prediction import predict
 from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec

@@ -6,7 +6,7 @@ from synthetic import ABLATION, DEVIATION, HOSTILE, grid, measured_row, write_re
 
 from footprint.comparison import compare
 from footprint.errors import FootprintError
-from footprint.predict import predict_many
+from footprint.predict.prediction import predict_many
 from footprint.records import read_table, table
 from footprint.spec.columns import COMPARISON, MEASUREMENTS, PREDICTIONS, SHARED
 from footprint.spec.run import AXES

@@ -14,8 +14,8 @@ from snakemake.utils import update_config
 
 from footprint.config import RESERVED_EXPERIMENTS, parse
 from footprint.errors import FootprintError
-from footprint.predict import predict_many
 from footprint.predict.parameters import parameter_count
+from footprint.predict.prediction import predict_many
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import OPTIMIZERS, QUANTIZATIONS

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from footprint.capacity import FITS, TIGHT, TOO_LARGE, Capacity
-from footprint.fit import COSTS, STEPS, Change, cheapest_change, kept, search, sequences
-from footprint.predict import predict, predict_many
+from footprint.predict.capacity import FITS, TIGHT, TOO_LARGE, Capacity
+from footprint.predict.fit import COSTS, STEPS, Change, cheapest_change, kept, search, sequences
+from footprint.predict.prediction import predict, predict_many
 from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import OPTIMIZERS, RunSpec

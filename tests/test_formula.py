@@ -6,11 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from footprint.predict import predict, predict_many
 from footprint.predict.formula import Evaluation, Formula, call, dimension
 from footprint.predict.kernels import kernels_for
 from footprint.predict.onednn_blocks import blocks, blocks_of_each
 from footprint.predict.phases import phases, structure_of, unrolled
+from footprint.predict.prediction import predict, predict_many
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
 from footprint.spec.precision import PRECISIONS

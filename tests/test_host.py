@@ -11,7 +11,7 @@ from clone import REPOSITORY, TEXT, TINY, Clone
 from tiny import TRAINING, run
 
 from footprint.host import room
-from footprint.predict import predict
+from footprint.predict.prediction import predict
 from footprint.resources import MARGIN, PROCESS, largest_peak, needed_bytes
 from footprint.spec.handover import run_json
 from footprint.spec.presets import PRESETS

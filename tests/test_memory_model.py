@@ -8,8 +8,8 @@ import torch
 from tiny import GPT, HALF, every_regime, prepared, run
 
 from footprint.fresh import random_batches
-from footprint.predict import predict, timeline
 from footprint.predict.parameters import resident
+from footprint.predict.prediction import predict, timeline
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
 

@@ -14,7 +14,7 @@ from tiny import GPT, HALF, LLAMA, TRAINING, every_regime, run
 from footprint.config import parse
 from footprint.errors import FootprintError
 from footprint.fresh import each_fresh
-from footprint.predict import predict
+from footprint.predict.prediction import predict
 from footprint.quality import base as bases
 from footprint.quality.base import Base, pretrain
 from footprint.quality.finetuning import finetune

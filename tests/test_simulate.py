@@ -4,7 +4,7 @@ import pytest
 from tiny import GPT, LLAMA, TRAINING, every_precision, every_regime, mem_tracker_peak, run
 
 from footprint.measure.third_opinion import simulate
-from footprint.predict import predict
+from footprint.predict.prediction import predict
 from footprint.spec.columns import PHASE_PEAKS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec

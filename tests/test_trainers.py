@@ -14,7 +14,7 @@ from tiny import TRAINING
 from trainers import AXES, EIGHTH, RECIPES, save_checkpoint
 
 from footprint.fresh import each_fresh
-from footprint.predict import predict
+from footprint.predict.prediction import predict
 from footprint.spec.precision import FULL, HALF, PRECISIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec

@@ -16,9 +16,9 @@ from shutil import get_terminal_size
 from textwrap import fill
 
 from footprint.arguments import AXES, parser
-from footprint.capacity import FITS, TIGHT, TOO_LARGE, Capacity
 from footprint.command import require_installed
 from footprint.errors import USER_ERROR, FootprintError, user_errors
+from footprint.predict.capacity import FITS, TIGHT, TOO_LARGE, Capacity
 from footprint.runtime import prepare_environment
 from footprint.spec.checks import require
 from footprint.spec.model import ModelSpec
@@ -79,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _predict(parsed: Namespace) -> int:
     from footprint import readout
-    from footprint.fit import Candidate, cheapest_change
-    from footprint.predict import predict
+    from footprint.predict.fit import Candidate, cheapest_change
+    from footprint.predict.prediction import predict
 
     spec, training = _run(parsed)
     capacity = _capacity(parsed, spec.device)
@@ -101,7 +101,7 @@ def _predict(parsed: Namespace) -> int:
 
 def _fit(parsed: Namespace) -> int:
     from footprint import readout
-    from footprint.fit import search
+    from footprint.predict.fit import search
 
     setup = _setup(parsed.config, _device(parsed))
     axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis, None) is not None}
@@ -140,9 +140,9 @@ def _measure(parsed: Namespace) -> int:
 
 def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> dict[str, object]:
     """The prediction; FootprintError where this process may not hold what the run takes, unless `forced`."""
-    from footprint.fit import cheapest_change
     from footprint.host import room
-    from footprint.predict import predict
+    from footprint.predict.fit import cheapest_change
+    from footprint.predict.prediction import predict
     from footprint.resources import LOADED, largest_peak, needed_bytes, shortage
 
     predicted, found = predict(spec, training), room()

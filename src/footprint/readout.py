@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
-from footprint.capacity import DRIVER_SHARE, FITS, LARGEST_CONTEXT, SMALLEST_CONTEXT, TIGHT, TOO_LARGE, Capacity
-from footprint.fit import COLLAPSED, COSTS, Candidate, Change, Setting, kept
+from footprint.predict.capacity import DRIVER_SHARE, FITS, LARGEST_CONTEXT, SMALLEST_CONTEXT, TIGHT, TOO_LARGE, Capacity
+from footprint.predict.fit import COLLAPSED, COSTS, Candidate, Change, Setting, kept
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
 from footprint.spec.run import RunSpec
 from footprint.spec.units import format_bytes

@@ -12,7 +12,7 @@ from footprint.errors import FootprintError
 from footprint.experiment import corpus_name
 from footprint.files import MADE_ANEW, read_text
 from footprint.gathering import measurements
-from footprint.predict import predict_many
+from footprint.predict.prediction import predict_many
 from footprint.quality.tables import gather_bases, gather_curves, gather_quality
 from footprint.records import read_table, require_beside, table, table_text
 from footprint.spec.columns import MEASUREMENTS, PREDICTIONS, TUNED

@@ -6,8 +6,8 @@ from functools import cached_property
 
 from footprint.errors import FootprintError
 from footprint.host import Room, room
-from footprint.predict import predict_many
 from footprint.predict.parameters import parameters
+from footprint.predict.prediction import predict_many
 from footprint.spec.handover import run_name
 from footprint.spec.precision import FULL
 from footprint.spec.run import RunSpec

@@ -13,9 +13,9 @@ from footprint.predict.alike import sizes_of
 from footprint.predict.formula import Evaluation, Formula, dimension
 from footprint.predict.kernels import Kernels
 from footprint.predict.parameters import Resident
+from footprint.predict.pieces import Recording
 from footprint.predict.profile import Bytes, Profile, nothing
 from footprint.predict.program import Program, Sizes, Structure
-from footprint.predict.recording import Recording
 from footprint.predict.shadow import rounded
 from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size
 from footprint.spec.checkpointing import segment_lengths

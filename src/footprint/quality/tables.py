@@ -7,7 +7,7 @@ import pandas as pd
 
 from footprint.files import unreadable
 from footprint.gathering import gather
-from footprint.predict import predict_many
+from footprint.predict.prediction import predict_many
 from footprint.quality.study import Study, TunedRun
 from footprint.records import read_table, require_beside
 from footprint.spec.columns import BASES, BUCKET_BYTES, CURVES, QUALITY, TUNED

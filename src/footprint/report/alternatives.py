@@ -8,7 +8,7 @@ import pandas as pd
 
 from footprint.errors import FootprintError
 from footprint.experiment import read_experiment
-from footprint.predict import predict_many
+from footprint.predict.prediction import predict_many
 from footprint.report.empty import NoRunsError
 from footprint.report.results import EXPERIMENT, named
 from footprint.report.selection import axis_text, headline, setting

@@ -4,8 +4,8 @@ from itertools import product
 
 import pandas as pd
 
-from footprint.capacity import Capacity
-from footprint.predict import predict_many
+from footprint.predict.capacity import Capacity
+from footprint.predict.prediction import predict_many
 from footprint.report.selection import REGIME_NAMES
 from footprint.report.table import Table
 from footprint.spec.presets import PRESETS

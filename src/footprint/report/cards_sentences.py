@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from footprint.predict import predict
+from footprint.predict.prediction import predict
 from footprint.report.cards import CARDS, MODELS, longest
 from footprint.report.selection import REGIME_NAMES
 from footprint.report.words import listing

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from footprint.capacity import Capacity
-from footprint.predict import predict
+from footprint.predict.capacity import Capacity
 from footprint.predict.parameters import NF4_BLOCK, resident
+from footprint.predict.prediction import predict
 from footprint.report.ablation import FROZEN_PART, TRAINED_PARTS
 from footprint.report.empty import NoRunsError
 from footprint.report.figures_choices import checkpointing_effects

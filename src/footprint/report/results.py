@@ -12,7 +12,7 @@ from footprint.experiment import read_experiment
 from footprint.gathering import differing, uncommitted
 from footprint.manifest import again
 from footprint.measure.provenance import git_commit
-from footprint.predict import timeline
+from footprint.predict.prediction import timeline
 from footprint.report.selection import headline
 from footprint.report.words import counted, escape, listing
 from footprint.spec.handover import run_name

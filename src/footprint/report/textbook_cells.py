@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from footprint.predict import predict
+from footprint.predict.prediction import predict
 from footprint.report.ablation import COLUMNS, counted_parts, textbook_parts
 from footprint.report.selection import alike, measured, setting
 from footprint.report.table import Table

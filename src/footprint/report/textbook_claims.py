@@ -5,9 +5,9 @@ from itertools import chain
 
 import pandas as pd
 
-from footprint.capacity import Capacity
-from footprint.predict import predict
+from footprint.predict.capacity import Capacity
 from footprint.predict.parameters import NF4_BLOCK, nf4_bytes, resident
+from footprint.predict.prediction import predict
 from footprint.predict.textbook import FROZEN_HALF, TRAINED
 from footprint.report.empty import NoRunsError
 from footprint.report.figures_choices import checkpointing_effects

@@ -1,6 +1,6 @@
 """Other hardware: what fits on which card, and results of other devices."""
 
-from footprint import capacity
+from footprint.predict import capacity
 from footprint.report import cards, devices
 from footprint.report.cards_figure import figure
 from footprint.report.cards_sentences import without_masters

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
-from footprint.capacity import FITS, VERDICTS, Capacity
 from footprint.errors import FootprintError
-from footprint.predict import predict, predict_many
+from footprint.predict.capacity import FITS, VERDICTS, Capacity
+from footprint.predict.prediction import predict, predict_many
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import BUCKET_BYTES
 from footprint.spec.model import TARGETS, ModelSpec
