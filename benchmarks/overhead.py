@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint import config
-from footprint.experiment import corpus_name
+from footprint.experiment import config
+from footprint.experiment.resolved import corpus_name
 from footprint.records import read_row, write_table
 from footprint.spec.columns import MEASUREMENTS
 from footprint.spec.handover import run_json, run_name

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint import command
-from footprint.experiment import read_experiment
+from footprint.experiment.resolved import read_experiment
 from footprint.gathering import measurements, remarks
 from footprint.records import write_table
 

@@ -5,7 +5,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint import command
-from footprint.experiment import corpus_name, read_experiment
+from footprint.experiment.resolved import corpus_name, read_experiment
 from footprint.gathering import remarks
 from footprint.quality.tables import gather_bases, gather_curves, gather_quality
 from footprint.records import write_table

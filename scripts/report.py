@@ -5,7 +5,7 @@ from pathlib import Path
 
 from footprint import command
 from footprint.errors import FootprintError
-from footprint.experiment import read_experiment
+from footprint.experiment.resolved import read_experiment
 from footprint.files import write_atomically
 from footprint.regathered import changed
 from footprint.report import headline, render

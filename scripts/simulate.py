@@ -4,7 +4,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint import command
-from footprint.experiment import read_experiment
+from footprint.experiment.resolved import read_experiment
 from footprint.records import table, write_table
 from footprint.resources import require_host_memory
 from footprint.runtime import prepare_environment

@@ -7,8 +7,8 @@ from pathlib import Path
 from synthetic import PROVENANCE, measured_row
 
 from footprint.comparison import compare
-from footprint.config import Experiment
-from footprint.experiment import corpus_name, read_experiment
+from footprint.experiment.config import Experiment
+from footprint.experiment.resolved import corpus_name, read_experiment
 from footprint.gathering import measurements
 from footprint.predict.prediction import predict, predict_many
 from footprint.records import table, write_row, write_table

@@ -12,9 +12,9 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from footprint.config import Experiment, parse
 from footprint.errors import FootprintError
-from footprint.yaml_file import load
+from footprint.experiment.config import Experiment, parse
+from footprint.experiment.yaml_file import load
 
 VALID = {
     "experiment": "trial",

@@ -12,8 +12,9 @@ import pytest
 from snakemake.common.configfile import _load_configfile as snakemakes_reading  # not the one that the plugin replaces
 from snakemake.utils import update_config
 
-from footprint.config import RESERVED_EXPERIMENTS, parse
 from footprint.errors import FootprintError
+from footprint.experiment.config import RESERVED_EXPERIMENTS, parse
+from footprint.experiment.yaml_file import load
 from footprint.predict.parameters import parameter_count
 from footprint.predict.prediction import predict_many
 from footprint.spec.precision import PRECISIONS
@@ -21,7 +22,6 @@ from footprint.spec.presets import PRESETS
 from footprint.spec.run import OPTIMIZERS, QUANTIZATIONS
 from footprint.spec.training import TrainingSpec
 from footprint.text.corpus import CorpusSpec
-from footprint.yaml_file import load
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"

@@ -16,7 +16,7 @@ from clone import REPOSITORY
 from runfiles import CONFIG, finish, other_training, write_run
 
 from footprint.errors import FootprintError
-from footprint.experiment import corpus_name
+from footprint.experiment.resolved import corpus_name
 from footprint.gathering import MUST_AGREE, gather, measurements, remarks
 from footprint.manifest import manifest
 from footprint.records import read_table, write_row, write_table

@@ -11,8 +11,9 @@ import pytest
 import torch
 from tiny import GPT, HALF, LLAMA, TRAINING, every_regime, run
 
-from footprint.config import parse
 from footprint.errors import FootprintError
+from footprint.experiment.config import parse
+from footprint.experiment.yaml_file import load
 from footprint.fresh import each_fresh
 from footprint.predict.prediction import predict
 from footprint.quality import base as bases
@@ -27,7 +28,6 @@ from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.text import corpus
 from footprint.train.regimes import prepare
-from footprint.yaml_file import load
 
 MODEL = replace(GPT, vocab=256)
 TEXT = np.frombuffer(b"the quick brown fox jumps over the lazy dog; " * 200, dtype=np.uint8)

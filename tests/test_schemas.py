@@ -10,14 +10,14 @@ import yaml
 from snakemake.utils import validate
 
 from footprint import records, spec
-from footprint.schema import config_schema
+from footprint.experiment.schema import config_schema
+from footprint.experiment.yaml_file import load
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import ModelSpec
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import AXES, AXIS_DEFAULTS
 from footprint.spec.training import TrainingSpec
 from footprint.text.corpus import CorpusSpec
-from footprint.yaml_file import load
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "config"

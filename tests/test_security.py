@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from clone import REPOSITORY
 
-from footprint.schema import config_schema
+from footprint.experiment.schema import config_schema
 
 SOURCES = sorted(
     path

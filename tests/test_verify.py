@@ -15,10 +15,10 @@ from runfiles import finish
 
 from footprint import report_checksums, verify
 from footprint.cli import main
-from footprint.experiment import read_experiment
+from footprint.experiment.resolved import read_experiment
+from footprint.experiment.yaml_file import load
 from footprint.records import read_table, write_table
 from footprint.spec.columns import EXACT
-from footprint.yaml_file import load
 
 CAPABILITIES = torch.cpu.get_capabilities()
 SAME_KERNELS = CAPABILITIES.get("avx512_bf16", False) and not CAPABILITIES.get("amx_bf16", False)

@@ -11,7 +11,7 @@ import pytest
 from clone import GRID, REPOSITORY, TINY, Clone
 from snakemake.utils import Paramspace
 
-from footprint.config import parse
+from footprint.experiment.config import parse
 from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PREDICTIONS
 from footprint.spec.grid import frame
 from footprint.spec.handover import parse_run, run_json, run_name

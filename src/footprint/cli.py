@@ -185,7 +185,7 @@ def _run(parsed: Namespace) -> tuple[RunSpec, TrainingSpec]:
     given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
     device = _device(parsed) or setup.device or "cpu"
     if parsed.config is not None:
-        from footprint.config import require_half
+        from footprint.experiment.config import require_half
 
         require_half(setup.training, device)
     return RunSpec(model=_model(parsed, setup), device=device, **given), setup.training
@@ -200,8 +200,8 @@ def _setup(path: Path | None, device: str | None) -> Setup:
     """What the config file declares, checked as a whole; without one, the presets."""
     if path is None:
         return Setup()
-    from footprint.config import parse
-    from footprint.yaml_file import load
+    from footprint.experiment.config import parse
+    from footprint.experiment.yaml_file import load
 
     config = load(path)
     told = parse(ABSENT | config | {name: ABSENT[name] for name in ("grids", "quality")} | _with_models(config, device))
@@ -231,7 +231,7 @@ def _model(parsed: Namespace, setup: Setup) -> ModelSpec:
 
 
 def _custom_model(text: str) -> ModelSpec:
-    from footprint.config import parse
+    from footprint.experiment.config import parse
 
     try:
         sizes = json.loads(text, object_pairs_hook=_each_once)

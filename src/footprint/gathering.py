@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.config import Experiment
 from footprint.errors import FootprintError
-from footprint.experiment import corpus_name
+from footprint.experiment.config import Experiment
+from footprint.experiment.resolved import corpus_name
 from footprint.files import MADE_ANEW
 from footprint.records import read_run, table
 from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, WEIGHT_PARTS

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.config import Experiment
-from footprint.experiment import read_experiment
+from footprint.experiment.config import Experiment
+from footprint.experiment.resolved import read_experiment
 from footprint.files import sha256
 from footprint.gathering import MUST_AGREE
 from footprint.measure.provenance import cpu_name, git_commit, package_version

@@ -7,9 +7,9 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.comparison import compare
-from footprint.config import Experiment
 from footprint.errors import FootprintError
-from footprint.experiment import corpus_name
+from footprint.experiment.config import Experiment
+from footprint.experiment.resolved import corpus_name
 from footprint.files import MADE_ANEW, read_text
 from footprint.gathering import measurements
 from footprint.predict.prediction import predict_many

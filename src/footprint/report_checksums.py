@@ -7,8 +7,8 @@ The file is one that `sha256sum --check` reads.
 from collections.abc import Iterable
 from pathlib import Path
 
-from footprint.config import Experiment
 from footprint.errors import FootprintError
+from footprint.experiment.config import Experiment
 from footprint.files import AGAIN, MADE_ANEW, read_text, sha256, write_atomically
 
 RENDERED = ("report.html", "headline.txt")

@@ -9,9 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from footprint import regathered, report_checksums
-from footprint.config import RESERVED_EXPERIMENTS, Experiment
 from footprint.errors import FootprintError
-from footprint.experiment import corpus_name, read_experiment, texts
+from footprint.experiment.config import RESERVED_EXPERIMENTS, Experiment
+from footprint.experiment.resolved import corpus_name, read_experiment, texts
 from footprint.gathering import MUST_AGREE
 from footprint.measure.provenance import REPOSITORY
 from footprint.records import read_row

@@ -10,7 +10,7 @@ from snakemake.common import configfile
 from snakemake.settings import types
 
 from footprint.errors import user_errors
-from footprint.yaml_file import load
+from footprint.experiment.yaml_file import load
 from snakemake_logger_plugin_footprint.clone import in_clone
 
 Reader = Callable[[Path], Mapping]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.errors import FootprintError
-from footprint.experiment import read_experiment
+from footprint.experiment.resolved import read_experiment
 from footprint.predict.prediction import predict_many
 from footprint.report.empty import NoRunsError
 from footprint.report.results import EXPERIMENT, named

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from footprint.experiment import read_experiment
+from footprint.experiment.resolved import read_experiment
 from footprint.gathering import differing, uncommitted
 from footprint.manifest import again
 from footprint.measure.provenance import git_commit

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from footprint.errors import FootprintError
-from footprint.experiment import read_experiment
+from footprint.experiment.resolved import read_experiment
 from footprint.files import unreadable
 from footprint.report.results import EXPERIMENT
 from footprint.report.selection import SETTING_AXES, in_reading_order, label, most_usual, usual_values, varying

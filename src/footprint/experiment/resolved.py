@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from footprint.config import Experiment, parse
+from footprint.experiment.config import Experiment, parse
 from footprint.files import unreadable, write_atomically
 from footprint.text.corpus import CorpusSpec, check_size
 

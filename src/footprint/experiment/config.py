@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from footprint.experiment.schema import check
 from footprint.quality.study import Study, parse_study
-from footprint.schema import check
 from footprint.spec.checks import require
 from footprint.spec.grid import expand
 from footprint.spec.model import ModelSpec

@@ -10,7 +10,7 @@ import jsonschema
 import yaml
 
 from footprint.errors import FootprintError
-from footprint.yaml_file import DEEPEST
+from footprint.experiment.yaml_file import DEEPEST
 
 Position = tuple[str | int, ...]
 """Keys and list indices that lead to a value: ("grids", 1, "rank")."""
