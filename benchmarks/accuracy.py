@@ -17,13 +17,13 @@ import pandas as pd
 
 from footprint.fresh import measure_each
 from footprint.predict.prediction import predict_many
-from footprint.records import write_table
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS
 from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import AXES, QUANTIZATIONS, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec
+from footprint.tables.rows import write_table
 
 OUTPUT = Path("results/bench/accuracy.csv")
 MEAN, WORST, PHASE_WORST = 0.002, 0.01, 0.015

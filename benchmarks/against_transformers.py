@@ -36,11 +36,11 @@ from footprint.fresh import Row, each_fresh
 from footprint.measure.measurement import require_device
 from footprint.measure.provenance import package_version
 from footprint.measure.recorded_run import RecordedRun
-from footprint.records import write_table
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import DEVICES, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.spec.units import format_bytes
+from footprint.tables.rows import write_table
 from footprint.train.loop import train
 from footprint.train.optimizers import build
 from footprint.train.regimes import prepare, trainable

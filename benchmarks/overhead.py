@@ -22,10 +22,10 @@ import pandas as pd
 
 from footprint.experiment import config
 from footprint.experiment.resolved import corpus_name
-from footprint.records import read_row, write_table
 from footprint.spec.columns import MEASUREMENTS
 from footprint.spec.handover import run_json, run_name
 from footprint.spec.run import RunSpec
+from footprint.tables.rows import read_row, write_table
 
 OUTPUT = Path("results/bench/overhead.csv")
 TARGET = 1.25

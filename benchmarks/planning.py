@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.records import write_table
 from footprint.spec.units import format_bytes
+from footprint.tables.rows import write_table
 
 OUTPUT = Path("results/bench/planning.csv")
 SECONDS = {2_000: 10, 10_000: 60}

@@ -16,11 +16,11 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.predict.prediction import predict_many
-from footprint.records import write_table
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import QUANTIZATIONS, REGIMES, RunSpec
+from footprint.tables.rows import write_table
 
 OUTPUT = Path("results/bench/prediction_speed.csv")
 TARGET = 1.0

@@ -25,12 +25,12 @@ from transformers import LlamaForCausalLM
 from footprint.fresh import Function, Row, each_fresh
 from footprint.measure.provenance import cpu_name, package_version
 from footprint.predict.prediction import predict
-from footprint.records import write_table
 from footprint.spec.columns import SHARED
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.spec.units import format_bytes
+from footprint.tables.rows import write_table
 
 OUTPUT = Path("results/bench/trainers.csv")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")

@@ -4,8 +4,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint import command
-from footprint.comparison import compare
-from footprint.records import read_table, write_table
+from footprint.tables.compare import compare
+from footprint.tables.rows import read_table, write_table
 
 
 def main(arguments: Namespace) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from footprint import command
 from footprint.experiment.resolved import read_experiment
-from footprint.gathering import measurements, remarks
-from footprint.records import write_table
+from footprint.tables.gather import measurements, remarks
+from footprint.tables.rows import write_table
 
 
 def main(arguments: Namespace) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from footprint import command
 from footprint.experiment.resolved import corpus_name, read_experiment
-from footprint.gathering import remarks
-from footprint.quality.tables import gather_bases, gather_curves, gather_quality
-from footprint.records import write_table
+from footprint.tables.gather import remarks
+from footprint.tables.quality import gather_bases, gather_curves, gather_quality
+from footprint.tables.rows import write_table
 
 
 def main(arguments: Namespace) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from footprint import command
 from footprint.files import write_atomically
-from footprint.manifest import manifest
+from footprint.tables.manifest import manifest
 
 
 def main(arguments: Namespace) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 from footprint import command
 from footprint.experiment.resolved import read_experiment
 from footprint.predict.prediction import predict_many
-from footprint.records import table, write_table
 from footprint.spec.columns import PREDICTIONS
+from footprint.tables.rows import table, write_table
 
 
 def main(arguments: Namespace) -> None:

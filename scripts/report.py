@@ -7,9 +7,9 @@ from footprint import command
 from footprint.errors import FootprintError
 from footprint.experiment.resolved import read_experiment
 from footprint.files import write_atomically
-from footprint.regathered import changed
 from footprint.report import headline, render
-from footprint.report_checksums import made_from, write_checksums
+from footprint.tables.checksums import made_from, write_checksums
+from footprint.tables.consistency import changed
 
 
 def main(arguments: Namespace) -> None:

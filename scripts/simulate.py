@@ -5,9 +5,9 @@ from pathlib import Path
 
 from footprint import command
 from footprint.experiment.resolved import read_experiment
-from footprint.records import table, write_table
 from footprint.resources import require_host_memory
 from footprint.runtime import prepare_environment
+from footprint.tables.rows import table, write_table
 
 
 def main(arguments: Namespace) -> None:

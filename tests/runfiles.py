@@ -6,17 +6,17 @@ from pathlib import Path
 
 from synthetic import PROVENANCE, measured_row
 
-from footprint.comparison import compare
 from footprint.experiment.config import Experiment
 from footprint.experiment.resolved import corpus_name, read_experiment
-from footprint.gathering import measurements
 from footprint.predict.prediction import predict, predict_many
-from footprint.records import table, write_row, write_table
 from footprint.spec.columns import MEASUREMENTS, PREDICTIONS
 from footprint.spec.handover import asked, run_json, run_name
 from footprint.spec.run import RunSpec
 from footprint.spec.timeline import write_timeline
 from footprint.spec.training import TrainingSpec
+from footprint.tables.compare import compare
+from footprint.tables.gather import measurements
+from footprint.tables.rows import table, write_row, write_table
 
 CONFIG = {
     "experiment": "trial",

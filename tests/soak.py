@@ -23,9 +23,9 @@ from clone import REPOSITORY, TEXT, Clone
 
 from footprint.errors import FootprintError
 from footprint.experiment.yaml_file import load
-from footprint.records import read_run
 from footprint.runtime import FOLDER
 from footprint.spec.columns import MEASUREMENTS
+from footprint.tables.rows import read_run
 
 VICTIMS = ("run", "server", "snakemake", "everything")
 VARYING = ("process_peak_bytes", "measured_at", "tokens_per_second")

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.comparison import compare
 from footprint.predict.prediction import predict_many, timeline
-from footprint.records import table, write_table
 from footprint.spec.columns import BASES, BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS, QUALITY, SHARED
 from footprint.spec.handover import run_name
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
 from footprint.spec.timeline import sampled, write_timeline
+from footprint.tables.compare import compare
+from footprint.tables.rows import table, write_table
 
 DEVIATION = 1.001
 """Measured phase peaks over predicted ones."""

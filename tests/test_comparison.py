@@ -4,12 +4,12 @@ import pandas as pd
 import pytest
 from synthetic import ABLATION, DEVIATION, HOSTILE, grid, measured_row, write_results
 
-from footprint.comparison import compare
 from footprint.errors import FootprintError
 from footprint.predict.prediction import predict_many
-from footprint.records import read_table, table
 from footprint.spec.columns import COMPARISON, MEASUREMENTS, PREDICTIONS, SHARED
 from footprint.spec.run import AXES
+from footprint.tables.compare import compare
+from footprint.tables.rows import read_table, table
 
 
 @pytest.fixture(name="tables")

@@ -14,7 +14,7 @@ from clone import Clone
 from runfiles import finish
 from soak import Disturbed, lost, mistaken
 
-from footprint.records import read_table
+from footprint.tables.rows import read_table
 
 slow = pytest.mark.slow
 

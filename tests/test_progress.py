@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from footprint.progress import Progress
-from footprint.records import write_row
 from footprint.spec.columns import MEASUREMENTS, TUNED
+from footprint.tables.rows import write_row
 
 RUN = {"status": "ok", "peak_bytes": 3 * 2**20, "regime": "lora", "rank": 8}
 

@@ -17,12 +17,12 @@ from runfiles import CONFIG, finish, other_training, write_run
 
 from footprint.errors import FootprintError
 from footprint.experiment.resolved import corpus_name
-from footprint.gathering import MUST_AGREE, gather, measurements, remarks
-from footprint.manifest import manifest
-from footprint.records import read_table, write_row, write_table
 from footprint.report import results
 from footprint.spec.columns import MEASUREMENTS, TUNED
 from footprint.spec.handover import asked, run_json, run_name
+from footprint.tables.gather import MUST_AGREE, gather, measurements, remarks
+from footprint.tables.manifest import manifest
+from footprint.tables.rows import read_table, write_row, write_table
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from snakemake.utils import validate
 
-from footprint import records, spec
+from footprint import spec
 from footprint.experiment.schema import config_schema
 from footprint.experiment.yaml_file import load
 from footprint.spec.checkpointing import CHECKPOINTING
@@ -17,6 +17,7 @@ from footprint.spec.model import ModelSpec
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import AXES, AXIS_DEFAULTS
 from footprint.spec.training import TrainingSpec
+from footprint.tables import rows as records
 from footprint.text.corpus import CorpusSpec
 
 ROOT = Path(__file__).parent.parent

@@ -13,12 +13,13 @@ from clone import REPOSITORY, Clone
 from reference.update import SMOKE, changes, exact, folder_of
 from runfiles import finish
 
-from footprint import report_checksums, verify
+from footprint import verify
 from footprint.cli import main
 from footprint.experiment.resolved import read_experiment
 from footprint.experiment.yaml_file import load
-from footprint.records import read_table, write_table
 from footprint.spec.columns import EXACT
+from footprint.tables import checksums as report_checksums
+from footprint.tables.rows import read_table, write_table
 
 CAPABILITIES = torch.cpu.get_capabilities()
 SAME_KERNELS = CAPABILITIES.get("avx512_bf16", False) and not CAPABILITIES.get("amx_bf16", False)

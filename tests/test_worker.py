@@ -15,13 +15,13 @@ import pytest
 from clone import REPOSITORY, TEXT
 
 from footprint import forkserver
-from footprint.records import read_row
 from footprint.runtime import FOLDER
 from footprint.spec.columns import MEASUREMENTS
 from footprint.spec.handover import run_json
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
+from footprint.tables.rows import read_row
 
 pytestmark = pytest.mark.slow
 

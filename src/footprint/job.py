@@ -11,13 +11,13 @@ from footprint.quality.finetuning import finetune
 from footprint.quality.storage import starting_points
 from footprint.quality.study import Pace
 from footprint.quality.validation import tensors
-from footprint.records import write_row, write_table
 from footprint.resources import require_host_memory
 from footprint.spec.columns import BASES, MEASUREMENTS, TUNED
 from footprint.spec.handover import asked, parse_run
 from footprint.spec.run import RunSpec
 from footprint.spec.timeline import write_timeline
 from footprint.spec.training import TrainingSpec
+from footprint.tables.rows import write_row, write_table
 from footprint.text import corpus
 from footprint.text.corpus import VALIDATION_FRACTION
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from threading import Thread
 from typing import ClassVar
 
-from footprint.records import read_row
 from footprint.spec.columns import MEASUREMENTS, TUNED
 from footprint.spec.units import format_bytes
+from footprint.tables.rows import read_row
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 

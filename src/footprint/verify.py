@@ -8,17 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from footprint import regathered, report_checksums
 from footprint.errors import FootprintError
 from footprint.experiment.config import RESERVED_EXPERIMENTS, Experiment
 from footprint.experiment.resolved import corpus_name, read_experiment, texts
-from footprint.gathering import MUST_AGREE
 from footprint.measure.provenance import REPOSITORY
-from footprint.records import read_row
 from footprint.spec.columns import EXACT, MEASUREMENTS, TUNED, TUNED_EXACT
 from footprint.spec.handover import run_json, run_name
 from footprint.spec.run import AXES, RunSpec
 from footprint.spec.units import format_bytes
+from footprint.tables import checksums as report_checksums
+from footprint.tables import consistency as regathered
+from footprint.tables.gather import MUST_AGREE
+from footprint.tables.rows import read_row
 from footprint.text.corpus import require_as_prepared
 from footprint.workflow_start import lend_interpreter
 

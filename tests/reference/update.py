@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.records import read_table, write_table
 from footprint.spec.columns import EXACT
 from footprint.spec.run import AXES
+from footprint.tables.rows import read_table, write_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 SMOKE = Path(__file__).with_name("smoke.csv")

@@ -9,8 +9,6 @@ import pandas as pd
 import yaml
 
 from footprint.experiment.resolved import read_experiment
-from footprint.gathering import differing, uncommitted
-from footprint.manifest import again
 from footprint.measure.provenance import git_commit
 from footprint.predict.prediction import timeline
 from footprint.report.selection import headline
@@ -19,6 +17,8 @@ from footprint.spec.handover import run_name
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import AXES
 from footprint.spec.timeline import Point, read_timeline, sampled
+from footprint.tables.gather import differing, uncommitted
+from footprint.tables.manifest import again
 
 Timelines = list[tuple[pd.Series, Sequence[Point], Sequence[Point]]]
 """(run, measured samples, predicted samples); either list may be empty, not both."""

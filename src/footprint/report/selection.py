@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.errors import FootprintError
-from footprint.records import read_table
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import COMPARISON, MEASUREMENTS, SHARED, SIDES
 from footprint.spec.model import TARGETS
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import AXES, AXIS_DEFAULTS, REGIMES
+from footprint.tables.rows import read_table
 
 REGIME_NAMES = {"full": "Full FT", "lora": "LoRA", "qlora": "QLoRA"}
 CHECKPOINTING_NAMES = {"none": "no checkpoints", "block": "block checkpoints", "sqrt": "√L checkpoints"}

@@ -10,10 +10,10 @@ from footprint.errors import FootprintError
 from footprint.experiment.config import Experiment
 from footprint.experiment.resolved import corpus_name
 from footprint.files import MADE_ANEW
-from footprint.records import read_run, table
 from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, WEIGHT_PARTS
 from footprint.spec.handover import asked, run_json, run_name
 from footprint.spec.run import AXES
+from footprint.tables.rows import read_run, table
 
 MUST_AGREE = {
     "device_name": "devices",

@@ -11,9 +11,9 @@ import pandas as pd
 from footprint.experiment.config import Experiment
 from footprint.experiment.resolved import read_experiment
 from footprint.files import sha256
-from footprint.gathering import MUST_AGREE
 from footprint.measure.provenance import cpu_name, git_commit, package_version
-from footprint.records import read_table
+from footprint.tables.gather import MUST_AGREE
+from footprint.tables.rows import read_table
 from footprint.text.corpus import require_as_prepared
 
 PACKAGES = ("torch", "peft", "bitsandbytes", "transformers", "numpy", "pandas", "snakemake")

@@ -6,14 +6,14 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.files import unreadable
-from footprint.gathering import gather
 from footprint.predict.prediction import predict_many
 from footprint.quality.study import Study, TunedRun
-from footprint.records import read_table, require_beside
 from footprint.spec.columns import BASES, BUCKET_BYTES, CURVES, QUALITY, TUNED
 from footprint.spec.handover import asked
 from footprint.spec.run import AXES
 from footprint.spec.training import TrainingSpec
+from footprint.tables.gather import gather
+from footprint.tables.rows import read_table, require_beside
 
 _INTEGERS = ("steps", "peak_bytes", "peak_predicted_bytes", *BUCKET_BYTES, "threads", "seed", "rank", "batch", "seq")
 

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.comparison import compare
 from footprint.errors import FootprintError
 from footprint.experiment.config import Experiment
 from footprint.experiment.resolved import corpus_name
 from footprint.files import MADE_ANEW, read_text
-from footprint.gathering import measurements
 from footprint.predict.prediction import predict_many
-from footprint.quality.tables import gather_bases, gather_curves, gather_quality
-from footprint.records import read_table, require_beside, table, table_text
 from footprint.spec.columns import MEASUREMENTS, PREDICTIONS, TUNED
 from footprint.spec.handover import run_name
+from footprint.tables.compare import compare
+from footprint.tables.gather import measurements
+from footprint.tables.quality import gather_bases, gather_curves, gather_quality
+from footprint.tables.rows import read_table, require_beside, table, table_text
 
 
 @dataclass(frozen=True)
