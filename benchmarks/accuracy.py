@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.fresh import measure_each
+from footprint.jobs.fresh import measure_each
 from footprint.predict.prediction import predict_many
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS

@@ -32,7 +32,7 @@ from peers.tensors import differences
 from torch import Tensor, nn
 
 from footprint.errors import user_errors
-from footprint.fresh import Row, each_fresh
+from footprint.jobs.fresh import Row, each_fresh
 from footprint.measure.measurement import require_device
 from footprint.measure.provenance import package_version
 from footprint.measure.recorded_run import RecordedRun

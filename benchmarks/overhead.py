@@ -46,7 +46,7 @@ def seconds_of(command: list[str]) -> float:
 
 def loop(experiment: config.Experiment, runs: Iterable[RunSpec]) -> None:
     """Measure runs in this process, one after the other."""
-    from footprint.job import measure_run
+    from footprint.jobs.tasks import measure_run
 
     corpus = Path("results/corpus") / corpus_name(experiment.corpus)
     for spec in runs:

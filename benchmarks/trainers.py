@@ -22,7 +22,7 @@ from peers.tensors import differences
 from peers.trainer import Recipe, llama_config, trainer_program
 from transformers import LlamaForCausalLM
 
-from footprint.fresh import Function, Row, each_fresh
+from footprint.jobs.fresh import Function, Row, each_fresh
 from footprint.measure.provenance import cpu_name, package_version
 from footprint.predict.prediction import predict
 from footprint.spec.columns import SHARED

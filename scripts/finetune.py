@@ -2,7 +2,8 @@
 
 from argparse import ArgumentParser, Namespace
 
-from footprint import command, on_device
+from footprint import command
+from footprint.jobs import on_device
 
 
 def main(arguments: Namespace) -> None:

@@ -5,14 +5,14 @@ from pathlib import Path
 
 from footprint import command
 from footprint.experiment.resolved import read_experiment
-from footprint.resources import require_host_memory
-from footprint.runtime import prepare_environment
+from footprint.jobs.host_memory import require_host_memory
+from footprint.jobs.runtime import prepare_environment
 from footprint.tables.rows import table, write_table
 
 
 def main(arguments: Namespace) -> None:
     prepare_environment("cpu")
-    from footprint.fresh import each_fresh
+    from footprint.jobs.fresh import each_fresh
     from footprint.measure.third_opinion import simulate
     from footprint.spec.columns import SIMULATIONS
 

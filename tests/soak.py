@@ -23,7 +23,7 @@ from clone import REPOSITORY, TEXT, Clone
 
 from footprint.errors import FootprintError
 from footprint.experiment.yaml_file import load
-from footprint.runtime import FOLDER
+from footprint.jobs.runtime import FOLDER
 from footprint.spec.columns import MEASUREMENTS
 from footprint.tables.rows import read_run
 

@@ -12,7 +12,7 @@ from peers.sides import batches_of
 from peers.tensors import differences
 from tiny import GPT, HALF, TRAINING, every_regime, prepared, run
 
-from footprint.fresh import each_fresh
+from footprint.jobs.fresh import each_fresh
 from footprint.spec.precision import PRECISIONS
 from footprint.train.regimes import trainable
 

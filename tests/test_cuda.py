@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import GPT, LLAMA, TRAINING, every_precision, every_regime, run
 
-from footprint.fresh import measure_each
+from footprint.jobs.fresh import measure_each
 from footprint.predict.prediction import predict
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
 

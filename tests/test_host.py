@@ -10,9 +10,9 @@ import pytest
 from clone import REPOSITORY, TEXT, TINY, Clone
 from tiny import TRAINING, run
 
-from footprint.host import room
+from footprint.jobs.host_memory import MARGIN, PROCESS, largest_peak, needed_bytes
+from footprint.jobs.room import room
 from footprint.predict.prediction import predict
-from footprint.resources import MARGIN, PROCESS, largest_peak, needed_bytes
 from footprint.spec.handover import run_json
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from footprint.errors import FootprintError
-from footprint.lease import devices, lease, require_devices
-from footprint.runtime import FOLDER, runtime_folder
+from footprint.jobs.lease import devices, lease, require_devices
+from footprint.jobs.runtime import FOLDER, runtime_folder
 
 HOLD = """
 import sys, time

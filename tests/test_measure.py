@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny import GPT, LLAMA, TRAINING, run
 
-from footprint.fresh import each_fresh, measure_each, random_batches
+from footprint.jobs.fresh import each_fresh, measure_each, random_batches
 from footprint.measure.measurement import batches_needed, measure
 from footprint.predict.parameters import resident
 from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PHASES, WEIGHT_PARTS

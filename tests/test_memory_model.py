@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import GPT, HALF, every_regime, prepared, run
 
-from footprint.fresh import random_batches
+from footprint.jobs.fresh import random_batches
 from footprint.predict.parameters import resident
 from footprint.predict.prediction import predict, timeline
 from footprint.spec.presets import PRESETS

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import GPT, LLAMA, prepared, run
 
-from footprint.fresh import random_batches
+from footprint.jobs.fresh import random_batches
 from footprint.measure.trace.cpu import CpuRecorder
 from footprint.predict.parameters import parameter_count
 from footprint.spec.presets import PRESETS

@@ -10,7 +10,7 @@ from tiny import GPT, LLAMA, TRAINING, run
 
 import footprint.spec
 from footprint.errors import FootprintError
-from footprint.fresh import measure_each
+from footprint.jobs.fresh import measure_each
 from footprint.predict.prediction import predict, predict_many, timeline
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, PHASES, SHARED, WEIGHT_PARTS
 from footprint.spec.model import ModelSpec

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from footprint.progress import Progress
+from footprint.jobs.progress import Progress
 from footprint.spec.columns import MEASUREMENTS, TUNED
 from footprint.tables.rows import write_row
 

@@ -14,7 +14,7 @@ from tiny import GPT, HALF, LLAMA, TRAINING, every_regime, run
 from footprint.errors import FootprintError
 from footprint.experiment.config import parse
 from footprint.experiment.yaml_file import load
-from footprint.fresh import each_fresh
+from footprint.jobs.fresh import each_fresh
 from footprint.predict.prediction import predict
 from footprint.quality import base as bases
 from footprint.quality.base import Base, pretrain

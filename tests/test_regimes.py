@@ -11,7 +11,7 @@ from bitsandbytes.nn import Linear4bit
 from tiny import GPT, HALF, LLAMA, TRAINING, every_precision, every_regime, prepared, run, trained
 from torch import nn
 
-from footprint.fresh import each_fresh, random_batches
+from footprint.jobs.fresh import each_fresh, random_batches
 from footprint.measure.recorded_run import RecordedRun
 from footprint.measure.trace.cpu import CpuRecorder
 from footprint.measure.trace.reader import Trace

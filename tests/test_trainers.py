@@ -13,7 +13,7 @@ from peers.trainer import trainer_program
 from tiny import TRAINING
 from trainers import AXES, EIGHTH, RECIPES, save_checkpoint
 
-from footprint.fresh import each_fresh
+from footprint.jobs.fresh import each_fresh
 from footprint.predict.prediction import predict
 from footprint.spec.precision import FULL, HALF, PRECISIONS
 from footprint.spec.presets import PRESETS

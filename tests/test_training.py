@@ -9,7 +9,7 @@ import torch
 from tiny import GPT, HALF, LLAMA, every_precision, every_regime, prepared, run, trained
 from torch import nn
 
-from footprint.fresh import random_batches
+from footprint.jobs.fresh import random_batches
 from footprint.spec.checkpointing import segment_lengths
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec

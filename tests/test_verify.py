@@ -13,10 +13,10 @@ from clone import REPOSITORY, Clone
 from reference.update import SMOKE, changes, exact, folder_of
 from runfiles import finish
 
-from footprint import verify
 from footprint.cli import main
 from footprint.experiment.resolved import read_experiment
 from footprint.experiment.yaml_file import load
+from footprint.jobs import verify
 from footprint.spec.columns import EXACT
 from footprint.tables import checksums as report_checksums
 from footprint.tables.rows import read_table, write_table

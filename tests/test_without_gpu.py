@@ -13,8 +13,8 @@ from clone import REPOSITORY, TEXT
 from test_worker import Workplace, wait_for
 from tiny import TRAINING, run
 
-from footprint.fresh import each_fresh
-from footprint.runtime import FOLDER, VISIBLE
+from footprint.jobs.fresh import each_fresh
+from footprint.jobs.runtime import FOLDER, VISIBLE
 from footprint.spec.handover import run_json
 
 WITNESS = f"""

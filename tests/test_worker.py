@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from clone import REPOSITORY, TEXT
 
-from footprint import forkserver
-from footprint.runtime import FOLDER
+from footprint.jobs import forkserver
+from footprint.jobs.runtime import FOLDER
 from footprint.spec.columns import MEASUREMENTS
 from footprint.spec.handover import run_json
 from footprint.spec.model import ModelSpec

@@ -6,7 +6,7 @@ import torch
 from peers.tensors import live_at_peak
 from torch import Tensor, nn
 
-from footprint.fresh import Row, random_batches
+from footprint.jobs.fresh import Row, random_batches
 from footprint.measure.recorded_run import RecordedRun
 from footprint.measure.trace.reader import Trace
 from footprint.spec.run import RunSpec

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from footprint.fresh import Row
+from footprint.jobs.fresh import Row
 from footprint.measure.recorded_run import RecordedRun
 from footprint.spec.columns import PHASES
 from footprint.spec.run import RunSpec

@@ -18,8 +18,8 @@ from textwrap import fill
 from footprint.arguments import AXES, parser
 from footprint.command import require_installed
 from footprint.errors import USER_ERROR, FootprintError, user_errors
+from footprint.jobs.runtime import prepare_environment
 from footprint.predict.capacity import FITS, TIGHT, TOO_LARGE, Capacity
-from footprint.runtime import prepare_environment
 from footprint.spec.checks import require
 from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS
@@ -122,7 +122,7 @@ def _measure(parsed: Namespace) -> int:
 
     predicted = _predicted_here(spec, training, forced=parsed.force)
     try:
-        from footprint.fresh import random_batches
+        from footprint.jobs.fresh import random_batches
         from footprint.measure.measurement import batches_needed, measure, require_device
     except (ImportError, OSError, MemoryError) as error:  # a limit on memory keeps libraries out too
         raise FootprintError(
@@ -140,10 +140,10 @@ def _measure(parsed: Namespace) -> int:
 
 def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> dict[str, object]:
     """The prediction; FootprintError where this process may not hold what the run takes, unless `forced`."""
-    from footprint.host import room
+    from footprint.jobs.host_memory import LOADED, largest_peak, needed_bytes, shortage
+    from footprint.jobs.room import room
     from footprint.predict.fit import cheapest_change
     from footprint.predict.prediction import predict
-    from footprint.resources import LOADED, largest_peak, needed_bytes, shortage
 
     predicted, found = predict(spec, training), room()
     needed = needed_bytes(spec, predicted["peak_bytes"])
@@ -166,7 +166,7 @@ def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> d
 
 def _verify(parsed: Namespace) -> int:
     require_installed("pipeline", "pandas", "torch", "snakemake")
-    from footprint.verify import ANY_SEED, verify
+    from footprint.jobs.verify import ANY_SEED, verify
 
     require(parsed.device in DEVICES, "device", parsed.device, "one of " + ", ".join(DEVICES))
     require(isinstance(parsed.rows, int) and parsed.rows > 0, "rows", parsed.rows, "a whole number from 1")

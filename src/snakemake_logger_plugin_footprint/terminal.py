@@ -12,7 +12,7 @@ from snakemake.common import NOTHING_TO_BE_DONE_MSG
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from footprint.progress import COLUMNS, Progress
+from footprint.jobs.progress import COLUMNS, Progress
 
 AGAIN = ("RuleException:", "At least one job did not complete", "Shutting down", "Exiting because a job")
 """Words with which Snakemake says once more that a job has failed."""

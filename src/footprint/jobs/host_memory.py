@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cached_property
 
 from footprint.errors import FootprintError
-from footprint.host import Room, room
+from footprint.jobs.room import Room, room
 from footprint.predict.parameters import parameters
 from footprint.predict.prediction import predict_many
 from footprint.spec.handover import run_name

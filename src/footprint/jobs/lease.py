@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from footprint.errors import FootprintError
-from footprint.runtime import VISIBLE, runtime_folder
+from footprint.jobs.runtime import VISIBLE, runtime_folder
 
 _RETRY_SECONDS = 0.2
 

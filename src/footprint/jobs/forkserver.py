@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from footprint.errors import user_errors
-from footprint.runtime import prepare_environment
-from footprint.worker import LENGTH, STATUS, UNSUITABLE
+from footprint.jobs.runtime import prepare_environment
+from footprint.jobs.worker import LENGTH, STATUS, UNSUITABLE
 
 IDLE_SECONDS = 20
 """How long a server without children waits for the next run; the gaps within an experiment are shorter."""
@@ -148,7 +148,7 @@ def _run(job: str, arguments: dict, device: str) -> int:
     if device == "cuda" and torch.cuda._is_in_bad_fork():
         print("worker: the GPU was touched while PyTorch was imported", file=sys.stderr, flush=True)
         return UNSUITABLE
-    from footprint import job as jobs
+    from footprint.jobs import tasks as jobs
 
     with user_errors():
         getattr(jobs, job)(**arguments)

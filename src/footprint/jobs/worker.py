@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 from footprint.errors import FootprintError
-from footprint.runtime import prepare_environment, runtime_folder
+from footprint.jobs.runtime import prepare_environment, runtime_folder
 
 LENGTH = struct.Struct("!Q")
 """Bytes of the request that follow, sent together with the descriptors."""
@@ -47,7 +47,7 @@ def run_forked(job: str, arguments: dict[str, object], *, device: str, lease: in
         status = UNSUITABLE
         print(f"worker: {error}; measuring in a process that imports everything itself", file=sys.stderr, flush=True)
     if status == UNSUITABLE:
-        from footprint import job as jobs
+        from footprint.jobs import tasks as jobs
 
         getattr(jobs, job)(**arguments)
     elif status < 0:

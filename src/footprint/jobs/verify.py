@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from footprint.errors import FootprintError
 from footprint.experiment.config import RESERVED_EXPERIMENTS, Experiment
 from footprint.experiment.resolved import corpus_name, read_experiment, texts
+from footprint.jobs.start import lend_interpreter
 from footprint.measure.provenance import REPOSITORY
 from footprint.spec.columns import EXACT, MEASUREMENTS, TUNED, TUNED_EXACT
 from footprint.spec.handover import run_json, run_name
@@ -21,7 +22,6 @@ from footprint.tables import consistency as regathered
 from footprint.tables.gather import MUST_AGREE
 from footprint.tables.rows import read_row
 from footprint.text.corpus import require_as_prepared
-from footprint.workflow_start import lend_interpreter
 
 ANY_SEED = 10**6
 """Seeds are drawn below this: short enough to be copied from a terminal."""

@@ -4,11 +4,11 @@ import os
 from argparse import ArgumentParser
 from contextlib import nullcontext
 
-from footprint.lease import lease, require_devices
-from footprint.runtime import VISIBLE
+from footprint.jobs.lease import lease, require_devices
+from footprint.jobs.runtime import VISIBLE
+from footprint.jobs.worker import run_forked
 from footprint.spec.handover import parse_run
 from footprint.text.corpus import VALIDATION_FRACTION
-from footprint.worker import run_forked
 
 
 def add_arguments(parser: ArgumentParser) -> None:

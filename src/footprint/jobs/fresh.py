@@ -9,10 +9,10 @@ from multiprocessing.context import BaseContext
 
 import torch
 
-from footprint.child import answer
+from footprint.jobs.entry import answer
+from footprint.jobs.runtime import prepare_environment
 from footprint.measure.measurement import batches_needed, measure
 from footprint.measure.recorded_run import Batches
-from footprint.runtime import prepare_environment
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 

@@ -3,7 +3,7 @@
 import pickle
 from multiprocessing.connection import Connection
 
-from footprint.runtime import prepare_environment
+from footprint.jobs.runtime import prepare_environment
 
 
 def answer(outbox: Connection, device: str, call: bytes) -> None:

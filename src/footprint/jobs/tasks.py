@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from footprint.jobs.host_memory import require_host_memory
 from footprint.measure.measurement import batches_needed, measure, require_device
 from footprint.quality.base import Base, pretrain
 from footprint.quality.finetuning import finetune
 from footprint.quality.storage import starting_points
 from footprint.quality.study import Pace
 from footprint.quality.validation import tensors
-from footprint.resources import require_host_memory
 from footprint.spec.columns import BASES, MEASUREMENTS, TUNED
 from footprint.spec.handover import asked, parse_run
 from footprint.spec.run import RunSpec
