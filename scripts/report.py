@@ -7,7 +7,8 @@ from footprint import command
 from footprint.errors import FootprintError
 from footprint.experiment.resolved import read_experiment
 from footprint.files import write_atomically
-from footprint.report import headline, render
+from footprint.report import render
+from footprint.report.render import headline
 from footprint.tables.checksums import made_from, write_checksums
 from footprint.tables.consistency import changed
 

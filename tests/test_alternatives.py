@@ -6,8 +6,9 @@ import pytest
 from synthetic import SMALL, grid, write_experiment, write_results
 
 from footprint.predict.prediction import predict
-from footprint.report import alternatives, selection
-from footprint.report.empty import NoRunsError
+from footprint.report.page.empty import NoRunsError
+from footprint.report.reading import selection
+from footprint.report.tables import alternatives
 from footprint.spec.run import RunSpec
 
 SPECS = grid(regime=("full", "lora", "qlora"), batch=(4, 2))

@@ -9,20 +9,17 @@ import pytest
 from synthetic import ABLATION, HOSTILE, SMALL, grid, write_experiment, write_results, write_study
 
 from footprint.measure.provenance import REPOSITORY
-from footprint.report import (
-    cards,
-    figures,
-    figures_choices,
-    figures_curves,
-    figures_quality,
-    figures_timeline,
-    results,
-    selection,
-    study,
-)
-from footprint.report.empty import NoRunsError
-from footprint.report.svg import NARROW, PALETTE, WIDE, Drawing
-from footprint.report.textbook_claims import SLOWDOWN
+from footprint.report.figures import choices as figures_choices
+from footprint.report.figures import curves as figures_curves
+from footprint.report.figures import frontier as figures_quality
+from footprint.report.figures import memory as figures
+from footprint.report.figures import timeline as figures_timeline
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.svg import NARROW, PALETTE, WIDE, Drawing
+from footprint.report.reading import folder as results
+from footprint.report.reading import selection, study
+from footprint.report.tables import cards
+from footprint.report.textbook.claims import SLOWDOWN
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # matplotlib warns where a layout has no room
 

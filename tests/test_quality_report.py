@@ -15,11 +15,17 @@ from matplotlib import style
 from synthetic import BASE_LOSS, HOSTILE, SMALL, STUDY, final_loss, grid, write_results, write_study
 
 from footprint.errors import FootprintError
-from footprint.report import figures_curves, figures_quality, findings_quality, headline, labels, study, tables_quality
-from footprint.report.empty import NoRunsError
-from footprint.report.svg import NARROW, STYLE, WIDE
-from footprint.report.table import csv_link
-from footprint.report.words import bits_apart, step_time
+from footprint.report.figures import curves as figures_curves
+from footprint.report.figures import frontier as figures_quality
+from footprint.report.figures import labels
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.svg import NARROW, STYLE, WIDE
+from footprint.report.page.table import csv_link
+from footprint.report.page.words import bits_apart, step_time
+from footprint.report.reading import study
+from footprint.report.render import headline
+from footprint.report.sentences import study as findings_quality
+from footprint.report.tables import study as tables_quality
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")
 

@@ -15,9 +15,10 @@ from pandoc import elements, needs_pandoc, pandoc
 from papermill.exceptions import PapermillExecutionError
 from synthetic import ABLATION, HOSTILE, SMALL, STUDY, grid, write_experiment, write_results, write_study
 
-from footprint import report
 from footprint.errors import FootprintError
-from footprint.report import results, selection
+from footprint.report import render as report
+from footprint.report.reading import folder as results
+from footprint.report.reading import selection
 
 pytestmark = pytest.mark.xdist_group("report")
 

@@ -3,7 +3,8 @@
 import pytest
 from synthetic import ABLATION, SMALL, grid, write_results
 
-from footprint.report import findings, selection
+from footprint.report.reading import selection
+from footprint.report.sentences import findings
 from footprint.spec.presets import PRESETS
 
 

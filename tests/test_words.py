@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from nbconvert.filters import markdown2html
 from synthetic import HOSTILE
 
-from footprint.report.words import counted, escape, listing, percent, shortened
+from footprint.report.page.words import counted, escape, listing, percent, shortened
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,10 @@
 """What one decision changes: rank, targets, checkpointing."""
 
-from footprint.report import figures_choices, results, tables, textbook_claims
+from footprint.report.figures import choices as figures_choices
+from footprint.report.reading import folder as results
 from footprint.report.sections.material import Material, unless_empty
+from footprint.report.tables import runs as tables
+from footprint.report.textbook import claims as textbook_claims
 
 
 @unless_empty

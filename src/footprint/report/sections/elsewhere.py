@@ -1,11 +1,11 @@
 """Other hardware: what fits on which card, and results of other devices."""
 
 from footprint.predict import capacity
-from footprint.report import cards, devices
-from footprint.report.cards_figure import figure
-from footprint.report.cards_sentences import without_masters
+from footprint.report.figures.cards import figure
+from footprint.report.page.words import escape, listing, percent
 from footprint.report.sections.material import Material
-from footprint.report.words import escape, listing, percent
+from footprint.report.sentences.cards import without_masters
+from footprint.report.tables import cards, devices
 from footprint.spec.units import format_bytes
 
 

@@ -1,8 +1,13 @@
 """Loss and speed beside memory: the quality study."""
 
-from footprint.report import figures_curves, figures_quality, findings_quality, results, selection, tables_quality
+from footprint.report.figures import curves as figures_curves
+from footprint.report.figures import frontier as figures_quality
+from footprint.report.page.words import escape
+from footprint.report.reading import folder as results
+from footprint.report.reading import selection
 from footprint.report.sections.material import Material, of_study, unless_empty
-from footprint.report.words import escape
+from footprint.report.sentences import study as findings_quality
+from footprint.report.tables import study as tables_quality
 
 
 def frontier(report: Material) -> None:

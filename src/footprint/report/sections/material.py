@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.report import devices, selection, study
-from footprint.report.page import Page
-from footprint.report.study import Study
+from footprint.report.page.elements import Page
+from footprint.report.reading import selection, study
+from footprint.report.reading.study import Study
+from footprint.report.tables import devices
 
 
 @dataclass(frozen=True, kw_only=True)

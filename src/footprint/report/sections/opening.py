@@ -1,9 +1,11 @@
 """The first screen: the answer, what to change first, and what else could be changed."""
 
-from footprint.report import alternatives as decisions
-from footprint.report import figures, findings, tables
+from footprint.report.figures import memory as figures
+from footprint.report.page.words import counted, escape, listing
 from footprint.report.sections.material import Material, unless_empty
-from footprint.report.words import counted, escape, listing
+from footprint.report.sentences import findings
+from footprint.report.tables import alternatives as decisions
+from footprint.report.tables import runs as tables
 
 
 def answer(report: Material) -> None:

@@ -1,9 +1,14 @@
 """What a run needs and when: the ablation table, buckets, phases, one step as a timeline."""
 
-from footprint.report import ablation as ablation_columns
-from footprint.report import figures, figures_timeline, limits, results, selection, tables
+from footprint.report.figures import memory as figures
+from footprint.report.figures import timeline as figures_timeline
+from footprint.report.page.words import counted, escape, percent, worst
+from footprint.report.reading import folder as results
+from footprint.report.reading import selection
 from footprint.report.sections.material import Material, unless_empty
-from footprint.report.words import counted, escape, percent, worst
+from footprint.report.sentences import limits
+from footprint.report.tables import ablation as ablation_columns
+from footprint.report.tables import runs as tables
 
 
 def ablation(report: Material) -> None:

@@ -1,8 +1,10 @@
 """The textbook on trial: its claims, its table, its drill problems."""
 
-from footprint.report import drills, textbook_cells, textbook_claims, verdicts
+from footprint.report.page.words import counted, percent
 from footprint.report.sections.material import Material
-from footprint.report.words import counted, percent
+from footprint.report.textbook import cells as textbook_cells
+from footprint.report.textbook import claims as textbook_claims
+from footprint.report.textbook import drills, verdicts
 
 
 def claims(report: Material) -> None:

@@ -11,8 +11,8 @@ import yaml
 from footprint.experiment.resolved import read_experiment
 from footprint.measure.provenance import git_commit
 from footprint.predict.prediction import timeline
-from footprint.report.selection import headline
-from footprint.report.words import counted, escape, listing
+from footprint.report.page.words import counted, escape, listing
+from footprint.report.reading.selection import headline
 from footprint.spec.handover import run_name
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import AXES

@@ -6,10 +6,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from footprint.report.bars import after, bucket_key, byte_axis, byte_unit, pair
-from footprint.report.empty import NoRunsError
-from footprint.report.figures import MARKERS, PEAKS, beside, largest
-from footprint.report.selection import (
+from footprint.report.figures.bars import after, bucket_key, byte_axis, byte_unit, pair
+from footprint.report.figures.memory import MARKERS, PEAKS, beside, largest
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.svg import NARROW, PALETTE, Drawing
+from footprint.report.page.words import counted, listing, outcome, percent
+from footprint.report.reading.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,
     against_baseline,
@@ -19,8 +21,6 @@ from footprint.report.selection import (
     measured,
     setting,
 )
-from footprint.report.svg import NARROW, PALETTE, Drawing
-from footprint.report.words import counted, listing, outcome, percent
 
 
 def series(runs: pd.DataFrame, axis: str) -> list[pd.DataFrame]:

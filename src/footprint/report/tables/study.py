@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from footprint.report.empty import NoRunsError
-from footprint.report.selection import CHECKPOINTING_NAMES, varying
-from footprint.report.study import SECONDS, Study, checkpointing_pairs, named
-from footprint.report.table import Table
-from footprint.report.words import bits, bits_apart, listing, percent, step_time
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.table import Table
+from footprint.report.page.words import bits, bits_apart, listing, percent, step_time
+from footprint.report.reading.selection import CHECKPOINTING_NAMES, varying
+from footprint.report.reading.study import SECONDS, Study, checkpointing_pairs, named
 from footprint.spec.run import AXES
 from footprint.spec.units import format_bytes
 

@@ -6,8 +6,8 @@ import pandas as pd
 
 from footprint.predict.capacity import Capacity
 from footprint.predict.prediction import predict_many
-from footprint.report.selection import REGIME_NAMES
-from footprint.report.table import Table
+from footprint.report.page.table import Table
+from footprint.report.reading.selection import REGIME_NAMES
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import REGIMES, RunSpec
 from footprint.spec.units import format_bytes, parse_bytes

@@ -3,10 +3,10 @@
 import pandas as pd
 
 from footprint.predict.prediction import predict
-from footprint.report.ablation import COLUMNS, counted_parts, textbook_parts
-from footprint.report.selection import alike, measured, setting
-from footprint.report.table import Table
-from footprint.report.verdicts import GOOD, coloured, judged_bytes
+from footprint.report.page.table import Table
+from footprint.report.reading.selection import alike, measured, setting
+from footprint.report.tables.ablation import COLUMNS, counted_parts, textbook_parts
+from footprint.report.textbook.verdicts import GOOD, coloured, judged_bytes
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
 from footprint.spec.units import format_bytes

@@ -10,9 +10,9 @@ import pandas as pd
 from IPython.display import HTML, Markdown, display
 from markupsafe import Markup, escape
 
-from footprint.report.empty import NoRunsError
-from footprint.report.svg import NARROW, WIDE, Drawing
-from footprint.report.table import Table, csv_link
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.svg import NARROW, WIDE, Drawing
+from footprint.report.page.table import Table, csv_link
 
 TALL = 40
 """Rows beyond which a table scrolls within a box of fixed height."""

@@ -3,7 +3,7 @@
 import pandas as pd
 from markupsafe import Markup
 
-from footprint.report.words import counted
+from footprint.report.page.words import counted
 from footprint.spec.units import format_bytes
 
 

@@ -9,14 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from footprint.report.bars import byte_unit
-from footprint.report.empty import NoRunsError
-from footprint.report.figures import MARKERS
-from footprint.report.labels import Mark, beside_marks, segments
-from footprint.report.selection import REGIME_NAMES
-from footprint.report.study import Study, dominated, headline
-from footprint.report.svg import NARROW, PALETTE, Drawing
-from footprint.report.words import bits, bits_apart, counted, seconds, shortened
+from footprint.report.figures.bars import byte_unit
+from footprint.report.figures.labels import Mark, beside_marks, segments
+from footprint.report.figures.memory import MARKERS
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.svg import NARROW, PALETTE, Drawing
+from footprint.report.page.words import bits, bits_apart, counted, seconds, shortened
+from footprint.report.reading.selection import REGIME_NAMES
+from footprint.report.reading.study import Study, dominated, headline
 from footprint.spec.units import format_bytes
 
 MOST_LABELS = 20

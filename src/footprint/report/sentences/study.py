@@ -5,10 +5,10 @@ from itertools import combinations
 
 import pandas as pd
 
-from footprint.report.empty import NoRunsError
-from footprint.report.selection import REGIME_NAMES
-from footprint.report.study import Study, checkpointing_pairs, curve, headline
-from footprint.report.words import bits, bits_apart, counted, listing, percent, step_time
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.words import bits, bits_apart, counted, listing, percent, step_time
+from footprint.report.reading.selection import REGIME_NAMES
+from footprint.report.reading.study import Study, checkpointing_pairs, curve, headline
 from footprint.spec.run import REGIMES
 from footprint.spec.units import format_bytes
 

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from footprint.report.bars import BUCKETS, bucket_key, byte_unit
-from footprint.report.empty import NoRunsError
-from footprint.report.results import Timelines
-from footprint.report.selection import setting
-from footprint.report.svg import PALETTE, Drawing
-from footprint.report.words import listing, percent
+from footprint.report.figures.bars import BUCKETS, bucket_key, byte_unit
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.svg import PALETTE, Drawing
+from footprint.report.page.words import listing, percent
+from footprint.report.reading.folder import Timelines
+from footprint.report.reading.selection import setting
 from footprint.spec.timeline import Point
 from footprint.spec.units import format_bytes
 

@@ -6,14 +6,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from footprint.report.bars import after, byte_unit
-from footprint.report.empty import NoRunsError
-from footprint.report.figures import MARKERS
-from footprint.report.labels import at_ends
-from footprint.report.selection import REGIME_NAMES, SETTING_AXES
-from footprint.report.study import Study, curve, followed, rank_series
-from footprint.report.svg import NARROW, PALETTE, Drawing
-from footprint.report.words import bits, bits_apart, counted, listing, shortened
+from footprint.report.figures.bars import after, byte_unit
+from footprint.report.figures.labels import at_ends
+from footprint.report.figures.memory import MARKERS
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.svg import NARROW, PALETTE, Drawing
+from footprint.report.page.words import bits, bits_apart, counted, listing, shortened
+from footprint.report.reading.selection import REGIME_NAMES, SETTING_AXES
+from footprint.report.reading.study import Study, curve, followed, rank_series
 from footprint.spec.units import format_bytes
 
 MOST_POINTS, LEAST_POINTS, STEPS_A_POINT = 40, 5, 8

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.path import Path
 from matplotlib.transforms import Bbox
 
-from footprint.report.svg import PALETTE
+from footprint.report.page.svg import PALETTE
 
 LABEL_POINTS = 8
 """Size of a label's text."""

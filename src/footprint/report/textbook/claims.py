@@ -9,11 +9,11 @@ from footprint.predict.capacity import Capacity
 from footprint.predict.parameters import NF4_BLOCK, nf4_bytes, resident
 from footprint.predict.prediction import predict
 from footprint.predict.textbook import FROZEN_HALF, TRAINED
-from footprint.report.empty import NoRunsError
-from footprint.report.figures_choices import checkpointing_effects
-from footprint.report.selection import REGIME_NAMES, alike, headline, measured
-from footprint.report.verdicts import GOOD, Claim, judged, ratio_claim, size_claim
-from footprint.report.words import counted, listing, percent
+from footprint.report.figures.choices import checkpointing_effects
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.words import counted, listing, percent
+from footprint.report.reading.selection import REGIME_NAMES, alike, headline, measured
+from footprint.report.textbook.verdicts import GOOD, Claim, judged, ratio_claim, size_claim
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
 from footprint.spec.units import format_bytes, parse_bytes

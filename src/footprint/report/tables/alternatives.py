@@ -9,11 +9,11 @@ import pandas as pd
 from footprint.errors import FootprintError
 from footprint.experiment.resolved import read_experiment
 from footprint.predict.prediction import predict_many
-from footprint.report.empty import NoRunsError
-from footprint.report.results import EXPERIMENT, named
-from footprint.report.selection import axis_text, headline, setting
-from footprint.report.table import Table
-from footprint.report.words import percent
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.table import Table
+from footprint.report.page.words import percent
+from footprint.report.reading.folder import EXPERIMENT, named
+from footprint.report.reading.selection import axis_text, headline, setting
 from footprint.spec.handover import run_name
 from footprint.spec.model import TARGETS
 from footprint.spec.precision import PRECISIONS

@@ -3,10 +3,11 @@
 import pandas as pd
 from markupsafe import Markup
 
-from footprint.report import limits
-from footprint.report.empty import NoRunsError
-from footprint.report.figures_choices import checkpointing_effects, disturbed
-from footprint.report.selection import (
+from footprint.report.figures.choices import checkpointing_effects, disturbed
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.table import Table, stacked
+from footprint.report.page.words import outcome, percent, seconds
+from footprint.report.reading.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,
     axis_text,
@@ -17,8 +18,7 @@ from footprint.report.selection import (
     setting,
     varying,
 )
-from footprint.report.table import Table, stacked
-from footprint.report.words import outcome, percent, seconds
+from footprint.report.sentences import limits
 from footprint.spec.columns import PHASES, SIDES
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import AXES

@@ -3,10 +3,10 @@
 import pandas as pd
 
 from footprint.predict.textbook import TRAINED
-from footprint.report import findings_quality
-from footprint.report.selection import axis_text, headline, in_common, measured, one_change, setting
-from footprint.report.study import Study
-from footprint.report.words import counted, listing, outcome, percent, worst
+from footprint.report.page.words import counted, listing, outcome, percent, worst
+from footprint.report.reading.selection import axis_text, headline, in_common, measured, one_change, setting
+from footprint.report.reading.study import Study
+from footprint.report.sentences import study as findings_quality
 from footprint.spec.units import format_bytes
 
 

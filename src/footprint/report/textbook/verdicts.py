@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import pandas as pd
 from markupsafe import Markup
 
-from footprint.report.table import Table
-from footprint.report.words import percent
+from footprint.report.page.table import Table
+from footprint.report.page.words import percent
 from footprint.spec.units import format_bytes, parse_bytes
 
 HOLDS, CLOSE = 0.03, 0.10

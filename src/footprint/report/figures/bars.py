@@ -5,7 +5,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from footprint.report.svg import PALETTE
+from footprint.report.page.svg import PALETTE
 from footprint.spec.columns import BUCKET_BYTES
 from footprint.spec.units import format_bytes, parse_bytes
 

@@ -3,9 +3,9 @@
 import pandas as pd
 
 from footprint.predict.textbook import FROZEN_HALF, FROZEN_NF4
-from footprint.report.selection import headline, setting
-from footprint.report.table import Table
-from footprint.report.words import outcome, percent
+from footprint.report.page.table import Table
+from footprint.report.page.words import outcome, percent
+from footprint.report.reading.selection import headline, setting
 from footprint.spec.units import format_bytes
 
 TRAINED_PARTS = {"Weights": 6, "Grad": 2, "Adam": 8}

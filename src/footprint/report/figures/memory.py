@@ -5,11 +5,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
-from footprint.report.bars import after, bucket_key, byte_axis, byte_unit, pair
-from footprint.report.empty import NoRunsError
-from footprint.report.selection import headline, label, measured, setting, varying
-from footprint.report.svg import NARROW, PALETTE, Drawing
-from footprint.report.words import counted, listing, outcome, percent, shortened, worst
+from footprint.report.figures.bars import after, bucket_key, byte_axis, byte_unit, pair
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.svg import NARROW, PALETTE, Drawing
+from footprint.report.page.words import counted, listing, outcome, percent, shortened, worst
+from footprint.report.reading.selection import headline, label, measured, setting, varying
 from footprint.spec.columns import PHASES
 from footprint.spec.units import format_bytes
 

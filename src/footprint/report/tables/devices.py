@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.report.empty import NoRunsError
-from footprint.report.selection import label, load, measured, varying
-from footprint.report.table import Table
-from footprint.report.words import listing, outcome, percent
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.table import Table
+from footprint.report.page.words import listing, outcome, percent
+from footprint.report.reading.selection import label, load, measured, varying
 from footprint.spec.run import AXES
 
 _COMPARED = ["status", "oom_phase", "device_name", "step_seconds", "peak_relative_error"]
