@@ -4,7 +4,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from footprint import command
+from footprint.command import script as command
 from footprint.text.corpus import CorpusSpec
 from footprint.text.fetch import prepare
 

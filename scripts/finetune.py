@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from footprint import command
+from footprint.command import script as command
 from footprint.jobs import on_device
 
 

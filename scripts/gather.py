@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from footprint import command
+from footprint.command import script as command
 from footprint.experiment.resolved import read_experiment
 from footprint.tables.gather import measurements, remarks
 from footprint.tables.rows import write_table

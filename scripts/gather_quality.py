@@ -4,7 +4,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from footprint import command
+from footprint.command import script as command
 from footprint.experiment.resolved import corpus_name, read_experiment
 from footprint.tables.gather import remarks
 from footprint.tables.quality import gather_bases, gather_curves, gather_quality

@@ -4,7 +4,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from footprint import command
+from footprint.command import script as command
 from footprint.files import write_atomically
 from footprint.tables.manifest import manifest
 

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from footprint import command
+from footprint.command import script as command
 from footprint.errors import FootprintError
 from footprint.experiment.resolved import read_experiment
 from footprint.files import write_atomically

@@ -3,7 +3,7 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from footprint import command
+from footprint.command import script as command
 from footprint.experiment.resolved import read_experiment
 from footprint.jobs.host_memory import require_host_memory
 from footprint.jobs.runtime import prepare_environment

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from footprint import cli
+from footprint.command import main as cli
 from footprint.predict.prediction import predict
 from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS
 from footprint.spec.presets import PRESETS

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig
 
-from footprint import cli
+from footprint.command import main as cli
 from footprint.errors import FootprintError
 from footprint.predict.parameters import parameter_count
 from footprint.spec.presets import PRESETS

@@ -13,7 +13,7 @@ from clone import REPOSITORY, Clone
 from reference.update import SMOKE, changes, exact, folder_of
 from runfiles import finish
 
-from footprint.cli import main
+from footprint.command.main import main
 from footprint.experiment.resolved import read_experiment
 from footprint.experiment.yaml_file import load
 from footprint.jobs import verify

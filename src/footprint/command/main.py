@@ -15,8 +15,8 @@ from random import randrange
 from shutil import get_terminal_size
 from textwrap import fill
 
-from footprint.arguments import AXES, parser
-from footprint.command import require_installed
+from footprint.command.arguments import AXES, parser
+from footprint.command.script import require_installed
 from footprint.errors import USER_ERROR, FootprintError, user_errors
 from footprint.jobs.runtime import prepare_environment
 from footprint.predict.capacity import FITS, TIGHT, TOO_LARGE, Capacity
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _predict(parsed: Namespace) -> int:
-    from footprint import readout
+    from footprint.command import readout
     from footprint.predict.fit import Candidate, cheapest_change
     from footprint.predict.prediction import predict
 
@@ -100,7 +100,7 @@ def _predict(parsed: Namespace) -> int:
 
 
 def _fit(parsed: Namespace) -> int:
-    from footprint import readout
+    from footprint.command import readout
     from footprint.predict.fit import search
 
     setup = _setup(parsed.config, _device(parsed))
@@ -118,7 +118,7 @@ def _measure(parsed: Namespace) -> int:
     spec, training = _run(parsed)
     require_installed("measure", "torch", "bitsandbytes", "peft", "pandas", "safetensors")
     prepare_environment(spec.device)
-    from footprint import readout
+    from footprint.command import readout
 
     predicted = _predicted_here(spec, training, forced=parsed.force)
     try:

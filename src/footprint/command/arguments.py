@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from footprint.command import require_installed
+from footprint.command.script import require_installed
 from footprint.errors import FootprintError
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import TARGETS, sets_of_linears
