@@ -83,7 +83,7 @@ class Clone:
 
     def footprint(self, *arguments: str) -> subprocess.CompletedProcess:
         """The command `footprint` of this clone."""
-        program = "from footprint.cli import main; raise SystemExit(main())"
+        program = "from footprint.command.main import main; raise SystemExit(main())"
         return subprocess.run(
             [sys.executable, "-c", program, *arguments],
             cwd=self.root,

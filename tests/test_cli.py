@@ -210,7 +210,7 @@ def test_a_preset_may_be_redefined_smaller_than_any_default(answered, tmp_path):
 
 @pytest.mark.parametrize("redirected", [">/dev/full", ">&-"])
 def test_an_answer_that_cannot_be_written_is_one_sentence_and_not_a_verdict(redirected):
-    command = f"{sys.executable} -c 'from footprint.cli import main; raise SystemExit(main())'"
+    command = f"{sys.executable} -c 'from footprint.command.main import main; raise SystemExit(main())'"
     done = subprocess.run(f"{command} {' '.join(PREDICT)} {redirected}", shell=True, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: the answer cannot be written")
@@ -282,7 +282,7 @@ def test_measure_sets_a_measurement_beside_the_prediction():
 # --- start ----------------------------------------------------------------------------------------------------------
 
 
-def footprint(*arguments: str, program: str = "import sys; from footprint.cli import main; sys.exit(main())"):
+def footprint(*arguments: str, program: str = "import sys; from footprint.command.main import main; sys.exit(main())"):
     """The command in a process of its own."""
     return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
 
@@ -290,14 +290,14 @@ def footprint(*arguments: str, program: str = "import sys; from footprint.cli im
 @pytest.mark.parametrize("arguments", [PREDICT, [*PREDICT, "--gpu-memory", "1GiB"], FIT])
 def test_neither_torch_nor_pandas_is_imported_for_a_prediction(arguments):
     program = (
-        "import sys; from footprint.cli import main; main(sys.argv[1:]); "
+        "import sys; from footprint.command.main import main; main(sys.argv[1:]); "
         "print({'torch', 'pandas', 'matplotlib'} & set(sys.modules), file=sys.stderr)"
     )
     assert footprint(*arguments, program=program).stderr == "set()\n"
 
 
 def test_a_reader_that_stops_reading_is_no_error():
-    program = "import os, sys; os.close(1); os.dup2(os.pipe()[1], 1)\nfrom footprint.cli import main; sys.exit(main())"
+    program = "import os, sys; os.close(1); os.dup2(os.pipe()[1], 1)\nfrom footprint.command.main import main; sys.exit(main())"
     assert footprint(*PREDICT, program=program).stderr == ""
 
 

@@ -9,6 +9,7 @@ import pytest
 from synthetic import ABLATION, HOSTILE, SMALL, grid, write_experiment, write_results, write_study
 
 from footprint.measure.provenance import REPOSITORY
+from footprint.report.figures import cards as figures_cards
 from footprint.report.figures import choices as figures_choices
 from footprint.report.figures import curves as figures_curves
 from footprint.report.figures import frontier as figures_quality
@@ -16,9 +17,8 @@ from footprint.report.figures import memory as figures
 from footprint.report.figures import timeline as figures_timeline
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.svg import NARROW, PALETTE, WIDE, Drawing
-from footprint.report.reading import folder as results
-from footprint.report.reading import selection, study
-from footprint.report.tables import cards
+from footprint.report.reading import results, selection, study
+from footprint.report.reading.cards import predictions
 from footprint.report.textbook.claims import SLOWDOWN
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # matplotlib warns where a layout has no room
@@ -32,7 +32,7 @@ FIGURES = {
     "ranks": figures_choices.ranks,
     "targets": figures_choices.targets,
     "checkpointing": lambda runs: figures_choices.checkpointing(runs, 0.5, SLOWDOWN),
-    "cards": lambda runs: cards.figure(cards.predictions()),
+    "cards": lambda runs: figures_cards.figure(predictions()),
 }
 STUDY_FIGURES = {
     "frontier": figures_quality.frontier,

@@ -117,7 +117,7 @@ def limited(kilobytes: int | str, *words: str | Path, cwd: Path = REPOSITORY) ->
 
 
 def footprint(kilobytes: int | str, *arguments: str) -> subprocess.CompletedProcess:
-    program = "import sys; from footprint.cli import main; sys.exit(main())"
+    program = "import sys; from footprint.command.main import main; sys.exit(main())"
     return limited(kilobytes, sys.executable, "-c", program, *arguments)
 
 

@@ -43,7 +43,7 @@ def test_a_light_installation_holds_no_framework(light):
 @pytest.mark.slow
 def test_it_predicts_and_searches_as_the_whole_one_does(light):
     here = subprocess.run(
-        [sys.executable, "-c", "from footprint.cli import main; raise SystemExit(main())", *ASKED],
+        [sys.executable, "-c", "from footprint.command.main import main; raise SystemExit(main())", *ASKED],
         env={"PYTHONPATH": str(REPOSITORY / "src")},
         capture_output=True,
         text=True,

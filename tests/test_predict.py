@@ -1,6 +1,7 @@
 """The prediction equals the measurement to the byte, and keeps its own laws for any valid run."""
 
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 import torch
@@ -8,13 +9,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tiny import GPT, LLAMA, TRAINING, run
 
-import footprint.spec
 from footprint.errors import FootprintError
 from footprint.jobs.fresh import measure_each
 from footprint.predict.prediction import predict, predict_many, timeline
+from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, PHASES, SHARED, WEIGHT_PARTS
-from footprint.spec.model import ModelSpec
-from footprint.spec.run import RunSpec
+from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
+from footprint.spec.precision import PRECISIONS
+from footprint.spec.run import QUANTIZATIONS, REGIMES, RunSpec
 
 # oneDNN picks its kernels, and so their scratchpads, by instruction set; onednn.py derives those of AVX512-bf16.
 CAPABILITIES = torch.cpu.get_capabilities()
@@ -76,8 +78,8 @@ def test_prediction_equals_measurement_in_every_phase_and_bucket(spec, measured)
 
 
 def test_the_measured_specs_cover_every_value_of_every_axis():
-    for axis in ("regime", "targets", "checkpointing", "precision", "quantization"):
-        allowed = getattr(footprint.spec, axis.upper(), None) or getattr(footprint.spec, f"{axis.upper()}S", axis)
+    axes = {"regime": REGIMES, "targets": TARGETS, "checkpointing": CHECKPOINTING, "quantization": QUANTIZATIONS}
+    for axis, allowed in (axes | {"precision": PRECISIONS}).items():
         assert {getattr(spec, axis) for spec in SPECS} - {"none"} >= set(allowed) - {"none"}
 
 
@@ -86,7 +88,7 @@ def test_the_measured_specs_cover_every_value_of_every_axis():
 
 @st.composite
 def models(draw):
-    block = draw(st.sampled_from(footprint.spec.BLOCKS))
+    block = draw(st.sampled_from(BLOCKS))
     heads, pairs = draw(st.integers(1, 6)), draw(st.integers(7, 20))
     return ModelSpec(
         name="any",
@@ -103,16 +105,16 @@ def models(draw):
 
 
 @st.composite
-def runs(draw, precisions=tuple(footprint.spec.PRECISIONS)):
+def runs(draw, precisions=tuple(PRECISIONS)):
     return RunSpec(
         model=draw(models()),
-        regime=draw(st.sampled_from(footprint.spec.REGIMES)),
+        regime=draw(st.sampled_from(REGIMES)),
         rank=draw(st.integers(1, 8)),
-        targets=draw(st.sampled_from(footprint.spec.TARGETS)),
-        checkpointing=draw(st.sampled_from(footprint.spec.CHECKPOINTING)),
+        targets=draw(st.sampled_from(TARGETS)),
+        checkpointing=draw(st.sampled_from(CHECKPOINTING)),
         precision=draw(st.sampled_from(precisions)),
         optimizer=draw(st.sampled_from(("adamw", "adamw-fused"))),
-        quantization=draw(st.sampled_from(footprint.spec.QUANTIZATIONS)),
+        quantization=draw(st.sampled_from(QUANTIZATIONS)),
         batch=draw(st.integers(1, 4)),
         seq=draw(st.integers(1, 128)),
     )
@@ -181,9 +183,15 @@ def test_in_half_precision_one_token_more_can_take_less_on_a_cpu():
 
 @pytest.mark.parametrize(
     ("table", "axis", "name"),
-    [("OPTIMIZERS", "optimizer", "lion"), ("BLOCKS", "block", "mamba"), ("QUANTIZATIONS", "quantization", "int3")],
+    [
+        ("run.OPTIMIZERS", "optimizer", "lion"),
+        ("model.BLOCKS", "block", "mamba"),
+        ("run.QUANTIZATIONS", "quantization", "int3"),
+    ],
 )
 def test_a_name_without_a_formula_is_named_in_the_error(monkeypatch, table, axis, name):
-    monkeypatch.setattr(footprint.spec, table, (*getattr(footprint.spec, table), name))
+    module, names = table.split(".")
+    known = getattr(import_module(f"footprint.spec.{module}"), names)
+    monkeypatch.setattr(f"footprint.spec.{table}", (*known, name))
     with pytest.raises(FootprintError, match=name):
         predict(run("qlora", model=replace(GPT, block=name)) if axis == "block" else run("qlora", **{axis: name}))

@@ -20,7 +20,7 @@ def write(path: Path, **values: object) -> str:
 
 @pytest.fixture
 def progress(monkeypatch, tmp_path) -> Progress:
-    monkeypatch.setattr("footprint.progress._SECONDS_BETWEEN_LOOKS", 3600)
+    monkeypatch.setattr("footprint.jobs.progress._SECONDS_BETWEEN_LOOKS", 3600)
     return Progress(headline=tmp_path / "headline.txt", report=Path("report.html"))
 
 

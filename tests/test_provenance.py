@@ -17,7 +17,7 @@ from runfiles import CONFIG, finish, other_training, write_run
 
 from footprint.errors import FootprintError
 from footprint.experiment.resolved import corpus_name
-from footprint.report.reading import folder as results
+from footprint.report.reading import results
 from footprint.spec.columns import MEASUREMENTS, TUNED
 from footprint.spec.handover import asked, run_json, run_name
 from footprint.tables.gather import MUST_AGREE, gather, measurements, remarks

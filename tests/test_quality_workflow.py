@@ -263,7 +263,7 @@ def test_a_deleted_timeline_is_measured_again_for_the_report(clone):
     assert len(list((clone.results / "timelines").iterdir())) == 3
 
 
-PACKAGED = ("src", "footprint", "schemas")
+PACKAGED = ("src", "footprint", "experiment", "schemas")
 """Data of the package, which changes with its source."""
 
 WATCHER = """

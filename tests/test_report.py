@@ -17,8 +17,7 @@ from synthetic import ABLATION, HOSTILE, SMALL, STUDY, grid, write_experiment, w
 
 from footprint.errors import FootprintError
 from footprint.report import render as report
-from footprint.report.reading import folder as results
-from footprint.report.reading import selection
+from footprint.report.reading import results, selection
 
 pytestmark = pytest.mark.xdist_group("report")
 

@@ -30,7 +30,7 @@ def row_schema(name: str) -> dict:
 
 
 def test_workflow_and_package_read_the_same_schema():
-    assert (ROOT / "workflow/schemas").resolve() == ROOT / "src/footprint/schemas"
+    assert (ROOT / "workflow/schemas").resolve() == ROOT / "src/footprint/experiment/schemas"
 
 
 def test_the_schema_is_valid_and_snakemake_accepts_the_published_config_by_it():

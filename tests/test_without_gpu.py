@@ -32,7 +32,7 @@ sys.meta_path.insert(0, Witness())
 
 SIZES = '{"layers": 2, "width": 64, "heads": 4, "vocab": 256, "context": 128}'
 AXES = ["--regime", "qlora", "--rank", "2", "--batch", "1", "--seq", "16"]
-COMMAND = [sys.executable, "-c", "import sys; from footprint.cli import main; sys.exit(main())"]
+COMMAND = [sys.executable, "-c", "import sys; from footprint.command.main import main; sys.exit(main())"]
 
 
 @pytest.fixture

@@ -51,7 +51,9 @@ class Workplace:
                 words = path.read_bytes().split(b"\0")
             except OSError:
                 continue  # it has just ended
-            if b"footprint.forkserver" in words and any(word.startswith(os.fsencode(self.runtime)) for word in words):
+            if b"footprint.jobs.forkserver" in words and any(
+                word.startswith(os.fsencode(self.runtime)) for word in words
+            ):
                 found.append(int(path.parent.name))
         return found
 

@@ -23,7 +23,7 @@ def read_strictly() -> None:
 
 
 def strict(usual: Reader) -> Reader:
-    """A reader that refuses what `footprint.yaml_file` refuses in one sentence, with exit status 2.
+    """A reader that refuses what `footprint.experiment.yaml_file` refuses in one sentence, with exit status 2.
 
     Workflows of others in the same environment keep the `usual` one: it counts from where Snakemake is started.
     """

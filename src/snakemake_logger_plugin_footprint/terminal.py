@@ -1,6 +1,6 @@
 """What a person sees of Snakemake: each step that is not a run by its name, and what failed with its reason.
 
-Runs have a line each from `footprint.progress`. Everything else is in Snakemake's own log under .snakemake/log.
+Runs have a line each from `footprint.jobs.progress`. Everything else is in Snakemake's own log under .snakemake/log.
 """
 
 import logging

@@ -1,6 +1,6 @@
 # The bases of a quality study: pretrained once, judged in every form they can be stored in.
 STUDY_MEMORY = HostMemory(STUDY.specs, EXPERIMENT.training)
-PRETRAINING_CORPUS = ancient(f"results/corpus/{experiment.corpus_name(STUDY.pretraining.corpus)}")
+PRETRAINING_CORPUS = ancient(f"results/corpus/{resolved.corpus_name(STUDY.pretraining.corpus)}")
 BASE = "results/base/{base}.safetensors"
 
 

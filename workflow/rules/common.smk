@@ -8,11 +8,15 @@ from snakemake.utils import Paramspace
 # A clone measures with its own source, whichever clone the environment was installed from.
 sys.path.insert(0, f"{workflow.basedir}/src")
 
-from footprint import config as configuration
-from footprint import experiment, files, grid, lease, plan
-from footprint.command import keep_device, lend_interpreter, require_root, user_errors
-from footprint.progress import COLUMNS, Progress
-from footprint.resources import HostMemory, require_host_memory
+from footprint import files
+from footprint.errors import user_errors
+from footprint.experiment import resolved, yaml_file
+from footprint.experiment.config import parse
+from footprint.jobs import lease
+from footprint.jobs.host_memory import HostMemory, require_host_memory
+from footprint.jobs.progress import COLUMNS, Progress
+from footprint.jobs.start import keep_device, lend_interpreter, require_root
+from footprint.spec import grid, handover
 
 lend_interpreter(Path(workflow.basedir))
 
@@ -21,21 +25,21 @@ keep_device(config, workflow.config_settings.config)
 with user_errors():
     require_root(Path(workflow.basedir))
     # Snakemake has merged the files by now; reading them again refuses what it lets pass (duplicate keys, anchors).
-    configuration.load(*map(Path, workflow.configfiles))
-    EXPERIMENT = configuration.parse(config)
-    experiment.check_texts(EXPERIMENT, Path("results/corpus"))
+    yaml_file.load(*map(Path, workflow.configfiles))
+    EXPERIMENT = parse(config)
+    resolved.check_texts(EXPERIMENT, Path("results/corpus"))
     files.require_folders(Path(f"results/{EXPERIMENT.name}/{EXPERIMENT.device}"))
     if not workflow.output_settings.dryrun:
-        experiment.renew(Path(f"results/{EXPERIMENT.name}/{EXPERIMENT.device}/experiment.json"), config)
+        resolved.renew(Path(f"results/{EXPERIMENT.name}/{EXPERIMENT.device}/experiment.json"), config)
 
 # Its name tells its bytes: a text that was fetched anew is the same one, and no reason to train again.
-CORPUS = ancient(f"results/corpus/{experiment.corpus_name(EXPERIMENT.corpus)}")
+CORPUS = ancient(f"results/corpus/{resolved.corpus_name(EXPERIMENT.corpus)}")
 
 RESULTS = f"results/{EXPERIMENT.name}/{EXPERIMENT.device}"
 CONDA = "../../envs/footprint.yaml"
 
 RUNS = Paramspace(grid.frame(EXPERIMENT.runs), filename_params="*", single_wildcard="run")
-RUN_JSON = {plan.run_name(spec): plan.run_json(spec, EXPERIMENT.training) for spec in EXPERIMENT.runs}
+RUN_JSON = {handover.run_name(spec): handover.run_json(spec, EXPERIMENT.training) for spec in EXPERIMENT.runs}
 HOST_MEMORY = HostMemory(EXPERIMENT.runs, EXPERIMENT.training)
 PROGRESS = Progress(headline=Path(f"{RESULTS}/headline.txt"), report=Path(f"{RESULTS}/report.html"))
 
@@ -69,7 +73,7 @@ rule experiment:
         CONDA
     params:
         # A function, for Snakemake would take braces in a plain value for wildcards.
-        config=lambda wildcards: experiment.text_of(config),
+        config=lambda wildcards: resolved.text_of(config),
     shell:
         r"""
         printf '%s' {params.config:q} \

@@ -1,5 +1,5 @@
 # The texts runs train on.
-TEXTS = experiment.texts(EXPERIMENT)
+TEXTS = resolved.texts(EXPERIMENT)
 
 
 rule corpus:
@@ -15,7 +15,7 @@ rule corpus:
     conda:
         CONDA
     params:
-        corpus=lambda wildcards: experiment.corpus_json(TEXTS[wildcards.text].spec),
+        corpus=lambda wildcards: resolved.corpus_json(TEXTS[wildcards.text].spec),
         # A longer sequence must fit but leaves the text as it is; functions of the input trigger no rerun.
         seq=lambda wildcards, input: TEXTS[wildcards.text].seq,
     shell:

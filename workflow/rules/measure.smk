@@ -9,7 +9,7 @@ onstart:
     if workflow.local_exec:
         with user_errors():
             jobs = workflow.dag.needrun_jobs()
-            require_host_memory(plan.parse_run(job.params.run) for job in jobs if "run" in job.params.keys())
+            require_host_memory(handover.parse_run(job.params.run) for job in jobs if "run" in job.params.keys())
     with user_errors():
         files.require_writable(Path(RESULTS))
     PROGRESS.start(
@@ -26,7 +26,7 @@ rule measure:
         row=report(
             f"{RESULTS}/runs/{RUNS.wildcard_pattern}.json",
             category="Runs",
-            labels=lambda wildcards: plan.labels(RUN_JSON[wildcards.run]),
+            labels=lambda wildcards: handover.labels(RUN_JSON[wildcards.run]),
             caption="../report/run.rst",
         ),
         timeline=f"{RESULTS}/timelines/{RUNS.wildcard_pattern}.csv",

@@ -7,7 +7,7 @@ rule report:
         script="scripts/report.py",
         notebook="report/report.py",
         # What else the page is made of: a change there renders it again.
-        sources=sorted(glob("report/**/*.*", recursive=True) + glob("src/footprint/report/*.mplstyle")),
+        sources=sorted(glob("report/**/*.*", recursive=True) + glob("src/footprint/report/page/*.mplstyle")),
         reference=sorted(glob("results/reference/**/*.csv", recursive=True)),
         experiment=f"{RESULTS}/experiment.json",
         manifest=f"{RESULTS}/manifest.json",

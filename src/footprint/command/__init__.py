@@ -1,1 +1,4 @@
-"""."""
+"""The command line: what `footprint` understands, and what it prints.
+
+Comes in: arguments. Goes out: text or JSON, and an exit status. Nothing below imports it.
+"""

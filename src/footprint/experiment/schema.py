@@ -19,7 +19,9 @@ Position = tuple[str | int, ...]
 @cache
 def config_schema() -> dict:
     """The schema of config files, read once."""
-    return yaml.safe_load((files("footprint") / "schemas" / "config.schema.yaml").read_text(encoding="utf-8"))
+    return yaml.safe_load(
+        (files("footprint.experiment") / "schemas" / "config.schema.yaml").read_text(encoding="utf-8")
+    )
 
 
 def check(config: Mapping) -> dict:

@@ -1,4 +1,4 @@
-"""What a process started by `footprint.fresh` does first: prepare for its device. Only then it imports PyTorch."""
+"""What a process started by `footprint.jobs.fresh` does first: prepare for its device. Only then it imports PyTorch."""
 
 import pickle
 from multiprocessing.connection import Connection

@@ -1,4 +1,4 @@
-"""The server behind `footprint.worker`: imports what a run needs, then forks one child per connection.
+"""The server behind `footprint.jobs.worker`: imports what a run needs, then forks one child per connection.
 
 One thread, no device touched, no thread pool started: a child is what a freshly started process is after its imports.
 """
@@ -25,16 +25,16 @@ IDLE_SECONDS = 20
 """How long a server without children waits for the next run; the gaps within an experiment are shorter."""
 
 PRELOAD = {
-    "cpu": ("footprint.job",),
+    "cpu": ("footprint.jobs.tasks",),
     # bitsandbytes asks CUDA for its devices when it is imported, which a process that is to fork must not do, and PEFT
     # imports bitsandbytes: a child imports those two itself. These modules are most of what they and a run need.
     "cuda": (
         "torch._dynamo.backends.registry",
         "torch._inductor.compile_fx",
         "transformers.modeling_utils",
-        "footprint.corpus",
-        "footprint.records",
-        "footprint.trace.cuda",
+        "footprint.text.corpus",
+        "footprint.tables.rows",
+        "footprint.measure.trace.cuda",
     ),
 }
 
@@ -174,7 +174,7 @@ def _receive(client: socket.socket) -> dict:
 
 
 def main() -> None:
-    """`python -m footprint.forkserver DESCRIPTOR ADDRESS DEVICE`, started by `footprint.worker`."""
+    """`python -m footprint.jobs.forkserver DESCRIPTOR ADDRESS DEVICE`, started by `footprint.jobs.worker`."""
     descriptor, address, device = int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     prepare_environment(device)
     # Ask the driver's library for devices, not CUDA itself: a process that has started CUDA cannot fork.

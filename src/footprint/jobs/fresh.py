@@ -51,7 +51,7 @@ def each_fresh(
         context = get_context("spawn")
     else:
         context = get_context("forkserver")
-        context.set_forkserver_preload(["footprint.without_gpu", __name__])
+        context.set_forkserver_preload(["footprint.jobs.without_gpu", __name__])
     with ThreadPoolExecutor(workers) as waiting:
         yield from waiting.map(lambda spec: _fresh(context, function, spec, training), specs)
 

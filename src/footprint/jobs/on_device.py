@@ -25,7 +25,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run_on_device(job: str, arguments: dict[str, object]) -> None:
-    """The function `job` of `footprint.job`; `arguments["run"]` is the JSON of the run."""
+    """The function `job` of `footprint.jobs.tasks`; `arguments["run"]` is the JSON of the run."""
     spec, _ = parse_run(arguments["run"])
     with lease(require_devices()) if spec.device == "cuda" else nullcontext() as gpu:
         if gpu is not None:

@@ -1,7 +1,7 @@
 """Fresh processes without the cost of starting them: a run is forked from a server that has done the imports already.
 
 Starting Python, PyTorch, PEFT and bitsandbytes takes longer than a short run. `run_forked` therefore asks a server
-of the same user on the same machine (`footprint.forkserver`, started when none listens, gone when idle) for a child
+of the same user on the same machine (`footprint.jobs.forkserver`, started when none listens, gone when idle) for a child
 that has imported everything and touched nothing. This side imports none of it. Linux only.
 """
 
@@ -34,7 +34,7 @@ OWN = {"CUDA_VISIBLE_DEVICES", "PWD", "OLDPWD", "SHLVL", "_"}
 
 
 def run_forked(job: str, arguments: dict[str, object], *, device: str, lease: int | None = None) -> None:
-    """The function `job` of `footprint.job` in a fresh child with this process's environment, folder and stderr.
+    """The function `job` of `footprint.jobs.tasks` in a fresh child with this process's environment, folder and stderr.
 
     Ends this process as the child ended unless that succeeded: with its exit status, or by the signal that
     killed it. When this process dies first, the child is killed. `lease` is a descriptor the child keeps open.
@@ -122,7 +122,7 @@ def _start(address: Path, device: str) -> None:
         listener.bind(str(address))
         listener.listen(1024)
         subprocess.Popen(
-            [sys.executable, "-P", "-m", "footprint.forkserver", str(listener.fileno()), str(address), device],
+            [sys.executable, "-P", "-m", "footprint.jobs.forkserver", str(listener.fileno()), str(address), device],
             pass_fds=[listener.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -134,7 +134,7 @@ def _start(address: Path, device: str) -> None:
 
 def _identity(device: str) -> str:
     """What a server and its clients must share for a forked child to be the process the client would have started."""
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     sources = sorted((str(path), path.stat().st_mtime_ns) for path in package.rglob("*.py"))
     limits = [resource.getrlimit(getattr(resource, name)) for name in dir(resource) if name.startswith("RLIMIT_")]
     environment = sorted((name, value) for name, value in os.environ.items() if name not in OWN)

@@ -104,7 +104,7 @@ def execute(notebook: Path, parameters: dict[str, str], scratch: Path) -> Notebo
 def _kernels_import_this_package() -> Iterator[None]:
     """Let kernels started in this block import the footprint that runs here, installed or not."""
     before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[1]), before]))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(Path(__file__).resolve().parents[2]), before]))
     try:
         yield
     finally:

@@ -1,1 +1,1 @@
-"""The memory trace: what was allocated when, and which bucket it was. Recorders produce it, `Trace` reads it."""
+"""The allocator's events, as the CPU's profiler and CUDA's caching allocator report them, and what they add up to."""

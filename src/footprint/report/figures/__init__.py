@@ -1,1 +1,1 @@
-"""."""
+"""Drawings titled by what they show."""

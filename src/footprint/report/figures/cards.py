@@ -8,9 +8,9 @@ from matplotlib.ticker import NullLocator
 
 from footprint.report.figures.bars import after
 from footprint.report.page.svg import NARROW, PALETTE, Drawing
+from footprint.report.reading.cards import CARDS, CHECKPOINTING, MODELS, SEQUENCES
 from footprint.report.reading.selection import CHECKPOINTING_NAMES, REGIME_NAMES
 from footprint.report.sentences.cards import finding
-from footprint.report.tables.cards import CARDS, CHECKPOINTING, MODELS, SEQUENCES
 from footprint.spec.units import format_bytes
 
 _LINES = {"none": (0, (3, 2)), "block": "-"}

@@ -15,7 +15,7 @@ from footprint.report.figures.bars import BUCKETS, bucket_key, byte_unit
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.svg import PALETTE, Drawing
 from footprint.report.page.words import listing, percent
-from footprint.report.reading.folder import Timelines
+from footprint.report.reading.results import Timelines
 from footprint.report.reading.selection import setting
 from footprint.spec.timeline import Point
 from footprint.spec.units import format_bytes

@@ -11,7 +11,7 @@ import matplotlib.style
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
-STYLE = "footprint.report.footprint"
+STYLE = "footprint.report.page.footprint"
 """matplotlib's name for `footprint.mplstyle` of this package."""
 
 WIDE, NARROW = 7.2, 3.9

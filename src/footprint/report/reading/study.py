@@ -10,7 +10,7 @@ import pandas as pd
 from footprint.errors import FootprintError
 from footprint.experiment.resolved import read_experiment
 from footprint.files import unreadable
-from footprint.report.reading.folder import EXPERIMENT
+from footprint.report.reading.results import EXPERIMENT
 from footprint.report.reading.selection import SETTING_AXES, in_reading_order, label, most_usual, usual_values, varying
 from footprint.spec.columns import BASES, CURVES, INTEGERS, QUALITY
 from footprint.spec.run import AXES, REGIMES

@@ -1,18 +1,18 @@
 """What one decision changes: rank, targets, checkpointing."""
 
-from footprint.report.figures import choices as figures_choices
-from footprint.report.reading import folder as results
+from footprint.report.figures import choices as figures
+from footprint.report.reading import effects, results
 from footprint.report.sections.material import Material, unless_empty
 from footprint.report.tables import runs as tables
-from footprint.report.textbook import claims as textbook_claims
+from footprint.report.textbook.claims import SLOWDOWN
 
 
 @unless_empty
 def ranks(report: Material) -> None:
     """Peak over rank."""
     page, runs = report.page, report.runs
-    page.figure("ranks", figures_choices.ranks(runs), "Peak memory over adapter rank: dots measured, lines predicted.")
-    page.table("ranks", tables.by_axis(figures_choices.series(runs, "rank")), "What a rank costs.")
+    page.figure("ranks", figures.ranks(runs), "Peak memory over adapter rank: dots measured, lines predicted.")
+    page.table("ranks", tables.by_axis(effects.series(runs, "rank")), "What a rank costs.")
 
 
 @unless_empty
@@ -21,10 +21,10 @@ def targets(report: Material) -> None:
     page, runs = report.page, report.runs
     page.figure(
         "targets",
-        figures_choices.targets(runs),
+        figures.targets(runs),
         "The buckets by the Linears that carry adapters, thick as measured over thin as predicted.",
     )
-    by_targets = tables.by_axis(figures_choices.series(runs, "targets"), "targets")
+    by_targets = tables.by_axis(effects.series(runs, "targets"), "targets")
     page.table("targets", by_targets, "What a choice of targets costs.")
 
 
@@ -37,7 +37,7 @@ def checkpointing(report: Material) -> None:
     root = None if None in depths or len(depths) != 1 else depths.pop() ** 0.5
     page.figure(
         "checkpointing",
-        figures_choices.checkpointing(runs, 1 - 1 / root if root else None, textbook_claims.SLOWDOWN),
+        figures.checkpointing(runs, 1 - 1 / root if root else None, SLOWDOWN),
         "Activation bytes saved at the peak against step time added, one mark for each pair of runs that differ in "
         "nothing else; dashed, what the textbook claims.",
     )
@@ -47,5 +47,5 @@ def checkpointing(report: Material) -> None:
         "Medians over pairs of runs (of times, over those that were not disturbed). Where the optimizer step is nearly "
         "as high as backward, fewer activations hardly lower the peak.",
     )
-    if left_out := figures_choices.set_aside(figures_choices.checkpointing_effects(runs)):
+    if left_out := effects.set_aside(effects.checkpointing_effects(runs)):
         page.note("Some times were disturbed", left_out)

@@ -3,9 +3,11 @@
 from footprint.predict import capacity
 from footprint.report.figures.cards import figure
 from footprint.report.page.words import escape, listing, percent
+from footprint.report.reading import cards
 from footprint.report.sections.material import Material
 from footprint.report.sentences.cards import without_masters
-from footprint.report.tables import cards, devices
+from footprint.report.tables import devices
+from footprint.report.tables.cards import table
 from footprint.spec.units import format_bytes
 
 
@@ -20,7 +22,7 @@ def what_fits(report: Material) -> None:
     )
     page.table(
         "cards",
-        cards.table(predicted),
+        table(predicted),
         "Predicted peak with every block checkpointed, then the longest of the sequences tried "
         f"({listing(f'{seq:,}' for seq in cards.SEQUENCES)} tokens) that a card holds: without / with checkpointing "
         f"(batch 1, rank 8 on all Linears, mixed precision). Of each card {percent(capacity.DRIVER_SHARE)} are left "

@@ -1,20 +1,19 @@
 """Loss and speed beside memory: the quality study."""
 
-from footprint.report.figures import curves as figures_curves
-from footprint.report.figures import frontier as figures_quality
+from footprint.report.figures import curves as curve_figures
+from footprint.report.figures import frontier as frontier_figure
 from footprint.report.page.words import escape
-from footprint.report.reading import folder as results
-from footprint.report.reading import selection
+from footprint.report.reading import results, selection
 from footprint.report.sections.material import Material, of_study, unless_empty
-from footprint.report.sentences import study as findings_quality
-from footprint.report.tables import study as tables_quality
+from footprint.report.sentences import study as sentences
+from footprint.report.tables import study as tables
 
 
 def frontier(report: Material) -> None:
     """Loss against memory, and what can be said of it."""
     page, quality, directory = report.page, report.quality, report.directory
     if quality is None:
-        page.say(findings_quality.NO_STUDY)
+        page.say(sentences.NO_STUDY)
     else:
         page.say(
             f"Fine-tuning from one pretrained base: {escape(selection.in_common(quality.settings))}. "
@@ -23,15 +22,15 @@ def frontier(report: Material) -> None:
         with page.unless_empty():
             page.figure(
                 "frontier",
-                figures_quality.frontier(quality),
+                frontier_figure.frontier(quality),
                 "Each setting by its peak memory and the validation loss it ends at (the mean over its seeds; where "
                 "longer than the mark, the bar reaches from lowest to highest). The area of a mark is the time of all "
                 "steps. The line joins the settings that nothing beats in both memory and loss (over the seeds that "
                 "two settings share); the others are faded. <em>block</em> and <em>√L</em> are ways of checkpointing. "
                 "Every setting is in the table below.",
             )
-        page.say(escape(" ".join(findings_quality.sentences(quality))))
-        for title, text in findings_quality.notes(quality):
+        page.say(escape(" ".join(sentences.sentences(quality))))
+        for title, text in sentences.notes(quality):
             page.note(title, escape(text))
 
 
@@ -41,7 +40,7 @@ def settings(report: Material) -> None:
     page, quality = report.page, report.quality
     page.table(
         "study",
-        tables_quality.settings(quality),
+        tables.settings(quality),
         "The settings of the quality study: peaks measured while training, and validation loss in bits per byte before "
         "and after (mean, lowest and highest over the seeds). A setting with one seed is to be compared with that seed "
         "of the others, which is in the CSV of all runs.",
@@ -49,7 +48,7 @@ def settings(report: Material) -> None:
     with page.unless_empty():
         page.table(
             "pace",
-            tables_quality.pace(quality),
+            tables.pace(quality),
             "How long a step of each setting takes, in its parts (medians over steps and seeds), and all of them.",
         )
 
@@ -61,7 +60,7 @@ def curves(report: Material) -> None:
     page, quality = report.page, report.quality
     page.figure(
         "curves",
-        figures_curves.curves(quality),
+        curve_figures.curves(quality),
         "Validation loss while training (marked), and the loss of the training text (thin), each point the mean of "
         "the steps around it; with several seeds their mean.",
     )
@@ -74,7 +73,7 @@ def ranks(report: Material) -> None:
     page, quality = report.page, report.quality
     page.figure(
         "loss-ranks",
-        figures_curves.ranks(quality),
+        curve_figures.ranks(quality),
         "What adapter rank does to the final validation loss and to the peak; dashed, full fine-tuning in the same "
         "setting. Bars and the grey band reach from the lowest to the highest seed.",
     )
@@ -87,13 +86,13 @@ def starting_point(report: Material) -> None:
     page, quality = report.page, report.quality
     page.table(
         "bases",
-        tables_quality.bases(quality),
+        tables.bases(quality),
         "QLoRA's starting point: the base as it can be stored and computed with, before any fine-tuning. The "
         "weight error is relative to the fp32 base (Frobenius norm, Linears of the blocks); losses are of held-out "
         "text in bits per byte, in brackets how far from those of the fp32 base, at the length of sequence the "
         "base was pretrained with.",
     )
-    if start := findings_quality.starting_point(quality):
+    if start := sentences.starting_point(quality):
         page.say(escape(start))
 
 
@@ -102,8 +101,8 @@ def starting_point(report: Material) -> None:
 def recomputing(report: Material) -> None:
     """What checkpointing does to loss and time."""
     page, quality = report.page, report.quality
-    recomputed = tables_quality.recomputing(quality)
-    page.say(escape(findings_quality.recomputing(quality)))
+    recomputed = tables.recomputing(quality)
+    page.say(escape(sentences.recomputing(quality)))
     page.table(
         "recomputing",
         recomputed,

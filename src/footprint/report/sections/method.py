@@ -1,8 +1,7 @@
 """How the numbers came about, where the rows come from, and the works cited."""
 
 from footprint.predict import textbook
-from footprint.report.reading import folder as results
-from footprint.report.reading import study
+from footprint.report.reading import results, study
 from footprint.report.sections.material import Material
 from footprint.report.tables import runs as tables
 

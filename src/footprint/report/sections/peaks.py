@@ -1,10 +1,9 @@
 """What a run needs and when: the ablation table, buckets, phases, one step as a timeline."""
 
 from footprint.report.figures import memory as figures
-from footprint.report.figures import timeline as figures_timeline
+from footprint.report.figures import timeline as timeline_figure
 from footprint.report.page.words import counted, escape, percent, worst
-from footprint.report.reading import folder as results
-from footprint.report.reading import selection
+from footprint.report.reading import results, selection
 from footprint.report.sections.material import Material, unless_empty
 from footprint.report.sentences import limits
 from footprint.report.tables import ablation as ablation_columns
@@ -101,9 +100,9 @@ def timeline(report: Material) -> None:
     timelines = results.timelines(report.directory, report.runs)
     report.page.figure(
         "timeline",
-        figures_timeline.timeline(timelines),
+        timeline_figure.timeline(timelines),
         "Live bytes through one training step, the dot at the peak: buckets filled as measured, their boundaries drawn "
         "as predicted (of the optimizer step only the height). Each phase has a width of its own; within it, a place "
         "is a share of the bytes that the phase allocates and releases; of neighbouring events the highest is drawn.",
-        figures_timeline.data(timelines),
+        timeline_figure.data(timelines),
     )

@@ -2,14 +2,14 @@
 
 from footprint.report.page.words import counted, percent
 from footprint.report.sections.material import Material
-from footprint.report.textbook import cells as textbook_cells
-from footprint.report.textbook import claims as textbook_claims
 from footprint.report.textbook import drills, verdicts
+from footprint.report.textbook.cells import cells as table_of_cells
+from footprint.report.textbook.claims import claims as claims_on_trial
 
 
 def claims(report: Material) -> None:
     """Every quantitative claim and its verdict."""
-    page, found = report.page, textbook_claims.claims(report.runs)
+    page, found = report.page, claims_on_trial(report.runs)
     kept = sum(claim.verdict in verdicts.GOOD for claim in found)
     units = sum(" not " in claim.verdict and "B" in claim.verdict for claim in found)
     page.say(
@@ -31,7 +31,7 @@ def cells(report: Material) -> None:
     page, runs = report.page, report.runs
     page.table(
         "cells",
-        textbook_cells.cells(runs),
+        table_of_cells(runs),
         "The text's ablation table cell by cell: as printed, as its own rule gives it for this model, and at the peak.",
     )
 

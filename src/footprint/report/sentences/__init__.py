@@ -1,1 +1,1 @@
-"""."""
+"""Findings in words, every number computed."""

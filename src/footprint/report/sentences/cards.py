@@ -4,8 +4,8 @@ import pandas as pd
 
 from footprint.predict.prediction import predict
 from footprint.report.page.words import listing
+from footprint.report.reading.cards import CARDS, MODELS, longest
 from footprint.report.reading.selection import REGIME_NAMES
-from footprint.report.tables.cards import CARDS, MODELS, longest
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import REGIMES, RunSpec
 from footprint.spec.units import format_bytes

@@ -1,1 +1,1 @@
-"""."""
+"""Tables of the report: what is shown, and the numbers behind it."""

@@ -12,7 +12,7 @@ from footprint.predict.prediction import predict_many
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.table import Table
 from footprint.report.page.words import percent
-from footprint.report.reading.folder import EXPERIMENT, named
+from footprint.report.reading.results import EXPERIMENT, named
 from footprint.report.reading.selection import axis_text, headline, setting
 from footprint.spec.handover import run_name
 from footprint.spec.model import TARGETS

@@ -3,10 +3,10 @@
 import pandas as pd
 from markupsafe import Markup
 
-from footprint.report.figures.choices import checkpointing_effects, disturbed
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.table import Table, stacked
 from footprint.report.page.words import outcome, percent, seconds
+from footprint.report.reading.effects import checkpointing_effects, disturbed
 from footprint.report.reading.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,

@@ -9,9 +9,9 @@ from footprint.predict.capacity import Capacity
 from footprint.predict.parameters import NF4_BLOCK, nf4_bytes, resident
 from footprint.predict.prediction import predict
 from footprint.predict.textbook import FROZEN_HALF, TRAINED
-from footprint.report.figures.choices import checkpointing_effects
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.words import counted, listing, percent
+from footprint.report.reading.effects import checkpointing_effects
 from footprint.report.reading.selection import REGIME_NAMES, alike, headline, measured
 from footprint.report.textbook.verdicts import GOOD, Claim, judged, ratio_claim, size_claim
 from footprint.spec.presets import PRESETS

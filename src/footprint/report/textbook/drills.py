@@ -6,10 +6,10 @@ import pandas as pd
 from footprint.predict.capacity import Capacity
 from footprint.predict.parameters import NF4_BLOCK, resident
 from footprint.predict.prediction import predict
-from footprint.report.figures.choices import checkpointing_effects
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.table import Table
 from footprint.report.page.words import counted, percent
+from footprint.report.reading.effects import checkpointing_effects
 from footprint.report.reading.selection import REGIME_NAMES
 from footprint.report.tables.ablation import FROZEN_PART, TRAINED_PARTS
 from footprint.report.textbook.claims import SLOWDOWN, llama
