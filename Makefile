@@ -44,7 +44,7 @@ reference: $(INSTALLED) ## measure ablation and smoke anew, write their referenc
 	$(BIN)/python tests/reference/update.py
 
 soak: $(INSTALLED) ## kill the smoke experiment at 20 random moments and count what is lost: half an hour or more (FLAGS="--kills 4")
-	$(BIN)/python tests/soak.py $(FLAGS)
+	$(BIN)/python tests/support/soak.py $(FLAGS)
 
 quarto: $(INSTALLED) ## install Quarto for a richer page; fetches the program from its release page
 	$(PIP) quarto-cli==1.8.27

@@ -5,7 +5,7 @@ rule report:
     """Render the report, and its findings in a few lines, from the tables alone."""
     input:
         script="scripts/report.py",
-        notebook="report/report.py",
+        notebook="report/notebook.py",
         # What else the page is made of: a change there renders it again.
         sources=sorted(glob("report/**/*.*", recursive=True) + glob("src/footprint/report/page/*.mplstyle")),
         reference=sorted(glob("results/reference/**/*.csv", recursive=True)),

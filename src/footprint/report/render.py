@@ -20,7 +20,7 @@ from footprint.report.reading import selection, study
 from footprint.report.sentences import findings
 from footprint.report.sentences import study as findings_quality
 
-NOTEBOOK = REPOSITORY / "report" / "report.py"
+NOTEBOOK = REPOSITORY / "report" / "notebook.py"
 ENGINES = ("auto", "quarto", "nbconvert")
 _RENDER: dict[str, Callable[[NotebookNode, Path, Path], str]] = {
     "quarto": renderers.quarto,

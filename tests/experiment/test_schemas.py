@@ -2,11 +2,11 @@
 
 import re
 from dataclasses import fields
-from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
+from clone import REPOSITORY
 from snakemake.utils import validate
 
 from footprint import spec
@@ -20,7 +20,7 @@ from footprint.spec.training import TrainingSpec
 from footprint.tables import rows as records
 from footprint.text.corpus import CorpusSpec
 
-ROOT = Path(__file__).parent.parent
+ROOT = REPOSITORY
 CONFIG = ROOT / "config"
 ROWS = {"measurements": records.MEASUREMENTS, "predictions": records.PREDICTIONS}
 

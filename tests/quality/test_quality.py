@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clone import REPOSITORY
 from tiny import GPT, HALF, LLAMA, TRAINING, every_regime, run
 
 from footprint.errors import FootprintError
@@ -232,7 +233,7 @@ def section(**changes) -> dict:
 
 
 def study(quality: object):
-    config = load(Path(__file__).parents[1] / "config" / "config.yaml")
+    config = load(REPOSITORY / "config" / "config.yaml")
     return parse(config | {"quality": quality}).study
 
 
@@ -289,14 +290,14 @@ def test_a_study_that_is_no_mapping_is_refused():
 
 
 def test_a_vocabulary_that_does_not_hold_bytes_has_no_bits_per_byte():
-    config = load(Path(__file__).parents[1] / "config" / "config.yaml")
+    config = load(REPOSITORY / "config" / "config.yaml")
     small = {"small": {"layers": 1, "width": 32, "heads": 2, "vocab": 64, "context": 64}}
     with pytest.raises(FootprintError, match=r"^models\.small\.vocab: 64 is not allowed; use at least 256"):
         parse(config | {"models": small, "quality": section(grids__0__model="small")})
 
 
 def test_a_seed_belongs_to_the_study_alone():
-    config = load(Path(__file__).parents[1] / "config" / "config.yaml")
+    config = load(REPOSITORY / "config" / "config.yaml")
     with pytest.raises(FootprintError, match=r"^grids\[0\]\.seed: 1 is not allowed; use training\.seed"):
         parse(config | {"grids": [{"model": "minigpt-3m", "regime": "full", "seed": 1}]})
 
@@ -304,7 +305,7 @@ def test_a_seed_belongs_to_the_study_alone():
 def test_pretraining_as_a_command_refuses_what_is_no_run(tmp_path: Path):
     command = [sys.executable, "scripts/pretrain.py", "--run", "{}", "--corpus", "none", "--steps", "1"]
     command += ["--learning-rate", "0.1", "--output", str(tmp_path / "base.safetensors")]
-    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.startswith("error: run: not a run as")
 

@@ -3,10 +3,10 @@
 import re
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from clone import REPOSITORY
 from peers.sides import record_ours, record_theirs
 from peers.tensors import named
 from peers.trainer import trainer_program
@@ -19,7 +19,7 @@ from footprint.spec.precision import FULL, HALF, PRECISIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
 
-ROOT = Path(__file__).parents[1]
+ROOT = REPOSITORY
 PAGE = (ROOT / "docs" / "trainers.md").read_text()
 REFERENCE = ROOT / "results" / "reference" / "trainers"
 MEASURED, PUBLIC = "Transformers' Trainer, measured", "One public measurement on a card"

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from clone import REPOSITORY
 
 from footprint.command import main as cli
 from footprint.predict.prediction import predict
@@ -188,13 +189,13 @@ def test_a_config_brings_its_models_its_device_and_its_training(answered, tmp_pa
 
 
 def test_the_published_config_works_as_a_config(said):
-    config = Path(__file__).parents[1] / "config" / "config.yaml"
+    config = REPOSITORY / "config" / "config.yaml"
     assert said("predict", "--config", str(config), "--model", "minigpt-85m", "--regime", "full")[0] == 0
 
 
 @pytest.mark.parametrize("name", ["smoke.yaml", "quality.yaml", "sweep.yaml", "gpu.yaml", "fp16.yaml"])
 def test_every_shipped_config_works_as_a_config(said, name):
-    config = str(Path(__file__).parents[1] / "config" / name)
+    config = str(REPOSITORY / "config" / name)
     run = ["predict", "--config", config, "--model", "minigpt-3m", "--regime", "lora", "--seq", "64"]
     assert said(*run, "--device", "cuda")[0] == 0
     status, _, error = said(*run, "--device", "cpu")
@@ -297,7 +298,8 @@ def test_neither_torch_nor_pandas_is_imported_for_a_prediction(arguments):
 
 
 def test_a_reader_that_stops_reading_is_no_error():
-    program = "import os, sys; os.close(1); os.dup2(os.pipe()[1], 1)\nfrom footprint.command.main import main; sys.exit(main())"
+    closed = "import os, sys; os.close(1); os.dup2(os.pipe()[1], 1)"
+    program = f"{closed}\nfrom footprint.command.main import main; sys.exit(main())"
     assert footprint(*PREDICT, program=program).stderr == ""
 
 

@@ -6,9 +6,9 @@ import re
 import subprocess
 import sys
 from copy import deepcopy
-from pathlib import Path
 
 import pytest
+from clone import REPOSITORY
 from snakemake.common.configfile import _load_configfile as snakemakes_reading  # not the one that the plugin replaces
 from snakemake.utils import update_config
 
@@ -23,7 +23,7 @@ from footprint.spec.run import OPTIMIZERS, QUANTIZATIONS
 from footprint.spec.training import TrainingSpec
 from footprint.text.corpus import CorpusSpec
 
-ROOT = Path(__file__).parent.parent
+ROOT = REPOSITORY
 CONFIG = ROOT / "config"
 
 SMALLEST = {

@@ -1,11 +1,11 @@
 """One loop for every regime: it learns, checkpointing changes nothing but memory, masters keep what half would lose."""
 
 from itertools import pairwise
-from pathlib import Path
 from statistics import mean
 
 import pytest
 import torch
+from clone import REPOSITORY
 from tiny import GPT, HALF, LLAMA, every_precision, every_regime, prepared, run, trained
 from torch import nn
 
@@ -16,7 +16,7 @@ from footprint.spec.run import RunSpec
 from footprint.train.optimizers import LEARNING_RATES, build
 from footprint.train.regimes import trainable
 
-LICENSE = Path(__file__).parents[1] / "LICENSE"  # English that every clone has
+LICENSE = REPOSITORY / "LICENSE"  # English that every clone has
 
 
 def english(spec, steps):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
-REPOSITORY = Path(__file__).parents[1]
+REPOSITORY = Path(__file__).parents[2]
 TEXT = bytes(range(32, 127)) * 100
 
 TINY = {"layers": 2, "width": 32, "heads": 2, "vocab": 64, "context": 64}
