@@ -95,7 +95,7 @@ def test_the_workflow_of_another_project_keeps_snakemakes_own_reader(tmp_path):
     (tmp_path / "Snakefile").write_text("rule all:\n    params: config['a']['b']\n    shell: 'true'\n")
     (tmp_path / "theirs.yaml").write_text("x: &x {b: 1}\na: *x\n")
     assert snakemake(tmp_path, "--configfile", "theirs.yaml").returncode == 0
-    assert "Traceback" in snakemake(tmp_path, "--config", "device").stderr
+    assert "Traceback" in snakemake(tmp_path, "--config", "device").stdout
 
 
 @pytest.mark.slow
