@@ -143,7 +143,7 @@ def test_a_model_is_not_called_what_a_table_reads_as_something_else(name):
 
 
 def test_config_imports_without_torch_or_pandas():
-    program = "import footprint.config, sys; print('torch' in sys.modules, 'pandas' in sys.modules)"
+    program = "import footprint.experiment.config, sys; print('torch' in sys.modules, 'pandas' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
     assert done.stdout.split() == ["False", "False"]

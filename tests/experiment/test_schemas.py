@@ -9,9 +9,9 @@ import yaml
 from clone import REPOSITORY
 from snakemake.utils import validate
 
-from footprint import spec
 from footprint.experiment.schema import config_schema
 from footprint.experiment.yaml_file import load
+from footprint.spec import model, run
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import ModelSpec
 from footprint.spec.precision import PRECISIONS
@@ -79,16 +79,16 @@ def test_axes_and_defaults_of_the_schema_are_those_of_the_run_spec():
 def test_the_schema_allows_the_values_the_specs_know():
     allowed = {name: entry["enum"] for name, entry in config_schema()["$defs"].items() if "enum" in entry}
     assert allowed == {
-        "regime": list(spec.REGIMES),
+        "regime": list(run.REGIMES),
         "checkpointing": list(CHECKPOINTING),
         "precision": list(PRECISIONS),
-        "optimizer": list(spec.OPTIMIZERS),
-        "quantization": [*spec.QUANTIZATIONS, "none"],
+        "optimizer": list(run.OPTIMIZERS),
+        "quantization": [*run.QUANTIZATIONS, "none"],
     }
     assert all(config_schema()["$defs"][name]["x-any-case"] for name in allowed)
-    assert all(name in config_schema()["$defs"]["linears"]["x-allowed"] for name in spec.TARGETS)
-    assert config_schema()["properties"]["device"]["enum"] == list(spec.DEVICES)
-    assert config_schema()["$defs"]["model"]["properties"]["block"]["enum"] == list(spec.BLOCKS)
+    assert all(name in config_schema()["$defs"]["linears"]["x-allowed"] for name in model.TARGETS)
+    assert config_schema()["properties"]["device"]["enum"] == list(run.DEVICES)
+    assert config_schema()["$defs"]["model"]["properties"]["block"]["enum"] == list(model.BLOCKS)
 
 
 def test_the_manual_lists_every_key_with_its_default():

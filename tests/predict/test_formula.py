@@ -31,6 +31,7 @@ def runs(seed: int, count: int, device: str = "cpu") -> list[RunSpec]:
             block=generator.choice(BLOCKS),
             heads=generator.choice((1, 2, 4)),
             kv_heads=None,
+            head_width=None,
             mlp_width=generator.randint(64, 300),
             tied_head=generator.random() < 0.3,
         )

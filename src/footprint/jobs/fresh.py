@@ -1,7 +1,6 @@
 """Runs without a corpus or a workflow, for tests, benchmarks and the third opinion: a fresh process for each."""
 
 import os
-import pickle
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
@@ -57,14 +56,15 @@ def each_fresh(
 
 
 def _fresh(context: BaseContext, function: Function, spec: RunSpec, training: TrainingSpec) -> Row:
-    inbox, outbox = context.Pipe(duplex=False)
-    # In bytes: what stands in them is imported when they are read, which the child does once it is prepared.
-    process = context.Process(target=answer, args=(outbox, spec.device, pickle.dumps((function, spec, training))))
+    ours, theirs = context.Pipe()
+    process = context.Process(target=answer, args=(theirs, spec.device))
     process.start()
-    outbox.close()  # the child's end is now the only one: its death ends the wait below
+    theirs.close()  # the child's end is now the only one: its death ends the wait below
     try:
-        return inbox.recv()
-    except EOFError:
+        # Not among the arguments: what the function needs is imported when it arrives, once the child is prepared.
+        ours.send((function, spec, training))
+        return ours.recv()
+    except (EOFError, BrokenPipeError):
         process.join()  # only then is its status known
         raise RuntimeError(f"the process of {spec.axes()} ended with status {process.exitcode}") from None
     finally:

@@ -1,8 +1,9 @@
 """Fresh processes without the cost of starting them: a run is forked from a server that has done the imports already.
 
-Starting Python, PyTorch, PEFT and bitsandbytes takes longer than a short run. `run_forked` therefore asks a server
-of the same user on the same machine (`footprint.jobs.forkserver`, started when none listens, gone when idle) for a child
-that has imported everything and touched nothing. This side imports none of it. Linux only.
+Starting Python, PyTorch, PEFT and bitsandbytes takes longer than a short run. `run_forked` therefore asks a server of
+the same user on the same machine for a child that has imported everything and touched nothing. The server is
+`footprint.jobs.forkserver`: it is started when none listens, and goes when idle. This side imports none of it. Linux
+only.
 """
 
 import fcntl
