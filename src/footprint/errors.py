@@ -1,4 +1,4 @@
-"""The one exception a user can cause: its message is the whole story, one sentence, shown without a traceback."""
+"""The exception for user errors: its message is one sentence, shown without a traceback."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: written beside their place, then moved into it; and their hashes. Stdlib only."""
+"""Files that are whole or absent: written to a temporary file, then renamed; and their hashes. Stdlib only."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""What `--config` says on the command line, for Snakemake answers an entry that is none with a traceback."""
+"""What `--config` says on the command line, because Snakemake shows a traceback for an invalid entry."""
 
 from collections.abc import Callable, Sequence
 

@@ -89,7 +89,7 @@ def test_the_exit_status_is_the_verdict_with_the_context_counted(answered, said)
         assert (answer["headroom_bytes"] >= 0) is (status == 0)
         words = " ".join(said(*PREDICT, "--gpu-memory", memory)[1].split())
         assert f"It {'is ' * (verdict == 'tight')}{verdict} in" in words
-        assert "CUDA context 0.1 to 0.6 GiB" in words
+        assert "0.1 to 0.6 GiB for the CUDA context" in words
 
 
 @pytest.mark.parametrize("written", ["24", "24GB", "24G", "24gib", "24 GiB", "24g", "24576MiB", "25769803776"])
@@ -147,7 +147,7 @@ def test_what_does_not_fit_comes_with_the_cheapest_change_that_does(said, answer
     assert status == 1
     words = " ".join(out.split())
     assert "It does not fit into 24.0 GiB" in words
-    assert "Cheaper ones do not: --optimizer adamw-fused." in words
+    assert "Cheaper changes that are not enough: --optimizer adamw-fused." in words
     change = words.split("that makes it fit: ")[1].split(", with a peak")[0].split()
     assert change == ["--checkpointing", "block"]
     assert answered(*run, *change)[0] == 0
@@ -158,9 +158,15 @@ def test_of_a_number_the_answer_says_that_one_more_would_not_do(said, answered):
     run += ["--optimizer", "adamw-fused", "--batch", "64", "--gpu-memory", "24GiB"]
     words = " ".join(said(*run)[1].split())
     batch = int(words.split("--batch ")[1].split()[0])
-    assert f"--batch {batch} ({batch + 1} would not do)" in words
+    assert f"--batch {batch} ({batch + 1} is too large)" in words
     assert batch & (batch - 1), "a power of two would be the answer of halving"
     assert [answered(*run, "--batch", str(size))[0] for size in (batch, batch + 1)] == [0, 3]
+
+
+def test_the_weights_of_full_fine_tuning_are_those_that_train_and_their_masters(said):
+    out = said("predict", "--model", "minigpt-3m", "--regime", "full")[1]
+    assert "weights      18.9 MiB  " in out
+    assert "trained 6.30 MiB, master 12.6 MiB" in out
 
 
 def test_full_fine_tuning_has_no_adapters_to_speak_of(said):
@@ -225,9 +231,9 @@ def test_fit_ranks_what_fits_and_says_why_the_rest_does_not(said):
     status, out, err = said(*FIT)
     assert (status, err) == (0, "")
     ranked = " ".join(out.split())
-    assert "regime full before lora before qlora, then checkpointing none before block before sqrt" in ranked
+    assert "regime full, lora, qlora; then checkpointing none, block, sqrt" in ranked
     assert "Does not fit, not even 1 x 128" in out
-    assert "GiB too much; most is optimizer" in out
+    assert "GiB too much; largest bucket: optimizer" in out
 
 
 def test_every_setting_that_fit_lists_is_one_that_predict_accepts(answered):
@@ -351,7 +357,7 @@ MISTAKES = [
     (["predict"], "the following arguments are required: --regime", "see footprint predict --help"),
     (["predict", "--regime", "lora"], "one of the arguments --model --model-json --hf-config is required", "--help"),
     (["predict", "--model", "minigpt-3m"], "the following arguments are required: --regime", "--help"),
-    ([*RUN, "--bacth", "4"], "unrecognized arguments: --bacth 4", "--help"),
+    ([*RUN, "--bacth", "4"], "unrecognized arguments: --bacth 4", "see footprint predict --help"),
     ([*RUN, "--batch"], "argument --batch: expected one argument", "--help"),
     ([*RUN, "--gpu", "24GiB"], "unrecognized arguments: --gpu 24GiB", "--help"),
     ([*RUN, "two\nlines"], "unrecognized arguments: two lines", "--help"),
@@ -423,7 +429,7 @@ MISTAKES = [
     ([*FIT, "--device", "tpu"], "device: 'tpu' is not allowed", "one of cpu, cuda"),
     # the card
     ([*RUN, "--gpu-memory", "24GX"], "gpu-memory: '24GX' is not an amount of memory", "KiB, MiB, GiB"),
-    ([*RUN, "--gpu-memory", "24564"], "gpu-memory: '24564' may be MiB or bytes", "for example 24564MiB"),
+    ([*RUN, "--gpu-memory", "24564"], "gpu-memory: '24564' is ambiguous (MiB or bytes)", "for example 24564MiB"),
     ([*RUN, "--gpu-memory", "lots"], "gpu-memory: 'lots' is not an amount of memory", "24GiB"),
     ([*RUN, "--gpu-memory", "0"], "gpu-memory: '0' must be more than 0 bytes", "24GiB"),
     ([*RUN, "--gpu-memory", "-5GiB"], "argument --gpu-memory: expected one argument", "--help"),

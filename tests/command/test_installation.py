@@ -73,6 +73,6 @@ def test_a_config_file_is_read_too(light, tmp_path):
 def test_what_needs_more_says_what_to_install(light, asked, missing):
     done = footprint(light, *asked)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
-    assert done.stderr.startswith("error: this needs ")
     assert missing in done.stderr
+    assert "not installed" in done.stderr
     assert "make install" in done.stderr

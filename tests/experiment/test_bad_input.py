@@ -127,7 +127,12 @@ MISTAKES = [
     ("training/warmup_steps", 0, "training.warmup_steps: 0 is not allowed", "from 1 to 1000"),
     ("training/seed", -1, "training.seed: -1 is not allowed", "from 0 to 4294967295"),
     ("training/memory_limit", "24GX", "training.memory_limit: '24GX' is not an amount", "KiB, MiB, GiB"),
-    ("training/memory_limit", 24576, "training.memory_limit: '24576' may be MiB or bytes", "for example 24576MiB"),
+    (
+        "training/memory_limit",
+        24576,
+        "training.memory_limit: '24576' is ambiguous (MiB or bytes)",
+        "for example 24576MiB",
+    ),
     ("training/memory_limit", 0, "training.memory_limit: '0' must be more than 0 bytes", "24GiB"),
     ("training/threads", 10**6, "training.threads: 1000000 is not allowed", "from 1 to 1024"),
     ("corpus/validation_fraction", 1, "corpus.validation_fraction: 1 is not allowed", "above 0 and at most 0.5"),

@@ -10,8 +10,8 @@ import pytest
 from clone import REPOSITORY, TEXT, TINY, Clone
 from tiny import TRAINING, run
 
+from footprint.jobs.available_memory import room
 from footprint.jobs.host_memory import MARGIN, PROCESS, largest_peak, needed_bytes
-from footprint.jobs.room import room
 from footprint.predict.prediction import predict
 from footprint.spec.handover import run_json
 from footprint.spec.presets import PRESETS
@@ -84,7 +84,7 @@ def test_the_older_control_groups_bind_as_well(tmp_path, groups, mounts, folder)
 
 @pytest.mark.parametrize("limit", [resource.RLIMIT_AS, resource.RLIMIT_DATA])
 def test_a_limit_of_the_shell_is_all_a_process_may_hold(limit):
-    program = f"import resource; resource.setrlimit({limit}, ({GIB}, {GIB})); from footprint.host import room; "
+    program = f"import resource; resource.setrlimit({limit}, ({GIB}, {GIB})); from footprint.jobs.available_memory import room; "
     done = subprocess.run([sys.executable, "-c", program + "print(room().size)"], capture_output=True, text=True)
     assert done.stdout == f"{GIB}\n"
 
@@ -133,7 +133,7 @@ def test_a_measurement_that_this_machine_cannot_hold_is_one_sentence_with_both_f
 def test_a_refused_measurement_names_the_cheapest_change_that_fits():
     done = footprint(2_400_000, *MEASURE, "--precision", "fp32")
     assert done.returncode == 2
-    assert "and the limit on its address space (ulimit -v) leaves it 2.29 GiB; with --" in done.stderr
+    assert "and the limit on its address space (ulimit -v) has 2.29 GiB for it; with --" in done.stderr
     assert "it would take" in done.stderr
 
 

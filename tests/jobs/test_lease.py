@@ -17,7 +17,7 @@ from footprint.jobs.runtime import FOLDER, runtime_folder
 HOLD = """
 import sys, time
 from pathlib import Path
-from footprint.lease import lease
+from footprint.jobs.lease import lease
 with lease(["0", "1"], Path(sys.argv[1])) as held:
     start = time.monotonic()
     print(held.device, flush=True)

@@ -265,9 +265,12 @@ def test_a_run_that_cannot_be_measured_again_says_why(folder, capsys, monkeypatc
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--experiment", "absent"], "error: experiment: results has no 'absent' on cpu; there is trial on cpu"),
-        (["--device", "cuda"], "error: experiment: results has no 'trial' on cuda; there is trial on cpu"),
-        (["--experiment", "../trial"], "error: experiment: results has no '../trial' on cpu; there is trial on cpu"),
+        (["--experiment", "absent"], "error: experiment: 'absent' on cpu was not found in results; use trial on cpu"),
+        (["--device", "cuda"], "error: experiment: 'trial' on cuda was not found in results; use trial on cpu"),
+        (
+            ["--experiment", "../trial"],
+            "error: experiment: '../trial' on cpu was not found in results; use trial on cpu",
+        ),
         (["--device", "tpu"], "error: device: 'tpu' is not allowed; use one of cpu, cuda"),
         (["--rows", "0"], "error: rows: 0 is not allowed; use a whole number from 1"),
         (["--rows", "many"], "error: rows: 'many' is not allowed; use a whole number from 1"),

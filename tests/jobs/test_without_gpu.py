@@ -85,7 +85,7 @@ def test_the_third_opinion_starts_no_cuda(seen, tmp_path):
 
 EACH_FRESH = """
 import os
-from footprint.fresh import each_fresh
+from footprint.jobs.fresh import each_fresh
 from test_without_gpu import visible
 from tiny import TRAINING, run
 os.unlink(os.environ["WITNESS"])  # this process trains nothing

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 MODEL = ModelSpec(name="tiny", layers=2, width=32, heads=2, vocab=64, context=64)
 BYTES = [name for name in MEASUREMENTS if name.endswith("_bytes") and name != "process_peak_bytes"]
-DIRECT = "import sys; from footprint.job import measure_run; measure_run(*sys.argv[1:])"
+DIRECT = "import sys; from footprint.jobs.tasks import measure_run; measure_run(*sys.argv[1:])"
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ sys.path.insert(0, f"{workflow.basedir}/src")
 from footprint import files
 from footprint.errors import user_errors
 from footprint.experiment import resolved, yaml_file
-from footprint.experiment.config import parse
+from footprint.experiment.config import parse as parse_config  # rule files share names with Snakemake, which has a parse
 from footprint.jobs import lease
 from footprint.jobs.host_memory import HostMemory, require_host_memory
 from footprint.jobs.progress import COLUMNS, Progress
@@ -26,7 +26,7 @@ with user_errors():
     require_root(Path(workflow.basedir))
     # Snakemake has merged the files by now; reading them again refuses what it lets pass (duplicate keys, anchors).
     yaml_file.load(*map(Path, workflow.configfiles))
-    EXPERIMENT = parse(config)
+    EXPERIMENT = parse_config(config)
     resolved.check_texts(EXPERIMENT, Path("results/corpus"))
     files.require_folders(Path(f"results/{EXPERIMENT.name}/{EXPERIMENT.device}"))
     if not workflow.output_settings.dryrun:

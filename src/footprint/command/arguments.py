@@ -16,7 +16,7 @@ from footprint.spec.run import AXIS_DEFAULTS, DEVICES, OPTIMIZERS, QUANTIZATIONS
 AXES = {
     "regime": ("what trains", REGIMES),
     "rank": ("rank of the adapters", "1 to the narrowest adapted Linear"),
-    "targets": ("Linears that carry an adapter", f"{', '.join(TARGETS)}, or Linears as gate_proj+up_proj"),
+    "targets": ("Linears that carry an adapter", f"{', '.join(TARGETS)}, or Linears joined by +, as gate_proj+up_proj"),
     "checkpointing": ("what backward recomputes", CHECKPOINTING),
     "precision": ("dtypes of weights, gradients and Adam", tuple(PRECISIONS)),
     "optimizer": ("the optimizer", OPTIMIZERS),
@@ -43,9 +43,20 @@ class Parser(ArgumentParser):
     def __init__(self, **options: object) -> None:
         super().__init__(**options, allow_abbrev=False, formatter_class=Paragraphs)
 
+    def parse_args(self, arguments: Sequence[str] | None = None, namespace: Namespace | None = None) -> Namespace:
+        """As argparse does, but what a command does not know is answered with the help of that command."""
+        parsed, unknown = self.parse_known_args(arguments, namespace)
+        if unknown:
+            raise _mistake(f"unrecognized arguments: {' '.join(unknown)}", f"{self.prog} {parsed.command}")
+        return parsed
+
     def error(self, message: str) -> None:
         """Called by argparse."""
-        raise FootprintError(f"{' '.join(message.split())}; see {self.prog} --help")
+        raise _mistake(message, self.prog)
+
+
+def _mistake(message: str, program: str) -> FootprintError:
+    return FootprintError(f"{' '.join(message.split())}; see {program} --help")
 
 
 class ShowVersion(Action):
@@ -100,7 +111,7 @@ def parser(*, predict: Callable, fit: Callable, measure: Callable, verify: Calla
         choices=("bash", "zsh", "tcsh", "fish"),
         help="print a completion script for bash, zsh, tcsh or fish and exit",
     )
-    commands = whole.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     _add_predict(commands).set_defaults(action=predict)
     _add_fit(commands).set_defaults(action=fit)
     _add_measure(commands).set_defaults(action=measure, gpu_memory=None)
@@ -128,12 +139,12 @@ def _add_predict(commands) -> Parser:
 def _add_fit(commands) -> Parser:
     command = commands.add_parser(
         "fit",
-        help="what fits on a card, the least given up first",
+        help="what fits on a card, the smallest sacrifice first",
         description="Search regimes and checkpointing (or what you list) for the settings of a model that fit. "
-        "Each setting is shown with the longest sequence that fits, in the largest batch, and with the "
-        "most tokens per step that fit. An axis may be given several values: --precision mixed,bf16.",
+        "For each setting: the longest sequence that fits, with its largest batch, and the shape with the most "
+        "tokens per step. An axis may be given several values: --precision mixed,bf16.",
         epilog="example:\n  footprint fit --model llama-7b --gpu-memory 24GiB --regime lora,qlora --seq 2048\n\n"
-        "exit status: 0 something fits, 1 nothing does, 3 something may, but it is tight, 2 the input is wrong",
+        "exit status: 0 something fits, 3 only tightly, 1 nothing fits, 2 the input is wrong",
     )
     _add_model(command)
     searched = {
@@ -154,7 +165,7 @@ def _add_measure(commands) -> Parser:
         "measure",
         help="train a few steps here and compare with the prediction",
         description="Train a few steps on random tokens in this process; set what is measured beside the prediction.\n"
-        "What this machine has too little memory for is refused, by the prediction, before it takes any.",
+        "A run predicted to exceed this machine's memory is refused before it starts.",
         epilog="example:\n  footprint measure --model minigpt-3m --regime lora\n\n"
         "exit status: 0 measured, 1 out of memory or diverged, 2 the input is wrong",
     )
@@ -169,9 +180,9 @@ def _add_measure(commands) -> Parser:
 def _add_verify(commands) -> Parser:
     command = commands.add_parser(
         "verify",
-        help="measure some runs of a finished experiment again, byte by byte",
+        help="measure some runs of a finished experiment again and compare every byte",
         description="Measure randomly chosen runs of a finished experiment again, each in a fresh process, and "
-        "compare every column of bytes with what the experiment's files say; they stay as they are.",
+        "compare every column of bytes with the stored results, which are not changed.",
         epilog="example:\n  footprint verify --experiment smoke\n\n"
         "exit status: 0 every byte is the same, 1 one differs or a file is missing or edited, 2 the input is wrong",
     )
@@ -185,7 +196,7 @@ def _add_verify(commands) -> Parser:
 def _add_model(command: ArgumentParser) -> None:
     group = command.add_argument_group("model")
     which = group.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", metavar="NAME", help=f"{', '.join(PRESETS)}, or one of --config")
+    which.add_argument("--model", metavar="NAME", help=f"{', '.join(PRESETS)}, or a model from --config")
     which.add_argument("--model-json", metavar="JSON", help='sizes as in a config: \'{"layers": 2, "width": 64, ...}\'')
     which.add_argument("--hf-config", metavar="FILE", type=Path, help="a published config.json, or the folder it is in")
     group.add_argument("--config", metavar="FILE", type=Path, help="a config file; its models and training are used")

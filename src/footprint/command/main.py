@@ -87,7 +87,7 @@ def _predict(parsed: Namespace) -> int:
     row = predict(spec, training)
     if capacity is None:
         answer = dict.fromkeys(("gpu_memory_bytes", "verdict", "fits", "headroom_bytes"))
-        _print_json(row | answer) if parsed.json else _print(readout.prediction(spec, row))
+        _print_json(row | answer) if parsed.json else _print(readout.prediction(spec, row, capacity))
         return 0
     candidate = Candidate(spec, row, capacity)
     if parsed.json:
@@ -95,7 +95,11 @@ def _predict(parsed: Namespace) -> int:
         _print_json(row | answer | {"headroom_bytes": candidate.headroom})
     else:
         change = None if candidate.verdict == FITS else cheapest_change(spec, capacity, training)
-        _print("\n".join([readout.prediction(spec, row), "", *_reading(parsed), readout.verdict(candidate, change)]))
+        _print(
+            "\n".join(
+                [readout.prediction(spec, row, capacity), "", *_reading(parsed), readout.verdict(candidate, change)]
+            )
+        )
     return STATUSES[candidate.verdict]
 
 
@@ -140,8 +144,8 @@ def _measure(parsed: Namespace) -> int:
 
 def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> dict[str, object]:
     """The prediction; FootprintError where this process may not hold what the run takes, unless `forced`."""
+    from footprint.jobs.available_memory import room
     from footprint.jobs.host_memory import LOADED, largest_peak, needed_bytes, shortage
-    from footprint.jobs.room import room
     from footprint.predict.fit import cheapest_change
     from footprint.predict.prediction import predict
 
@@ -161,7 +165,7 @@ def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> d
             smaller = change.changed
             taken = format_bytes(needed_bytes(smaller.spec, smaller.row["peak_bytes"]))
             advice = f"with --{change.axis} {getattr(smaller.spec, change.axis)} it would take {taken}"
-    raise FootprintError(f"{spec.model.name}: {shortage(needed, found)}; {advice}, --force measures all the same")
+    raise FootprintError(f"{spec.model.name}: {shortage(needed, found)}; {advice}, use --force to measure anyway")
 
 
 def _verify(parsed: Namespace) -> int:

@@ -1,6 +1,6 @@
 """What the command line prints: a prediction, a search or a measurement as plain text."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from footprint.predict.capacity import DRIVER_SHARE, FITS, LARGEST_CONTEXT, SMALLEST_CONTEXT, TIGHT, TOO_LARGE, Capacity
@@ -11,31 +11,30 @@ from footprint.spec.units import format_bytes
 
 NOT_COUNTED = "Gaps that the caching allocator leaves between blocks are not counted."
 
-TAKEN = (
-    f"The driver is taken to keep {DRIVER_SHARE:.0%} of the card and the CUDA context "
-    f"{SMALLEST_CONTEXT / 2**30:.1f} to {LARGEST_CONTEXT / 2**30:.1f} GiB."
+ASSUMED = (
+    f"Assumed: {DRIVER_SHARE:.0%} of the card for the driver, "
+    f"{SMALLEST_CONTEXT / 2**30:.1f} to {LARGEST_CONTEXT / 2**30:.1f} GiB for the CUDA context."
 )
 
-WHERE = {
-    "cpu": "For a CPU. A GPU needs other amounts: ask with --gpu-memory 24GiB, or with --device cuda.",
-    "cuda": "For an NVIDIA GPU.",
-}
-"""Which device an answer is for, and how to ask for the other one."""
+WHERE = {"cpu": "For a CPU.", "cuda": "For an NVIDIA GPU."}
+"""Which device an answer is for."""
+
+FOR_A_GPU = " For a GPU, add --gpu-memory 24GiB or --device cuda."
 
 
-def prediction(spec: RunSpec, row: Mapping) -> str:
-    """Phases, buckets at the peak, and what the textbook says."""
+def prediction(spec: RunSpec, row: Mapping, capacity: Capacity | None) -> str:
+    """Phases, buckets at the peak, and what the textbook says; where no card was named, how to name one."""
+    hint = FOR_A_GPU if capacity is None and spec.device == "cpu" else ""
     peak, textbook = row["peak_bytes"], row["textbook_bytes"]
     phases = [[_word(name), format_bytes(row[name]), _mark(name, row)] for name in PHASE_PEAKS]
-    parts = ", ".join(f"{_word(name)} {format_bytes(row[name])}" for name in WEIGHT_PARTS if row[name])
-    notes = {"weights_bytes": parts}
+    notes = {"weights_bytes": ", ".join(f"{name} {format_bytes(size)}" for name, size in _weights(row))}
     buckets = [
         [_word(name), format_bytes(row[name]), f"{row[name] / peak:.1%}", notes.get(name, "")] for name in BUCKET_BYTES
     ]
     off = textbook / peak - 1
     return "\n".join(
         [
-            WHERE[spec.device],
+            WHERE[spec.device] + hint,
             _run(spec),
             f"trains {row['trainable_parameters']:,} of {row['total_parameters']:,} parameters",
             "",
@@ -51,6 +50,13 @@ def prediction(spec: RunSpec, row: Mapping) -> str:
     )
 
 
+def _weights(row: Mapping) -> Iterator[tuple[str, int]]:
+    """The parts of the weights that exist: those with a column, and of full fine-tuning what is trained itself."""
+    rest = row["weights_bytes"] - sum(row[name] for name in WEIGHT_PARTS)
+    parts = {"trained": rest} | {_word(name): row[name] for name in WEIGHT_PARTS}
+    yield from ((name, size) for name, size in parts.items() if size)
+
+
 def verdict(candidate: Candidate, change: Change | None) -> str:
     """Whether a run fits on its card and, if not, the cheapest change that makes it fit."""
     memory, peak = format_bytes(candidate.capacity.memory), candidate.row["peak_bytes"]
@@ -58,14 +64,14 @@ def verdict(candidate: Candidate, change: Change | None) -> str:
         said = [f"It fits into {memory}, with {format_bytes(candidate.headroom)} to spare."]
     elif candidate.verdict == TIGHT:
         room = format_bytes(candidate.capacity.most - peak)
-        said = [f"It is tight in {memory}: with the smallest context {room} are left, with the largest nothing is."]
+        said = [f"It is tight in {memory}: {room} remain with the smallest CUDA context, nothing with the largest."]
     else:
         said = [f"It does not fit into {memory}: {format_bytes(peak - candidate.capacity.most)} too much."]
     return "\n".join([*said, *([] if change is None else _advice(change)), *_besides(candidate.capacity)])
 
 
 def search(settings: Sequence[Setting], capacity: Capacity) -> str:
-    """What fits and what does not, in both parts the least given up first."""
+    """What fits and what does not, in each part the smallest sacrifice first."""
     spec, axes = settings[0].longest.spec, _varied(settings)
     fitting = [setting for setting in settings if setting.verdict == FITS]
     where = f"{spec.model.name} in {format_bytes(capacity.memory)} on {capacity.device}"
@@ -128,13 +134,13 @@ def _advice(change: Change) -> list[str]:
     if change.changed is None:
         return [f"No single change makes it fit (tried: {tried}); `footprint fit` searches for several."]
     value, peak = getattr(change.changed.spec, change.axis), format_bytes(change.changed.row["peak_bytes"])
-    more = f" ({value + 1} would not do)" if isinstance(value, int) else ""
+    more = f" ({value + 1} is too large)" if isinstance(value, int) else ""
     found = f"The cheapest single change that makes it fit: --{change.axis} {value}{more}, with a peak of {peak}."
-    return [found, *([f"Cheaper ones do not: {tried}."] if tried else [])]
+    return [found, *([f"Cheaper changes that are not enough: {tried}."] if tried else [])]
 
 
 def _besides(capacity: Capacity) -> list[str]:
-    return [TAKEN, NOT_COUNTED] * (capacity.device == "cuda")
+    return [ASSUMED, NOT_COUNTED] * (capacity.device == "cuda")
 
 
 def _varied(settings: Sequence[Setting]) -> dict[str, list]:
@@ -157,8 +163,8 @@ def _choices(settings: Sequence[Setting]) -> dict[str, list]:
 
 def _ranking(axes: Mapping[str, Sequence]) -> list[str]:
     """How settings are ordered, said of the axes that decide it."""
-    orders = [f"{axis} {' before '.join(map(str, values))}" for axis, values in axes.items() if len(values) > 1]
-    return [f"Ranked by what is given up: {', then '.join(orders)}."] if orders else []
+    orders = [f"{axis} {', '.join(map(str, values))}" for axis, values in axes.items() if len(values) > 1]
+    return [f"Order: {'; then '.join(orders)}."] if orders else []
 
 
 def _place(number: int, setting: Setting, axes: Iterable[str]) -> list[str]:
@@ -179,12 +185,12 @@ def _reason(candidate: Candidate) -> str:
     bucket, size = candidate.largest_bucket
     excess = candidate.row["peak_bytes"] - candidate.capacity.most
     room = f"{format_bytes(excess)} too much" if excess > 0 else f"{format_bytes(-excess)} left at best"
-    return f"{room}; most is {bucket}, {format_bytes(size)}"
+    return f"{room}; largest bucket: {bucket}, {format_bytes(size)}"
 
 
 def _failure(measured: Mapping) -> str:
     if measured["status"] != "oom":
-        return f"Training {measured['status']}; its peaks mean nothing."
+        return f"Training {measured['status']}; its peaks are not valid."
     asked = measured["oom_requested_bytes"]
     size = f", asking for {format_bytes(asked)}" if asked else ""
     return f"Out of memory in {measured['oom_phase']}{size}."

@@ -19,6 +19,6 @@ def require_installed(extra: str, *packages: str) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
         raise FootprintError(
-            f"this needs {', '.join(missing)}, not in a light installation; in the clone, run `make install` or "
-            f"`pip install '.[{extra}]'`"
+            f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed; in the clone, run "
+            f"`make install` or `pip install '.[{extra}]'`"
         )

@@ -1,6 +1,6 @@
 """The server behind `footprint.jobs.worker`: imports what a run needs, then forks one child per connection.
 
-One thread, no device touched, no thread pool started: a child is what a freshly started process is after its imports.
+One thread, no device touched, no thread pool started: a child is like a new process that has just finished its imports.
 """
 
 import ctypes

@@ -1,11 +1,11 @@
-"""The memory a run takes of its host, by the prediction: what a scheduler is asked for, what a machine must have."""
+"""The host memory of a run, predicted: what a scheduler is asked for, and what a machine must have."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 from footprint.errors import FootprintError
-from footprint.jobs.room import Room, room
+from footprint.jobs.available_memory import Room, room
 from footprint.predict.parameters import parameters
 from footprint.predict.prediction import predict_many
 from footprint.spec.handover import run_name
@@ -92,7 +92,7 @@ def require_host_memory(runs: Runs) -> None:
 def shortage(needed: float, found: Room) -> str:
     """What is missing, as part of a sentence."""
     takes, left = format_bytes(needed), format_bytes(found.size)
-    return f"the run takes about {takes} of host memory (predicted), and {found.bound} leaves it {left}"
+    return f"the run takes about {takes} of host memory (predicted), and {found.bound} has {left} for it"
 
 
 def _needs(runs: Runs) -> Iterator[tuple[RunSpec, float]]:

@@ -77,8 +77,9 @@ def _described(results: Path, name: str, device: str) -> Path:
     found = {path.parts[-3:-1]: path for path in sorted(results.glob("*/*/experiment.json"))}
     known = {key: path for key, path in found.items() if key[0] not in RESERVED_EXPERIMENTS}
     if (name, device) not in known:
-        others = ", ".join(f"{other} on {there}" for other, there in known) or "none yet: run the workflow first"
-        raise FootprintError(f"experiment: {results} has no {name[:60]!r} on {device}; there is {others}")
+        others = ", ".join(f"{other} on {there}" for other, there in known)
+        hint = f"use {others}" if others else "run the workflow first, for nothing is measured yet"
+        raise FootprintError(f"experiment: {name[:60]!r} on {device} was not found in {results}; {hint}")
     return known[name, device]
 
 

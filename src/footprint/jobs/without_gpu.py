@@ -1,4 +1,4 @@
-"""Imported first by the server that CPU runs are forked from: nothing it imports afterwards finds a GPU."""
+"""Imported first by the server that CPU runs are forked from: it hides the GPUs from all later imports."""
 
 from footprint.jobs.runtime import prepare_environment
 

@@ -57,7 +57,7 @@ class StorageTracker(TorchDispatchMode):
 
     @contextmanager
     def phase(self, step: int, name: str) -> Iterator[None]:
-        """What `training.train` wraps around each phase; what is live when it begins counts too."""
+        """What `loop.train` wraps around each phase; what is live when it begins counts too."""
         self._highest = self.live
         yield
         self.peaks[name] = self._highest

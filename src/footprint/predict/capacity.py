@@ -16,7 +16,7 @@ SMALLEST_CONTEXT, LARGEST_CONTEXT = parse_bytes("0.1GiB"), parse_bytes("0.6GiB")
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """The memory of a device, and what of it the tensors of a run can have.
+    """A device's memory, and how much of it a run's tensors can use.
 
     What the caching allocator leaves unused between blocks is not part of it: a run that fits may still need a little
     more than its tensors.

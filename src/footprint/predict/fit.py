@@ -1,8 +1,11 @@
 """What fits into a given memory: the cheapest change that makes one run fit, and the cheapest settings of a model.
 
-Cheap is what gives up least, in the order of `STEPS`: the fused optimizer gives up nothing, checkpointing only time, a
-smaller batch time per token; Adam's moments on the host or in 8 bits, NF4 scales quantized in turn, fewer targets, a
-lower rank and lower precision cost more and more; another regime trains something else, a shorter sequence cuts texts.
+A change is cheap when it gives up little. From the cheapest (the order of `STEPS`):
+
+- the fused optimizer gives up nothing, checkpointing only time, a smaller batch time per token;
+- Adam's moments on the host or in 8 bits, NF4's double quantization, fewer targets, a lower rank and a lower precision
+  cost more and more;
+- another regime trains something else, and a shorter sequence cuts texts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

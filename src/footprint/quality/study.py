@@ -71,7 +71,7 @@ class TunedRun:
         return f"{run_name(self.spec)}_seed~{self.seed}"
 
     def json(self, training: TrainingSpec) -> str:
-        """What a job must know of it, as `plan.parse_run` reads it."""
+        """What a job must know of it, as `handover.parse_run` reads it."""
         return run_json(self.spec, replace(training, seed=self.seed))
 
 

@@ -35,7 +35,9 @@ def _read(value: object, key: str) -> int:
     if prefix or alone:
         return int(number * _FACTORS[f"{prefix.upper()}iB" if prefix else "B"])
     if MOST_GIB < number < FEWEST_BYTES:
-        raise FootprintError(f"{key}: {value[:40]!r} may be MiB or bytes; write the unit, for example {match[1]}MiB")
+        raise FootprintError(
+            f"{key}: {value[:40]!r} is ambiguous (MiB or bytes); write the unit, for example {match[1]}MiB"
+        )
     return int(number * (_FACTORS["GiB"] if number <= MOST_GIB else 1))
 
 

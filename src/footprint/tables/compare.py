@@ -1,4 +1,4 @@
-"""Measurement beside prediction: the join that `comparison.csv` is, one row per run."""
+"""Measurement beside prediction: the join written to `comparison.csv`, one row per run."""
 
 import pandas as pd
 

@@ -49,7 +49,7 @@ def write_row(
 ) -> None:
     """Write one run's row; its keys must be exactly `columns`.
 
-    `asked` is what its job was told (`plan.asked`), `beside` the further files it has written.
+    `asked` is what its job was told (`handover.asked`), `beside` the further files it has written.
     """
     if set(row) != set(columns):
         raise ValueError(f"row and columns differ by {sorted(set(row) ^ set(columns))}")

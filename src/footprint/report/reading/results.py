@@ -50,7 +50,7 @@ def memory_limit(directory: Path) -> int | None:
 
 
 def named(run: pd.Series) -> str:
-    """The name of a run's files (`plan.run_name` of its row)."""
+    """The name of a run's files (`handover.run_name` of its row)."""
     return "_".join(f"{axis}~{run[axis]}" for axis in AXES)
 
 

@@ -1,4 +1,4 @@
-"""The seed's ablation table regenerated: its columns for each regime by the textbook, predicted and measured."""
+"""The original text's ablation table regenerated: its columns for each regime by the textbook, predicted and measured."""
 
 import pandas as pd
 

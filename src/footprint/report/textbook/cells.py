@@ -1,4 +1,4 @@
-"""The seed's ablation table on trial, cell by cell."""
+"""The original text's ablation table on trial, cell by cell."""
 
 import pandas as pd
 

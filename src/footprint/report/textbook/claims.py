@@ -1,4 +1,4 @@
-"""The textbook on trial: every quantitative claim of the seed text beside what is computed or measured."""
+"""The textbook on trial: every quantitative claim of the original text beside what is computed or measured."""
 
 from collections.abc import Iterator
 from itertools import chain

@@ -1,4 +1,4 @@
-"""The seed's four drill problems, answered by computation."""
+"""The original text's four drill problems, answered by computation."""
 
 import numpy as np
 import pandas as pd
