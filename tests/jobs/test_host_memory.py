@@ -84,8 +84,9 @@ def test_the_older_control_groups_bind_as_well(tmp_path, groups, mounts, folder)
 
 @pytest.mark.parametrize("limit", [resource.RLIMIT_AS, resource.RLIMIT_DATA])
 def test_a_limit_of_the_shell_is_all_a_process_may_hold(limit):
-    program = f"import resource; resource.setrlimit({limit}, ({GIB}, {GIB})); from footprint.jobs.available_memory import room; "
-    done = subprocess.run([sys.executable, "-c", program + "print(room().size)"], capture_output=True, text=True)
+    program = f"import resource; resource.setrlimit({limit}, ({GIB}, {GIB})); "
+    program += "from footprint.jobs.available_memory import room; print(room().size)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout == f"{GIB}\n"
 
 

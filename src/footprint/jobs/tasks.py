@@ -1,4 +1,7 @@
-"""The jobs that need PyTorch, each from plain arguments to its file. Call one per process: it measures the whole process."""
+"""The jobs that need PyTorch, each from plain arguments to its file.
+
+Call one per process: it measures the whole process.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The original text's ablation table regenerated: its columns for each regime by the textbook, predicted and measured."""
+"""The original text's ablation table regenerated: its columns by the textbook, as predicted and as measured."""
 
 import pandas as pd
 
