@@ -97,7 +97,8 @@ def test_a_run_in_a_new_interpreter_gives_the_same_row_to_the_byte_every_time(ro
     program = (
         "import json, sys; from footprint.jobs.fresh import random_batches as batches;"
         "from footprint.spec.handover import parse_run;"
-        "from footprint.measure.measurement import batches_needed as needed, measure; spec, training = parse_run(sys.argv[1]);"
+        "from footprint.measure.measurement import batches_needed as needed, measure;"
+        "spec, training = parse_run(sys.argv[1]);"
         "print(json.dumps(measure(spec, training, batches(spec, needed(training))).row))"
     )
     command = [sys.executable, "-c", program, run_json(DOUBLE, TrainingSpec())]
