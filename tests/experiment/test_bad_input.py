@@ -11,6 +11,7 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from noconfigs import NO_CONFIGS
 
 from footprint.errors import FootprintError
 from footprint.experiment.config import Experiment, parse
@@ -237,45 +238,7 @@ def test_a_config_nested_without_end_is_refused():
     assert "levels of nesting" in refusal(endless)
 
 
-# (what stands in the file, what the answer says after the file's name)
-FILES = {
-    "a duplicate key": (
-        b"device: cpu\nseed: 1\ndevice: cuda\n",
-        "line 3, column 1: the key 'device' stands here twice",
-    ),
-    "a duplicate key inside": (b"training: {seed: 1, seed: 2}\n", "the key 'seed' stands here twice"),
-    "a duplicate key in quotes": (b'"device": cpu\ndevice: cuda\n', "the key 'device' stands here twice"),
-    "a tab for indentation": (b"training:\n\tseed: 1\n", "line 2, column 1: found character '\\t'"),
-    "an anchor": (b"a: &x 1\n", "line 1, column 4: anchors and aliases"),
-    "an alias": (b"a: *x\n", "line 1, column 4: anchors and aliases"),
-    "a billion laughs": (b"a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\n", "anchors and aliases"),
-    "a merge key": (b"training: {<<: {seed: 1}}\n", "a key must be text"),
-    "a Python object": (b"a: !!python/object/apply:os.system ['touch owned']\n", "tags (!) are not allowed"),
-    "a tag": (b"a: !!str 5\n", "tags (!) are not allowed"),
-    "a key that is a truth value": (b"on: push\n", "a key must be text"),
-    "a key that is a list": (b"? [a, b]\n: 1\n", "a key must be text"),
-    "a bracket left open": (b"grids: [1, 2\n", "line 2, column 1: "),
-    "a quote left open": (b"experiment: 'trial\n", "line 2, column 1: "),
-    "two documents": (b"a: 1\n---\nb: 2\n", "line 2, column 1: "),
-    "a list": (b"- 1\n- 2\n", "holds no keys"),
-    "only a word": (b"ablation\n", "holds no keys"),
-    "nothing": (b"", "holds no keys"),
-    "only a comment": (b"# later\n", "holds no keys"),
-    "ten megabytes": (b"# padding\n" * 2**20, "is larger than 1 MiB"),
-    "Latin-1": ("experiment: naïve\n".encode("latin-1"), "is not UTF-8 text (byte 14)"),
-    "UTF-16": ("experiment: trial\n".encode("utf-16"), "is not UTF-8 text (byte 0)"),
-    "a program": (b"\x7fELF\x02\x01\x01\x00", "is not YAML"),
-    "a control character": (b"experiment: a\x07b\n", "is not YAML"),
-    "a thousand brackets": (b"a: " + b"[" * 1000 + b"]" * 1000, "more than 16 levels"),
-    "a date that does not exist": (b"a: 2024-13-45\n", "holds a value that cannot be read"),
-    "a template": (b"__use_yte__: true\nexperiment: ?1 + 1\n", "templates (__use_yte__) are not allowed"),
-    "a number in base 60": (b"training: {memory_limit: 1:30}\n", "1:30 would be read in base 60 or 8"),
-    "a number in base 8": (b"training:\n  threads: 010\n", "line 2, column 12: 010 would be read in base 60 or 8"),
-    "a number of 5,000 digits": (b"a: " + b"9" * 5000 + b"\n", "holds a value that cannot be read"),
-}
-
-
-@pytest.mark.parametrize(("content", "says"), FILES.values(), ids=FILES.keys())
+@pytest.mark.parametrize(("content", "says"), NO_CONFIGS.values(), ids=NO_CONFIGS.keys())
 def test_a_file_that_is_not_plain_yaml_is_refused_with_its_line(content, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = Path("mine.yaml")

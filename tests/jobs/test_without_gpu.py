@@ -40,7 +40,8 @@ def seen(tmp_path, monkeypatch):
     """Runs a command where GPU 0 is visible; returns what every process saw that imported bitsandbytes."""
     (tmp_path / "sitecustomize.py").write_text(WITNESS)
     (tmp_path / "runtime").mkdir(mode=0o700)
-    path = os.pathsep.join(map(str, (tmp_path, REPOSITORY / "src", REPOSITORY / "tests" / "support")))
+    folders = ("src", "tests/support", "tests/jobs")
+    path = os.pathsep.join(map(str, (tmp_path, *(REPOSITORY / folder for folder in folders))))
     variables = {VISIBLE: "0", "WITNESS": str(tmp_path / "seen"), "PYTHONPATH": path, FOLDER: str(tmp_path / "runtime")}
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -145,13 +145,17 @@ def test_another_environment_gets_another_server(workplace, corpus, environment,
 
 @pytest.mark.parametrize(("device", "sees"), [("cpu", ""), ("cuda", "0")])
 def test_a_run_sees_a_gpu_only_where_it_asks_for_one(device, sees, workplace, corpus, environment, tmp_path):
-    workplace.edit("job", "    require_device(spec.device)", "    raise ValueError(os.environ['CUDA_VISIBLE_DEVICES'])")
-    workplace.edit("job", "import numpy as np", "import os\n\nimport numpy as np")
+    workplace.edit(
+        "jobs/tasks", "    require_device(spec.device)", "    raise ValueError(os.environ['CUDA_VISIBLE_DEVICES'])"
+    )
+    workplace.edit("jobs/tasks", "import numpy as np", "import os\n\nimport numpy as np")
     told = json.dumps(json.loads(run()) | {"device": device})
     words, ours = command(told, corpus, tmp_path / "o.json"), environment | {"CUDA_VISIBLE_DEVICES": "0"}
     done = subprocess.run(words, env=ours, capture_output=True, text=True)
-    workplace.edit("job", "import os\n\nimport numpy as np", "import numpy as np")
-    workplace.edit("job", "    raise ValueError(os.environ['CUDA_VISIBLE_DEVICES'])", "    require_device(spec.device)")
+    workplace.edit("jobs/tasks", "import os\n\nimport numpy as np", "import numpy as np")
+    workplace.edit(
+        "jobs/tasks", "    raise ValueError(os.environ['CUDA_VISIBLE_DEVICES'])", "    require_device(spec.device)"
+    )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].removeprefix("ValueError").removeprefix(": ") == sees
 
@@ -204,9 +208,9 @@ def test_where_no_server_can_listen_the_run_is_measured_all_the_same(corpus, env
 
 
 def test_a_crash_comes_back_with_its_traceback(workplace, corpus, environment, tmp_path):
-    workplace.edit("job", "    spec, training = parse_run(run)", "    raise RuntimeError('broken')")
+    workplace.edit("jobs/tasks", "    spec, training = parse_run(run)", "    raise RuntimeError('broken')")
     done = subprocess.run(command(run(), corpus, tmp_path / "o.json"), env=environment, capture_output=True, text=True)
-    workplace.edit("job", "    raise RuntimeError('broken')", "    spec, training = parse_run(run)")
+    workplace.edit("jobs/tasks", "    raise RuntimeError('broken')", "    spec, training = parse_run(run)")
     assert done.returncode == 1
     assert "RuntimeError: broken" in done.stderr
 
@@ -216,7 +220,7 @@ def test_an_idle_server_ends_and_takes_its_socket_along(workplace, corpus, envir
         os.kill(server, signal.SIGKILL)
     for left in workplace.runtime.iterdir():
         left.unlink()
-    workplace.edit("forkserver", f"IDLE_SECONDS = {forkserver.IDLE_SECONDS}", "IDLE_SECONDS = 1")
+    workplace.edit("jobs/forkserver", f"IDLE_SECONDS = {forkserver.IDLE_SECONDS}", "IDLE_SECONDS = 1")
     subprocess.run(command(run(), corpus, tmp_path / "out.json"), env=environment, check=True)
     wait_for(lambda: not workplace.servers())
     assert [path.name for path in workplace.runtime.iterdir()] == ["start.lock"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from clone import REPOSITORY, Clone
+from noconfigs import NO_CONFIGS
 from snakemake_interface_logger_plugins.common import LogEvent
-from test_bad_input import FILES
 
 from snakemake_logger_plugin_footprint import terminal
 from snakemake_logger_plugin_footprint.configfiles import strict
@@ -29,7 +29,7 @@ def unused(path: Path) -> dict:
 # --- config files ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("content", [content for content, _ in FILES.values()], ids=FILES.keys())
+@pytest.mark.parametrize("content", [content for content, _ in NO_CONFIGS.values()], ids=NO_CONFIGS.keys())
 def test_snakemake_answers_a_bad_file_in_one_sentence(content, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(REPOSITORY)
     path = tmp_path / "mine.yaml"
@@ -44,8 +44,8 @@ def test_snakemake_answers_a_bad_file_in_one_sentence(content, tmp_path, monkeyp
 
 BROUGHT = {
     "a template that runs code": b"__use_yte__: true\nexperiment: ?open('owned', 'w').name\n",
-    "Latin-1": FILES["Latin-1"][0],
-    "a tab": FILES["a tab for indentation"][0],
+    "Latin-1": NO_CONFIGS["Latin-1"][0],
+    "a tab": NO_CONFIGS["a tab for indentation"][0],
     "nothing": None,
 }
 
