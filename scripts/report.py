@@ -4,20 +4,17 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from footprint.command import script as command
-from footprint.errors import FootprintError
 from footprint.experiment.resolved import read_experiment
 from footprint.files import write_atomically
-from footprint.report import render
-from footprint.report.render import headline
+from footprint.report.render import headline, render
 from footprint.tables.checksums import made_from, write_checksums
-from footprint.tables.consistency import changed
+from footprint.tables.consistency import require_unchanged
 
 
 def main(arguments: Namespace) -> None:
     experiment = read_experiment(arguments.experiment)
     tables = arguments.experiment.parent
-    for sentence in changed(experiment, tables):
-        raise FootprintError(sentence)
+    require_unchanged(experiment, tables)
     render(
         tables,
         output=arguments.output,
@@ -28,8 +25,7 @@ def main(arguments: Namespace) -> None:
         notebook=arguments.notebook,
     )
     write_atomically(arguments.headline, headline(tables) + "\n")
-    rendered = [arguments.output, arguments.headline]
-    write_checksums(arguments.checksums, [*rendered, *made_from(experiment, tables)])
+    write_checksums(arguments.checksums, [arguments.output, arguments.headline, *made_from(experiment, tables)])
 
 
 if __name__ == "__main__":

@@ -127,14 +127,14 @@ def test_a_measurement_that_this_machine_cannot_hold_is_one_sentence_with_both_f
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.startswith("error: llama-70b: the run takes about 1.26 TiB of host memory (predicted), and ")
-    assert done.stderr.endswith("no single change makes it fit, --force measures all the same\n")
+    assert done.stderr.endswith("no single change makes it fit, use --force to measure anyway\n")
     assert done.stderr.count("\n") == 1
 
 
 def test_a_refused_measurement_names_the_cheapest_change_that_fits():
     done = footprint(2_400_000, *MEASURE, "--precision", "fp32")
     assert done.returncode == 2
-    assert "and the limit on its address space (ulimit -v) has 2.29 GiB for it; with --" in done.stderr
+    assert "and the limit on its address space (ulimit -v) allows 2.29 GiB; with --" in done.stderr
     assert "it would take" in done.stderr
 
 
@@ -147,7 +147,7 @@ def test_a_forced_measurement_that_runs_out_of_memory_answers_so(kilobytes):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("kilobytes", [300_000, 600_000, 700_000, 800_000])
+@pytest.mark.parametrize("kilobytes", [300_000, 600_000, 800_000, 1_000_000])
 def test_where_pytorch_does_not_find_room_for_itself_that_is_said(kilobytes):
     done = footprint(kilobytes, *MEASURE, "--force")
     assert done.returncode == 2

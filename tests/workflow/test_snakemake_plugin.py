@@ -102,7 +102,7 @@ def test_the_workflow_of_another_project_keeps_snakemakes_own_reader(tmp_path):
 def test_a_clone_plans_with_its_own_source(tmp_path):
     """Not with that of the clone the environment was installed from, which the plugin may be."""
     clone = Clone.make(tmp_path)
-    grid = tmp_path / "src" / "footprint" / "grid.py"
+    grid = tmp_path / "src" / "footprint" / "spec" / "grid.py"
     grid.write_text(grid.read_text().replace("MOST_RUNS = 20_000", "MOST_RUNS = 2"))
     assert "grids: 3 is not allowed; use at most 2 runs" in clone.snakemake("--dry-run", status=2)
 

@@ -347,7 +347,7 @@ def test_a_script_answers_bad_input_with_one_sentence(tmp_path):
         [sys.executable, REPOSITORY / "scripts/gather.py", *arguments], capture_output=True, text=True
     )
     assert done.returncode == 2
-    assert done.stderr.startswith(f"error: {missing}: not a readable experiment file")
+    assert done.stderr.startswith(f"error: {missing}: is missing; run the workflow again")
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 

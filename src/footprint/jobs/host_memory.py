@@ -18,7 +18,7 @@ PROCESS = 2**30
 """Bytes of a process that has imported PyTorch, PEFT and bitsandbytes; between 0.5 GiB and 1 GiB, by whether pages it
 shares with the server it was forked from count once."""
 
-LOADED = 3 * 2**28
+LOADED = 2**30
 """Bytes without which these cannot be imported: some of their libraries abort the process where they find less."""
 
 CUDA_PROCESS = 3 * 2**30
@@ -92,7 +92,7 @@ def require_host_memory(runs: Runs) -> None:
 def shortage(needed: float, found: Room) -> str:
     """What is missing, as part of a sentence."""
     takes, left = format_bytes(needed), format_bytes(found.size)
-    return f"the run takes about {takes} of host memory (predicted), and {found.bound} has {left} for it"
+    return f"the run takes about {takes} of host memory (predicted), and {found.bound} allows {left}"
 
 
 def _needs(runs: Runs) -> Iterator[tuple[RunSpec, float]]:

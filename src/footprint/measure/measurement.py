@@ -72,6 +72,7 @@ def measured(run: RecordedRun, train: Callable[[], Steps]) -> Measurement:
         if not _is_out_of_memory(error):
             raise
         requested = run.recorder.requested_at_failure(error)
+        run.give_up(error)
         row |= {"status": "oom", "oom_phase": phase_name(run.phase_now), "oom_requested_bytes": requested}
         return Measurement(row, [])
     finally:

@@ -1,5 +1,6 @@
 """A run under the recorder: built and trained for its first steps while every allocation is written down."""
 
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -74,6 +75,11 @@ class RecordedRun:
         # Gradients exist at the end of backward only, optimizer state from the end of the first step on.
         if labelled:
             self.labels.append(Labels(name, dict(_kinds(self.model, self.stepper, self.spec.device))))
+
+    def give_up(self, error: Exception) -> None:
+        """Let go of every tensor after `error`: where memory ran out, closing the recorder needs some."""
+        self.model = self.stepper = None
+        traceback.clear_frames(error.__traceback__)
 
     def parameter_counts(self) -> dict[str, int]:
         """Logical parameters (an NF4 weight counts its weights, not its bytes)."""

@@ -38,6 +38,12 @@ def changed(experiment: Experiment, folder: Path, distrusted: Collection[Path] =
     yield from dict.fromkeys([*runs, *_changed_tables(experiment, folder, distrusted)])
 
 
+def require_unchanged(experiment: Experiment, folder: Path) -> None:
+    """Raise FootprintError with the first sentence of `changed`, if there is one."""
+    for sentence in changed(experiment, folder):
+        raise FootprintError(sentence)
+
+
 def _changed_runs(experiment: Experiment, folder: Path) -> Iterator[str]:
     for name in map(run_name, experiment.runs):
         yield from _refused(
