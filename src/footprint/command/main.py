@@ -120,8 +120,8 @@ def _fit(parsed: Namespace) -> int:
 
 def _measure(parsed: Namespace) -> int:
     spec, training = _run(parsed)
+    prepare_environment(spec.device)  # before anything asks for bitsandbytes, which may start CUDA
     require_installed("measure", "torch", "bitsandbytes", "peft", "pandas", "safetensors")
-    prepare_environment(spec.device)
     from footprint.command import readout
 
     predicted = _predicted_here(spec, training, forced=parsed.force)
