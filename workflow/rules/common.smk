@@ -11,7 +11,8 @@ sys.path.insert(0, f"{workflow.basedir}/src")
 from footprint import files
 from footprint.errors import user_errors
 from footprint.experiment import resolved, yaml_file
-from footprint.experiment.config import parse as parse_config  # rule files share names with Snakemake, which has a parse
+# A rule file shares its names with Snakemake, which has a `parse` of its own.
+from footprint.experiment.config import parse as parse_config
 from footprint.jobs import lease
 from footprint.jobs.host_memory import HostMemory, require_host_memory
 from footprint.jobs.progress import COLUMNS, Progress
