@@ -11,6 +11,7 @@ sys.path.insert(0, f"{workflow.basedir}/src")
 from footprint import files
 from footprint.errors import user_errors
 from footprint.experiment import resolved, yaml_file
+
 # A rule file shares its names with Snakemake, which has a `parse` of its own.
 from footprint.experiment.config import parse as parse_config
 from footprint.jobs import lease
