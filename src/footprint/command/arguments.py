@@ -1,6 +1,6 @@
 """The options of the command `footprint`, and what their help says."""
 
-from argparse import Action, ArgumentParser, ArgumentTypeError, HelpFormatter, Namespace, _SubParsersAction
+from argparse import REMAINDER, Action, ArgumentParser, ArgumentTypeError, HelpFormatter, Namespace, _SubParsersAction
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -97,7 +97,9 @@ def _commands(parser: ArgumentParser) -> Iterator[ArgumentParser]:
             yield from action.choices.values()
 
 
-def parser(*, predict: Callable, fit: Callable, measure: Callable, verify: Callable) -> Parser:
+def parser(
+    *, predict: Callable, fit: Callable, measure: Callable, rehearse: Callable, cards: Callable, verify: Callable
+) -> Parser:
     """The whole command line; each command's `action` is the function given for it."""
     whole = Parser(
         prog="footprint",
@@ -115,6 +117,8 @@ def parser(*, predict: Callable, fit: Callable, measure: Callable, verify: Calla
     _add_predict(commands).set_defaults(action=predict)
     _add_fit(commands).set_defaults(action=fit)
     _add_measure(commands).set_defaults(action=measure, gpu_memory=None)
+    _add_rehearse(commands).set_defaults(action=rehearse)
+    _add_cards(commands).set_defaults(action=cards)
     _add_verify(commands).set_defaults(action=verify)
     return whole
 
@@ -173,6 +177,38 @@ def _add_measure(commands) -> Parser:
     _add_axes(command, required=("regime",))
     _add_device(command, "the config's, else cpu")
     command.add_argument("--force", action="store_true", help="measure even where memory is predicted to run out")
+    _add_json(command)
+    return command
+
+
+def _add_rehearse(commands) -> Parser:
+    command = commands.add_parser(
+        "rehearse",
+        help="run any PyTorch program as if on a card that is not here",
+        usage="footprint rehearse --card CARD [--gpu-memory SIZE] [--steps NUMBER] [--json] -- COMMAND ...",
+        description="Run a program unchanged as if on that card: PyTorch's CUDA build allocates, kernels do nothing. "
+        "Shown are the peak by phase and bucket, the largest tensors with the lines that made them, and the verdict. "
+        "Losses and times of a rehearsal mean nothing. It needs a CUDA build of PyTorch and a C compiler, no GPU.",
+        epilog="example:\n  footprint rehearse --card t4 -- python train.py --batch-size 8\n\n"
+        "exit status: 0 it ran, 1 it ran out of memory there, 2 the input is wrong or it cannot be rehearsed, "
+        "otherwise the program's own",
+    )
+    command.add_argument("--card", metavar="CARD", required=True, help="one of those `footprint cards` lists")
+    command.add_argument("--gpu-memory", metavar="SIZE", help="memory of the card, if another than the catalogue's")
+    command.add_argument(
+        "--steps", metavar="NUMBER", type=_value, default=3, help="optimizer steps to make, or all (default: 3)"
+    )
+    _add_json(command)
+    command.add_argument("program", nargs=REMAINDER, metavar="COMMAND", help="the program and its arguments, after --")
+    return command
+
+
+def _add_cards(commands) -> Parser:
+    command = commands.add_parser(
+        "cards",
+        help="the cards that a program can be rehearsed on",
+        description="List the catalogue: the name to give, the driver's name, and the memory that the driver reports.",
+    )
     _add_json(command)
     return command
 

@@ -1,4 +1,4 @@
-"""The command `footprint`: predict one run, search what fits on a card, measure one run here, verify an experiment.
+"""The command `footprint`: predict, search for a card, measure here, rehearse on a card, verify an experiment.
 
 Only `footprint measure` imports PyTorch; the others answer within a second, and so import what they need when they do.
 """
@@ -64,7 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with user_errors():
             if sys.stdout is None:
                 raise FootprintError("the answer cannot be written: standard output is closed")
-            parsed = parser(predict=_predict, fit=_fit, measure=_measure, verify=_verify).parse_args(arguments)
+            actions = {"predict": _predict, "fit": _fit, "measure": _measure, "verify": _verify}
+            actions |= {"rehearse": _rehearse, "cards": _cards}
+            parsed = parser(**actions).parse_args(arguments)
             status = parsed.action(parsed)
             sys.stdout.flush()
             return status
@@ -166,6 +168,18 @@ def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> d
             taken = format_bytes(needed_bytes(smaller.spec, smaller.row["peak_bytes"]))
             advice = f"with --{change.axis} {getattr(smaller.spec, change.axis)} it would take {taken}"
     raise FootprintError(f"{spec.model.name}: {shortage(needed, found)}; {advice}, use --force to measure anyway")
+
+
+def _rehearse(parsed: Namespace) -> int:
+    from footprint.command.rehearsal import carry_out
+
+    return carry_out(parsed)
+
+
+def _cards(parsed: Namespace) -> int:
+    from footprint.command.rehearsal import show_cards
+
+    return show_cards(parsed)
 
 
 def _verify(parsed: Namespace) -> int:

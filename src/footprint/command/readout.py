@@ -39,10 +39,10 @@ def prediction(spec: RunSpec, row: Mapping, capacity: Capacity | None) -> str:
             f"trains {row['trainable_parameters']:,} of {row['total_parameters']:,} parameters",
             "",
             "Highest point of each phase",
-            *_aligned(phases),
+            *aligned(phases),
             "",
             f"At the peak, in {row['peak_phase']}",
-            *_aligned([*buckets, ["total", format_bytes(peak), "", f"{peak:,} bytes"]]),
+            *aligned([*buckets, ["total", format_bytes(peak), "", f"{peak:,} bytes"]]),
             "",
             "The textbook (16 bytes per trained parameter, activations left out) says "
             f"{format_bytes(textbook)}, {abs(off):.1%} too {'much' if off > 0 else 'little'}.",
@@ -79,12 +79,12 @@ def search(settings: Sequence[Setting], capacity: Capacity) -> str:
     if fitting:
         header = ["", *axes, "longest", "peak", "to spare", "most tokens"]
         rows = [_place(number, setting, axes) for number, setting in enumerate(fitting, start=1)]
-        lines += ["", "Fits (batch x sequence)", *_aligned([header, *rows])]
+        lines += ["", "Fits (batch x sequence)", *aligned([header, *rows])]
     for verdict_, words in ((TIGHT, "Tight, even with {}"), (TOO_LARGE, "Does not fit, not even {}")):
         others = [setting.longest for setting in settings if setting.verdict == verdict_]
         if others:
             rows = [[*_values(one.spec, axes), _reason(one)] for one in others]
-            lines += ["", words.format(_shape(others[0].spec)), *_aligned(rows)]
+            lines += ["", words.format(_shape(others[0].spec)), *aligned(rows)]
     return "\n".join([*lines, "", *_besides(capacity)])
 
 
@@ -101,7 +101,7 @@ def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
             _run(spec),
             f"one step takes {measured['step_seconds']:.3f} s, {measured['tokens_per_second']:,.0f} tokens per second",
             "",
-            *_aligned(rows),
+            *aligned(rows),
             "",
             f"The peak of {measured['peak_bytes']:,} bytes is in {measured['peak_phase']}.",
         ]
@@ -202,7 +202,7 @@ def _error(predicted: int, measured: int) -> str:
     return f"{predicted / measured - 1:+.3%}" if measured else "-"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Rows as columns of equal width, indented; a column of sizes is aligned at its unit."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

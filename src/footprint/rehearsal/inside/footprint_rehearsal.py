@@ -1,0 +1,284 @@
+"""What happens inside a rehearsed program: phases are noticed, tensors told apart, and a report written at its end.
+
+The program is not changed. Optimizers, backward and modules are watched through PyTorch's own hooks; the bytes are the
+caching allocator's statistics and its history.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import sys
+import traceback
+
+SETTINGS = json.loads(os.environ["FOOTPRINT_REHEARSAL"])
+"""`report`: the folder for reports. `steps`: optimizer steps after which the program ends, or null."""
+
+HISTORY = 2_000_000
+"""Entries the allocator may keep."""
+
+LARGEST = 10
+"""Tensors that are listed at the peak."""
+
+KINDS = ("weights", "gradients", "optimizer")
+
+NOBODYS = ("<", "??", os.path.dirname(os.__file__), os.path.dirname(os.path.abspath(__file__)))
+"""How the names of files begin that are not the program's own."""
+
+_rehearsal = None
+
+
+def attach(torch):
+    """Watch this process from the moment it first uses the card."""
+    torch.cuda._lazy_call(lambda: _start(torch))
+
+
+def _start(torch):
+    global _rehearsal
+    if _rehearsal is None:
+        from real_values import RealValues
+
+        _rehearsal = Rehearsal(torch)
+        _rehearsal.watch()
+        RealValues().__enter__()
+        atexit.register(_rehearsal.finish, "the program ended")
+
+
+class Peaks:
+    """The allocator's peaks by phase. Reading them resets them; what the program itself reads stays as it would be."""
+
+    def __init__(self, torch):
+        self._read = torch._C._cuda_memoryStats
+        self._reset = torch._C._cuda_resetPeakMemoryStats
+        self._device = torch.cuda.current_device
+        self._programs = {}
+        self.phases = {}
+        torch._C._cuda_memoryStats = self._as_the_program_sees_it
+        torch._C._cuda_resetPeakMemoryStats = self._as_the_program_resets
+
+    def close(self, phase):
+        """End a phase: its peaks are those since the last one ended."""
+        found = self._read(self._device())
+        self._remember(found)
+        seen = self.phases.setdefault(phase, {})
+        for name in ("allocated_bytes", "requested_bytes", "reserved_bytes"):
+            seen[name] = max(seen.get(name, 0), found[name]["all"]["peak"])
+        self._reset(self._device())
+
+    def allocations(self):
+        """How many allocations there were so far."""
+        return self._read(self._device())["allocation"]["all"]["allocated"]
+
+    def retries(self):
+        """How often the cache had to be emptied for an allocation."""
+        return self._read(self._device())["num_alloc_retries"]
+
+    def _remember(self, found):
+        for name, pools in found.items():
+            for pool, values in pools.items() if isinstance(pools, dict) else ():
+                if isinstance(values, dict):
+                    key = (name, pool)
+                    self._programs[key] = max(self._programs.get(key, 0), values["peak"])
+
+    def _as_the_program_sees_it(self, device):
+        found = self._read(device)
+        for (name, pool), peak in self._programs.items():
+            found[name][pool]["peak"] = max(found[name][pool]["peak"], peak)
+        return found
+
+    def _as_the_program_resets(self, device):
+        # What the phase has reached until now must not be lost with the program's own reset.
+        if _rehearsal is not None:
+            self.close(_rehearsal.phase)
+        self._programs.clear()
+        self._reset(device)
+
+
+class Rehearsal:
+    """One process that uses the card."""
+
+    def __init__(self, torch):
+        self.torch = torch
+        self.phase = "build"
+        self.steps = {}
+        self.labels = []
+        """(allocations so far, {address: kind}) of tensors that are more than activations."""
+        self.failures = []
+        self.written = False
+        self.process = os.getpid()
+
+    def watch(self):
+        """Begin: history, hooks, peaks."""
+        torch = self.torch
+        torch.cuda.memory._record_memory_history(enabled="all", context="alloc", stacks="python", max_entries=HISTORY)
+        self.peaks = Peaks(torch)
+        torch._C._cuda_attach_out_of_memory_observer(self._out_of_memory)
+        torch.nn.modules.module.register_module_forward_pre_hook(self._forward)
+        optimizers = importlib.import_module("torch.optim.optimizer")  # not an attribute of torch.optim
+        optimizers.register_optimizer_step_pre_hook(self._before_step)
+        optimizers.register_optimizer_step_post_hook(self._after_step)
+        backward = torch.autograd.backward
+
+        def watched(*args, **kwargs):
+            self._enter("backward")
+            if not self.labels:
+                self._label(self._weights())
+            return backward(*args, **kwargs)
+
+        torch.autograd.backward = watched
+
+    def _enter(self, phase):
+        if phase != self.phase:
+            self.peaks.close(self.phase)
+            self.phase = phase
+
+    def _forward(self, module, inputs):
+        if self.phase != "forward" and module.training and self.torch.is_grad_enabled() and self.phase != "backward":
+            self._enter("forward")
+
+    def _before_step(self, optimizer, args, kwargs):
+        self._enter("step")
+        found = {}
+        for parameter in _parameters(optimizer):
+            found[_place(parameter)] = "weights"
+            if parameter.grad is not None:
+                found[_place(parameter.grad)] = "gradients"
+        self._label(found)
+
+    def _after_step(self, optimizer, args, kwargs):
+        states = (value for state in optimizer.state.values() for value in _tensors(self.torch, state))
+        self._label({_place(value): "optimizer" for value in states})
+        self._enter("between")
+        self.steps[id(optimizer)] = self.steps.get(id(optimizer), 0) + 1
+        if SETTINGS["steps"] and max(self.steps.values()) >= SETTINGS["steps"]:
+            self.finish(f"ended after {SETTINGS['steps']} optimizer steps, as --steps asked")
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)  # the program has more steps to make, and its clean-up would make them
+
+    def _weights(self):
+        """The parameters and buffers of every module there is, frozen and quantized ones too."""
+        found = {}
+        for thing in gc.get_objects():
+            if issubclass(type(thing), self.torch.nn.Module):  # isinstance would wake lazy objects
+                for tensor in (*thing._parameters.values(), *thing._buffers.values()):
+                    for part in _parts(self.torch, tensor):
+                        found[_place(part)] = "weights"
+        return found
+
+    def _label(self, found):
+        found.pop(0, None)
+        self.labels.append((self.peaks.allocations(), found))
+
+    def _out_of_memory(self, device, asked, total, free):
+        if not self.labels:
+            self._label(self._weights())
+        place = next((_shown(frame) for frame in reversed(_own(traceback.extract_stack()))), None)
+        self.failures.append({"phase": self.phase, "asked": asked, "total": total, "free": free, "line": place})
+
+    def finish(self, ended):
+        """Write the report, once."""
+        if self.written or os.getpid() != self.process:
+            return
+        self.written = True
+        self.peaks.close(self.phase)
+        report = {
+            "process": self.process,
+            "program": sys.argv,
+            "torch": self.torch.__version__,
+            "ended": ended,
+            "phases": self.peaks.phases,
+            "steps": max(self.steps.values(), default=0),
+            "retries": self.peaks.retries(),
+            "failures": self.failures,
+        }
+        history = self.torch.cuda.memory._snapshot()["device_traces"][self.torch.cuda.current_device()]
+        report.update(at_the_peak(history, self.labels))
+        path = os.path.join(SETTINGS["report"], f"{self.process}.json")
+        with open(path + ".part", "w") as file:
+            json.dump(report, file)
+        os.replace(path + ".part", path)
+
+
+def at_the_peak(history, labels):
+    """Buckets in requested bytes and the largest tensors at the instant when most bytes were live.
+
+    `history` is the allocator's. `labels` tell what is a weight, a gradient or optimizer state; everything else is an
+    activation.
+    """
+    events = [entry for entry in history if entry["action"] in ("alloc", "free_completed")]
+    blocks, kinds, live = [], {}, {}
+    total = highest = 0
+    peak = 0
+    waiting = sorted(labels, key=lambda label: label[0])
+    for number, entry in enumerate(events):
+        if entry["action"] == "alloc":
+            live[entry["addr"]] = len(blocks)
+            blocks.append([number, None, entry])
+            total += entry["size"]
+            if total > highest:
+                highest, peak = total, number
+        elif entry["addr"] in live:
+            block = live.pop(entry["addr"])
+            blocks[block][1] = number
+            total -= blocks[block][2]["size"]
+        while waiting and waiting[0][0] <= len(blocks):
+            for address, kind in waiting.pop(0)[1].items():
+                if address in live:
+                    kinds[live[address]] = kind
+    there = [
+        (b, entry) for b, (born, died, entry) in enumerate(blocks) if born <= peak and (died is None or died > peak)
+    ]
+    buckets = dict.fromkeys((*KINDS, "activations"), 0)
+    for block, entry in there:
+        buckets[kinds.get(block, "activations")] += entry["size"]
+    largest = sorted(there, key=lambda pair: -pair[1]["size"])[:LARGEST]
+    return {
+        "buckets": buckets,
+        "largest": [
+            {"bytes": entry["size"], "bucket": kinds.get(block, "activations"), "line": _line(entry)}
+            for block, entry in largest
+        ],
+    }
+
+
+def _line(entry):
+    """The program's own line that an allocation came from, innermost first in its frames."""
+    own = (frame for frame in entry.get("frames", ()) if _is_own(frame["filename"]))
+    return next((f"{frame['filename']}:{frame['line']} in {frame['name']}" for frame in own), None)
+
+
+def _is_own(filename):
+    return not (filename.startswith(NOBODYS) or "site-packages" in filename or "dist-packages" in filename)
+
+
+def _own(stack):
+    return [frame for frame in stack if _is_own(frame.filename)]
+
+
+def _shown(frame):
+    return f"{frame.filename}:{frame.lineno} in {frame.name}"
+
+
+def _parameters(optimizer):
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _parts(torch, tensor):
+    """A tensor on the card and, where bitsandbytes has quantized it, its scales and code books."""
+    if isinstance(tensor, torch.Tensor) and tensor.is_cuda:
+        yield tensor
+    state = getattr(tensor, "quant_state", None)
+    while state is not None:
+        yield from (value for value in vars(state).values() if isinstance(value, torch.Tensor) and value.is_cuda)
+        state = getattr(state, "state2", None)
+
+
+def _tensors(torch, state):
+    values = state.values() if isinstance(state, dict) else ()
+    return [value for value in values if isinstance(value, torch.Tensor) and value.is_cuda]
+
+
+def _place(tensor):
+    return tensor.untyped_storage().data_ptr()

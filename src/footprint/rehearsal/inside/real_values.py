@@ -1,0 +1,142 @@
+"""Small integer and bool operators are carried out, because programs decide by them; nothing else is.
+
+A kernel does nothing in a rehearsal, so a mask would be all zeros. Device memory is ordinary memory here: this mode
+lets an operator allocate as it would, then writes into its result what the same operator gives on the host. An operator
+whose result has a shape that depends on values reads a count back from the device. The count is worked out first, and
+the stand-in hands it over as the answer to that copy.
+"""
+
+import ctypes
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+SMALL = 1 << 22
+"""Elements up to which an operator is carried out."""
+
+EXACT = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
+
+aten = torch.ops.aten
+_standin = ctypes.CDLL(None)
+
+
+class UnknownShapeError(RuntimeError):
+    """The shape of a result depends on values that no rehearsal has."""
+
+
+def on_host(tensor):
+    """A view of a device tensor's memory as a tensor on the host."""
+    size = tensor.untyped_storage().nbytes()
+    if not size:
+        return torch.empty(tensor.shape, dtype=tensor.dtype)
+    memory = (ctypes.c_char * size).from_address(tensor.untyped_storage().data_ptr())
+    flat = torch.frombuffer(memory, dtype=tensor.dtype)
+    return flat.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+
+def _on_card(value):
+    return isinstance(value, torch.Tensor) and value.device.type == "cuda"
+
+
+def _known(tensor):
+    """Whether a tensor's values are real in a rehearsal."""
+    return tensor.dtype in EXACT and tensor.numel() <= SMALL
+
+
+def _hosted(value):
+    return on_host(value) if _on_card(value) else value
+
+
+class RealValues(TorchDispatchMode):
+    """Active as long as the program runs."""
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        reads = _READS.get(function.overloadpacket)
+        for number in reads(args) if reads is not None else ():
+            _standin.footprint_answer(ctypes.c_longlong(number))
+        result = function(*args, **kwargs)
+        _standin.footprint_forget_answers()
+        _carry_out(function, args, kwargs, result)
+        return result
+
+
+def _carry_out(function, args, kwargs, result):
+    """Write the values of an exact result, if all that it follows from is exact and small."""
+    name = function._schema.name
+    if name.startswith("aten::empty") or name in _VIEWS_ONLY:
+        return
+    outputs = [leaf for leaf in tree_leaves(result) if _on_card(leaf)]
+    if not outputs or not all(map(_known, outputs)):
+        return
+    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    if not all(map(_known, inputs)) or name == "aten::copy_":  # small copies are real already
+        return
+    places = {leaf.untyped_storage().data_ptr() for leaf in inputs if _on_card(leaf)}
+    if not function._schema.is_mutable and any(leaf.untyped_storage().data_ptr() in places for leaf in outputs):
+        return  # a view
+    with torch._C._DisableTorchDispatch():
+        host_args, host_kwargs = tree_map(_hosted, (args, kwargs))
+        if host_kwargs.get("device") is not None:
+            host_kwargs = dict(host_kwargs, device=torch.device("cpu"))
+        try:
+            values = function(*host_args, **host_kwargs)
+        except (RuntimeError, NotImplementedError):  # the host has no such operator: its values stay unknown
+            return
+        if not function._schema.is_mutable:
+            found = [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+            for place, value in zip(outputs, found, strict=True):
+                on_host(place).copy_(value)
+
+
+_VIEWS_ONLY = {"aten::detach", "aten::alias", "aten::view", "aten::_unsafe_view"}
+
+
+def _exactly(operator, tensor):
+    """A tensor's values; UnknownShapeError where a rehearsal has none."""
+    if not _known(tensor):
+        raise UnknownShapeError(
+            f"the shape of {operator}'s result depends on values, which a rehearsal does not have for {tensor.dtype} "
+            f"tensors of {tensor.numel()} elements"
+        )
+    return on_host(tensor) if _on_card(tensor) else tensor
+
+
+def _by_nonzero(args):
+    return [int(torch.count_nonzero(_exactly("nonzero", args[0])))] if _on_card(args[0]) else []
+
+
+def _by_selection(args):
+    if not _on_card(args[0]):
+        return []
+    mask = _exactly("masked_select", args[1])
+    return [int(torch.count_nonzero(mask.expand(torch.broadcast_shapes(mask.shape, args[0].shape))))]
+
+
+def _by_indices(args):
+    indices = [index for index in args[1] if index is not None and _on_card(index)]
+    masks = [index for index in indices if index.dtype in (torch.bool, torch.uint8)]
+    return [int(torch.count_nonzero(_exactly("indexing by a mask", mask))) for mask in masks]
+
+
+def _by_unique(args):
+    return [int(torch.unique(_exactly("unique", args[0])).numel())] if _on_card(args[0]) else []
+
+
+def _by_repeats(args):
+    # It reads the sum, then whether no number is negative.
+    return [int(_exactly("repeat_interleave", args[0]).sum()), 1] if _on_card(args[0]) else []
+
+
+_READS = {
+    aten.nonzero: _by_nonzero,
+    aten.masked_select: _by_selection,
+    aten.index: _by_indices,
+    aten.index_put: _by_indices,
+    aten.index_put_: _by_indices,
+    aten._index_put_impl_: _by_indices,
+    aten._unique2: _by_unique,
+    aten.repeat_interleave: _by_repeats,
+}
+"""What an operator reads back from the device before it knows the shape of its result, in order."""

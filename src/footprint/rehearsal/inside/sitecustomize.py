@@ -1,0 +1,47 @@
+"""Python imports this by itself in every process of a rehearsal; it attaches to PyTorch as soon as that is imported."""
+
+import os
+import sys
+from importlib.util import find_spec, module_from_spec
+
+_HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+class _Attach:
+    """A finder that lets PyTorch be imported as ever, then attaches the rehearsal to it."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != "torch":
+            return None
+        sys.meta_path.remove(self)
+        spec = find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
+        execute = spec.loader.exec_module
+
+        def exec_module(module):
+            execute(module)
+            sys.path.append(_HERE)
+            import footprint_rehearsal
+
+            footprint_rehearsal.attach(module)
+
+        spec.loader.exec_module = exec_module
+        return spec
+
+
+def _import_the_other_one():
+    """A sitecustomize of the machine's own, which this one hides."""
+    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder or ".") != _HERE]
+    own = sys.modules.pop("sitecustomize", None)
+    spec = find_spec("sitecustomize")
+    if spec is None or spec.loader is None:
+        sys.modules["sitecustomize"] = own
+        return
+    module = sys.modules["sitecustomize"] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+
+if os.environ.get("FOOTPRINT_REHEARSAL"):
+    sys.meta_path.insert(0, _Attach())
+_import_the_other_one()

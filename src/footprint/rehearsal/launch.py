@@ -1,0 +1,126 @@
+"""A command carried out as if on a card: its environment, its end, and what every process of it reports."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from footprint.errors import FootprintError
+from footprint.rehearsal.build import PRELOADED, installed, stand_in, untried
+from footprint.rehearsal.cards import Card
+
+INSIDE = Path(__file__).with_name("inside")
+"""What Python imports in every process of a rehearsal."""
+
+RAN, OUT_OF_MEMORY, IMPOSSIBLE = 0, 1, 2
+"""Exit statuses of a rehearsal; any other is the program's own."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rehearsal:
+    """How a command ended, and what its processes report."""
+
+    card: Card
+    command: tuple[str, ...]
+    returned: int
+    """Exit status of the command; minus a signal's number where one killed it."""
+    refusal: str | None
+    """Why the stand-in could not go on, in one sentence."""
+    remark: str | None
+    """What limits the answer, in one sentence."""
+    processes: tuple[dict, ...]
+    """The report of each process that used the card, that with the highest peak first (see `inside`)."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the program ended because memory ran out; one that went on is no failure."""
+        return self.returned != 0 and any(process["failures"] for process in self.processes)
+
+    @property
+    def status(self) -> int:
+        """The exit status of the whole rehearsal."""
+        if self.refusal is not None:
+            return IMPOSSIBLE
+        if self.failed:
+            return OUT_OF_MEMORY
+        return self.returned if self.returned >= 0 else 128 - self.returned
+
+
+def rehearse(card: Card, command: Sequence[str], *, steps: int | None, quiet: bool = False) -> Rehearsal:
+    """Carry out `command` as if its machine had `card`.
+
+    `steps` ends the program after as many optimizer steps; None lets it run to its end. `quiet` sends to stderr what
+    the program prints. Raises FootprintError where there is no such program, no CUDA build of PyTorch, or no compiler.
+    """
+    program = shutil.which(command[0])
+    if program is None:
+        raise FootprintError(
+            f"command: {command[0]!r} is not a program that can be found; use for example python train.py"
+        )
+    python = interpreter(program)
+    folder = stand_in(python)
+    with TemporaryDirectory(prefix="footprint-rehearsal-") as scratch:
+        environment = os.environ | _environment(card, folder, Path(scratch), steps)
+        done = subprocess.run([program, *command[1:]], env=environment, stdout=sys.stderr if quiet else None)
+        reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(scratch).glob("*.json"))]
+        refused = Path(scratch) / "refusal"
+        refusal = refused.read_text(encoding="utf-8").strip() if refused.exists() else None
+    return Rehearsal(
+        card=card,
+        command=tuple(command),
+        returned=done.returncode,
+        refusal=refusal,
+        remark=untried(installed(python)),
+        processes=tuple(sorted(reports, key=lambda report: -peak(report, "reserved"))),
+    )
+
+
+def peak(report: dict, what: str) -> int:
+    """Bytes of the highest `allocated`, `requested` or `reserved` over all phases of a process."""
+    return max((phase[f"{what}_bytes"] for phase in report["phases"].values()), default=0)
+
+
+def interpreter(program: str) -> str:
+    """The Python that a program runs with: itself, that of its first line, or else the one that is found first."""
+    if Path(program).name.startswith("python"):
+        return program
+    with Path(program).open("rb") as file:
+        first = file.readline(300).decode(errors="replace")
+    words = first.removeprefix("#!").split() if first.startswith("#!") else []
+    found = next((word for word in words if Path(word).name.startswith("python")), None)
+    return found or shutil.which("python") or shutil.which("python3") or sys.executable
+
+
+def _environment(card: Card, folder: Path, reports: Path, steps: int | None) -> dict[str, str]:
+    """What a process of a rehearsal has in its environment, beside what is there."""
+
+    def first(name: str, value: str) -> str:
+        return os.pathsep.join(filter(None, [value, os.environ.get(name)]))
+
+    return {
+        "LD_PRELOAD": first("LD_PRELOAD", str(folder / PRELOADED)),
+        "LD_LIBRARY_PATH": first("LD_LIBRARY_PATH", str(folder)),
+        "PYTHONPATH": first("PYTHONPATH", str(INSIDE)),
+        "FOOTPRINT_CARD": card.described(),
+        "FOOTPRINT_REHEARSAL": json.dumps({"report": str(reports), "steps": steps}),
+        "FOOTPRINT_REFUSAL": str(reports / "refusal"),
+        # cuDNN's attention comes first on Hopper; only cuDNN knows its workspace, so flash attention takes its place.
+        "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
+    }
+
+
+def ended(rehearsal: Rehearsal) -> str:
+    """How the command ended, in a few words."""
+    if rehearsal.failed:
+        return "it ran out of memory"
+    if rehearsal.returned < 0:
+        return f"it was killed by {signal.Signals(-rehearsal.returned).name}"
+    if rehearsal.returned:
+        return f"it ended with exit status {rehearsal.returned}"
+    return rehearsal.processes[0]["ended"] if rehearsal.processes else "the program ended"
