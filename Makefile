@@ -6,6 +6,8 @@ INSTALLED := $(VENV)/.installed
 # The finished experiment `make verify` looks at.
 EXPERIMENT ?= ablation
 DEVICE ?= cpu
+# An environment with a CUDA build of PyTorch, which needs neither a GPU nor NVIDIA's packages; all else is in .venv.
+REHEARSAL := .venv-rehearsal
 # What pytest is told; `make test PYTEST="-m 'not slow'"` leaves out what takes long.
 PYTEST ?=
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
@@ -14,12 +16,14 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install report test bench verify reference soak quarto lock clean
+.PHONY: help install install-rehearsal report test bench verify reference soak quarto lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z]*\):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z-]*\):.*## /  make \1\t/' | expand -t 26
 
 install: $(INSTALLED) ## install the pinned environment in .venv, each file checked against the hash in its lock
+
+install-rehearsal: $(REHEARSAL)/.installed ## install a CUDA build of PyTorch for rehearsals in .venv-rehearsal (530 MB)
 
 report: $(INSTALLED) ## run the published ablation on this machine's CPU and render its report
 	@$(BIN)/snakemake --profile profiles/local --logger footprint
@@ -54,7 +58,7 @@ lock: $(INSTALLED) ## resolve envs/requirements.in again for every supported Pyt
 	$(BIN)/uv pip compile --quiet --upgrade envs/requirements.in --output-file envs/requirements.lock
 
 clean: ## remove the environment and every result but the reference
-	rm -rf $(VENV) .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REHEARSAL) .snakemake .pytest_cache .ruff_cache .hypothesis
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
 
 $(INSTALLED): envs/requirements.lock envs/torch.txt pyproject.toml
@@ -64,4 +68,12 @@ $(INSTALLED): envs/requirements.lock envs/torch.txt pyproject.toml
 	$(PIP) --no-deps --require-hashes -r envs/requirements.lock
 	$(PIP) -r envs/torch.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(REHEARSAL)/.installed: $(INSTALLED) envs/torch-cuda.txt
+	$(PYTHON) -m venv $(REHEARSAL)
+	$(REHEARSAL)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r envs/torch-cuda.txt
+	$(REHEARSAL)/bin/python -c "import sysconfig, pathlib; place = pathlib.Path(sysconfig.get_path('purelib')); \
+	  rest = place.parents[3] / '$(VENV)' / place.relative_to(place.parents[2]); \
+	  (place / 'rest.pth').write_text(f'import site; site.addsitedir({str(rest)!r})\n')"
 	@touch $@

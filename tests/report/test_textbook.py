@@ -4,8 +4,8 @@ import pytest
 from synthetic import ABLATION, grid, write_results
 
 from footprint.predict.textbook import TRAINED
-from footprint.report.reading import selection
-from footprint.report.tables import ablation, cards
+from footprint.report.reading import cards, selection
+from footprint.report.tables import ablation
 from footprint.report.textbook import cells as textbook_cells
 from footprint.report.textbook import claims as textbook_claims
 from footprint.report.textbook import drills, verdicts

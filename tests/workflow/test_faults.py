@@ -188,7 +188,7 @@ def test_a_clock_that_jumped_reruns_nothing(bench, undisturbed):
 
 @slow
 def test_a_run_that_diverges_is_a_row_that_says_so_and_has_no_number(bench):
-    optimizers = bench.clone.root / "src" / "footprint" / "optimizers.py"
+    optimizers = bench.clone.root / "src" / "footprint" / "train" / "optimizers.py"
     source = optimizers.read_text()
     assert '"full": 1e-4' in source
     optimizers.write_text(source.replace('"full": 1e-4', '"full": 1e30'))

@@ -60,14 +60,12 @@ def rehearse(card: Card, command: Sequence[str], *, steps: int | None, quiet: bo
     """
     program = shutil.which(command[0])
     if program is None:
-        raise FootprintError(
-            f"command: {command[0]!r} is not a program that can be found; use for example python train.py"
-        )
+        raise FootprintError(f"command: {command[0]!r} was not found; use a program, for example python train.py")
     python = interpreter(program)
-    folder = stand_in(python)
+    on_card = environment(card, python)
     with TemporaryDirectory(prefix="footprint-rehearsal-") as scratch:
-        environment = os.environ | _environment(card, folder, Path(scratch), steps)
-        done = subprocess.run([program, *command[1:]], env=environment, stdout=sys.stderr if quiet else None)
+        told = os.environ | on_card | _watched(Path(scratch), steps)
+        done = subprocess.run([program, *command[1:]], env=told, stdout=sys.stderr if quiet else None)
         reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(scratch).glob("*.json"))]
         refused = Path(scratch) / "refusal"
         refusal = refused.read_text(encoding="utf-8").strip() if refused.exists() else None
@@ -97,22 +95,33 @@ def interpreter(program: str) -> str:
     return found or shutil.which("python") or shutil.which("python3") or sys.executable
 
 
-def _environment(card: Card, folder: Path, reports: Path, steps: int | None) -> dict[str, str]:
-    """What a process of a rehearsal has in its environment, beside what is there."""
+def environment(card: Card, python: str, devices: int = 1) -> dict[str, str]:
+    """What a process needs in its environment to find `devices` such cards; `python` is the interpreter that will run.
 
-    def first(name: str, value: str) -> str:
-        return os.pathsep.join(filter(None, [value, os.environ.get(name)]))
-
+    Nothing watches it. Raises FootprintError as `stand_in` does.
+    """
+    folder = stand_in(python)
     return {
-        "LD_PRELOAD": first("LD_PRELOAD", str(folder / PRELOADED)),
-        "LD_LIBRARY_PATH": first("LD_LIBRARY_PATH", str(folder)),
-        "PYTHONPATH": first("PYTHONPATH", str(INSIDE)),
-        "FOOTPRINT_CARD": card.described(),
-        "FOOTPRINT_REHEARSAL": json.dumps({"report": str(reports), "steps": steps}),
-        "FOOTPRINT_REFUSAL": str(reports / "refusal"),
+        "LD_PRELOAD": _first("LD_PRELOAD", folder / PRELOADED),
+        "LD_LIBRARY_PATH": _first("LD_LIBRARY_PATH", folder),
+        "FOOTPRINT_CARD": card.described(devices),
         # cuDNN's attention comes first on Hopper; only cuDNN knows its workspace, so flash attention takes its place.
         "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
     }
+
+
+def _watched(reports: Path, steps: int | None) -> dict[str, str]:
+    """What makes every Python process of a rehearsal report to a folder."""
+    return {
+        "PYTHONPATH": _first("PYTHONPATH", INSIDE),
+        "FOOTPRINT_REHEARSAL": json.dumps({"report": str(reports), "steps": steps}),
+        "FOOTPRINT_REFUSAL": str(reports / "refusal"),
+    }
+
+
+def _first(name: str, path: Path) -> str:
+    """A variable that lists paths, with this one before those that are there."""
+    return os.pathsep.join(filter(None, [str(path), os.environ.get(name)]))
 
 
 def ended(rehearsal: Rehearsal) -> str:

@@ -30,18 +30,18 @@ _rehearsal = None
 
 
 def attach(torch):
-    """Watch this process from the moment it first uses the card."""
+    """Let small values be real from now on, and watch this process from the moment it first uses the card."""
+    from real_values import RealValues
+
+    RealValues().__enter__()
     torch.cuda._lazy_call(lambda: _start(torch))
 
 
 def _start(torch):
     global _rehearsal
     if _rehearsal is None:
-        from real_values import RealValues
-
         _rehearsal = Rehearsal(torch)
         _rehearsal.watch()
-        RealValues().__enter__()
         atexit.register(_rehearsal.finish, "the program ended")
 
 
@@ -105,6 +105,8 @@ class Rehearsal:
         self.labels = []
         """(allocations so far, {address: kind}) of tensors that are more than activations."""
         self.failures = []
+        self._stepping = None
+        """The optimizer whose step is under way."""
         self.written = False
         self.process = os.getpid()
 
@@ -139,6 +141,7 @@ class Rehearsal:
 
     def _before_step(self, optimizer, args, kwargs):
         self._enter("step")
+        self._stepping = optimizer
         found = {}
         for parameter in _parameters(optimizer):
             found[_place(parameter)] = "weights"
@@ -147,8 +150,8 @@ class Rehearsal:
         self._label(found)
 
     def _after_step(self, optimizer, args, kwargs):
-        states = (value for state in optimizer.state.values() for value in _tensors(self.torch, state))
-        self._label({_place(value): "optimizer" for value in states})
+        self._label(self._states(optimizer))
+        self._stepping = None
         self._enter("between")
         self.steps[id(optimizer)] = self.steps.get(id(optimizer), 0) + 1
         if SETTINGS["steps"] and max(self.steps.values()) >= SETTINGS["steps"]:
@@ -167,6 +170,10 @@ class Rehearsal:
                         found[_place(part)] = "weights"
         return found
 
+    def _states(self, optimizer):
+        states = (value for state in optimizer.state.values() for value in _tensors(self.torch, state))
+        return {_place(value): "optimizer" for value in states}
+
     def _label(self, found):
         found.pop(0, None)
         self.labels.append((self.peaks.allocations(), found))
@@ -174,6 +181,8 @@ class Rehearsal:
     def _out_of_memory(self, device, asked, total, free):
         if not self.labels:
             self._label(self._weights())
+        if self._stepping is not None:
+            self._label(self._states(self._stepping))
         place = next((_shown(frame) for frame in reversed(_own(traceback.extract_stack()))), None)
         self.failures.append({"phase": self.phase, "asked": asked, "total": total, "free": free, "line": place})
 

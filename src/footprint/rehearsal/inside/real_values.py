@@ -1,4 +1,4 @@
-"""Small integer and bool operators are carried out, because programs decide by them; nothing else is.
+"""Small integer and bool operators are carried out, because programs decide by them; large floats are not even drawn.
 
 A kernel does nothing in a rehearsal, so a mask would be all zeros. Device memory is ordinary memory here: this mode
 lets an operator allocate as it would, then writes into its result what the same operator gives on the host. An operator
@@ -14,6 +14,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 SMALL = 1 << 22
 """Elements up to which an operator is carried out."""
+
+LARGE = 1 << 20
+"""Elements from which the floating-point numbers of a tensor on the host are not written."""
 
 EXACT = {torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
@@ -53,6 +56,10 @@ class RealValues(TorchDispatchMode):
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if _is_in_vain(function, args):
+            return args[0]
+        if function is aten._to_copy.default and _is_large_on_host(args[0]) and _stays_on_host(kwargs):
+            return torch.empty(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         reads = _READS.get(function.overloadpacket)
         for number in reads(args) if reads is not None else ():
             _standin.footprint_answer(ctypes.c_longlong(number))
@@ -60,6 +67,28 @@ class RealValues(TorchDispatchMode):
         _standin.footprint_forget_answers()
         _carry_out(function, args, kwargs, result)
         return result
+
+
+DRAWN = {
+    f"aten::{name}_" for name in ("uniform", "normal", "trunc_normal", "erfinv", "clamp", "mul", "add", "fill", "zero")
+}
+"""What fills a tensor in place, as models are initialized."""
+
+
+def _is_in_vain(function, args):
+    """Whether an operator would only write numbers that no one reads: a model's weights, before they go to the card.
+
+    What it leaves out is the time, and the memory of this machine that untouched pages never take.
+    """
+    return function._schema.name in DRAWN and _is_large_on_host(args[0])
+
+
+def _is_large_on_host(tensor):
+    return tensor.device.type == "cpu" and tensor.is_floating_point() and tensor.numel() >= LARGE
+
+
+def _stays_on_host(kwargs):
+    return kwargs.get("device") is None or torch.device(kwargs["device"]).type == "cpu"
 
 
 def _carry_out(function, args, kwargs, result):

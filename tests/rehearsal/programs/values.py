@@ -1,0 +1,28 @@
+"""Small integers and bools are real in a rehearsal: each line would fail on a card if it were wrong there."""
+
+import torch
+
+labels = torch.tensor([[1, -100, 3], [4, 5, -100]], device="cuda")
+mask = labels != -100
+hidden = torch.randn(2, 3, 8, device="cuda", requires_grad=True)
+
+picked = hidden[mask]
+assert picked.shape == (4, 8)
+picked.sum().backward()
+assert hidden.grad.shape == hidden.shape
+assert labels[mask].tolist() == [1, 3, 4, 5]
+assert torch.masked_select(labels, mask).tolist() == [1, 3, 4, 5]
+assert mask.nonzero().tolist() == [[0, 0], [0, 2], [1, 0], [1, 1]]
+assert (mask.sum().item(), mask.all().item(), mask.any().item()) == (4, False, True)
+assert torch.unique(labels).tolist() == [-100, 1, 3, 4, 5]
+assert (labels.max().item(), labels.argmax().item()) == (5, 4)
+assert torch.arange(5, device="cuda").cumsum(0).tolist() == [0, 1, 3, 6, 10]
+labels.masked_fill_(labels == -100, 0)
+assert labels.tolist() == [[1, 0, 3], [4, 5, 0]]
+labels += 1
+assert labels[1].tolist() == [5, 6, 1]
+values, order = torch.tensor([3, 1, 2], device="cuda").sort()
+assert (values.tolist(), order.tolist()) == ([1, 2, 3], [1, 2, 0])
+repeats = torch.tensor([2, 1], device="cuda")
+assert torch.repeat_interleave(torch.tensor([7, 8], device="cuda"), repeats).tolist() == [7, 7, 8]
+print("all real")
