@@ -60,7 +60,7 @@ def _checked(card: Card) -> str:
 
 def text(found: Rehearsal) -> str:
     """What a rehearsal found: peaks, phases, buckets, the largest tensors, and how it ended."""
-    lines = [f"On a {found.card.name} ({format_bytes(found.card.total)}): {ended(found)}.", HONEST]
+    lines = [f"{found.card.name} ({format_bytes(found.card.total)}): {ended(found)}.", HONEST]
     lines += [found.remark] if found.remark else []
     if found.refusal:
         lines += ["", found.refusal]

@@ -24,7 +24,7 @@ TRIED = ((2, 4), (2, 14))
 """The first and the last minor version of PyTorch that this was tried with."""
 
 NVIDIAS = re.compile(
-    r"(__)?(cuda|cublas|cu[A-Z]|cudnn|cufft|curand|cusolver|cusparse|nccl|nvrtc|nvshmem|cupti|cuFile|nvml|nvJitLink)"
+    r"(__)?(cuda|cublas|cu[A-Z]|cudnn|cufft|curand|cusolver|cusparse|nccl|nvrtc|nvshmem|cupti|cuFile|nvml|nvtx|nvJitLink)"
 )
 """Names that belong to NVIDIA's libraries."""
 
@@ -42,6 +42,7 @@ QUIET = re.compile(
     r"|(__)?cudaLaunch(Kernel|KernelExC|CooperativeKernel)\w*"
     r"|cublas(?!\w*(Create|Get))\w+|cublasLt(?!\w*(Create|Get))\w+|cublasGetStream\w*"
     r"|cu(MemMap|MemSetAccess|MemsetD32Async|Launch(Kernel|KernelEx|CooperativeKernel)|ModuleUnload|FuncSet\w+)"
+    r"|cuLogs(Register|Unregister)Callback|nvtx\w+"
     r"|cu(CtxSetCurrent|CtxPushCurrent_v2|CtxPopCurrent_v2|MemcpyHtoDAsync_v2)"
 )
 """What succeeds by doing nothing: it would only compute, wait, or set what has no meaning here."""
