@@ -8,6 +8,8 @@ EXPERIMENT ?= ablation
 DEVICE ?= cpu
 # An environment with a CUDA build of PyTorch, which needs neither a GPU nor NVIDIA's packages; all else is in .venv.
 REHEARSAL := .venv-rehearsal
+# The same with the versions of the runs that benchmarks/published.py rehearses.
+PUBLISHED := .venv-published
 # What pytest is told; `make test PYTEST="-m 'not slow'"` leaves out what takes long.
 PYTEST ?=
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-rehearsal report test bench verify reference soak quarto lock clean
+.PHONY: help install install-rehearsal install-published report test bench verify reference soak quarto lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z-]*\):.*## /  make \1\t/' | expand -t 26
@@ -24,6 +26,8 @@ help: ## list the targets
 install: $(INSTALLED) ## install the pinned environment in .venv, each file checked against the hash in its lock
 
 install-rehearsal: $(REHEARSAL)/.installed ## install a CUDA build of PyTorch for rehearsals in .venv-rehearsal (530 MB)
+
+install-published: $(PUBLISHED)/.installed ## the same with the versions of other people's runs on a T4, for make bench (900 MB)
 
 report: $(INSTALLED) ## run the published ablation on this machine's CPU and render its report
 	@$(BIN)/snakemake --profile profiles/local --logger footprint
@@ -36,7 +40,7 @@ test: $(INSTALLED) ## run every check: ruff, snakefmt, snakemake --lint, pytest
 	$(BIN)/snakemake --lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
 
-bench: $(INSTALLED) ## run the benchmarks; each prints one ratio and writes results/bench/*.csv
+bench: $(INSTALLED) $(PUBLISHED)/.installed ## run the benchmarks; each prints one ratio and writes results/bench/*.csv
 	@set -e; for benchmark in benchmarks/*.py; do echo "$$benchmark"; $(BIN)/python "$$benchmark"; done
 
 verify: $(INSTALLED) ## carry out three runs of a finished experiment again, byte by byte (EXPERIMENT=ablation DEVICE=cpu)
@@ -58,7 +62,7 @@ lock: $(INSTALLED) ## resolve envs/requirements.in again for every supported Pyt
 	$(BIN)/uv pip compile --quiet --upgrade envs/requirements.in --output-file envs/requirements.lock
 
 clean: ## remove the environment and every result but the reference
-	rm -rf $(VENV) $(REHEARSAL) .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REHEARSAL) $(PUBLISHED) .snakemake .pytest_cache .ruff_cache .hypothesis
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
 
 $(INSTALLED): envs/requirements.lock envs/torch.txt pyproject.toml
@@ -70,10 +74,12 @@ $(INSTALLED): envs/requirements.lock envs/torch.txt pyproject.toml
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(REHEARSAL)/.installed: $(INSTALLED) envs/torch-cuda.txt
-	$(PYTHON) -m venv $(REHEARSAL)
-	$(REHEARSAL)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r envs/torch-cuda.txt
-	$(REHEARSAL)/bin/python -c "import sysconfig, pathlib; place = pathlib.Path(sysconfig.get_path('purelib')); \
+$(REHEARSAL)/.installed: envs/torch-cuda.txt
+$(PUBLISHED)/.installed: envs/published.txt
+$(REHEARSAL)/.installed $(PUBLISHED)/.installed: $(INSTALLED)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r $(filter envs/%,$^)
+	$(@D)/bin/python -c "import sysconfig, pathlib; place = pathlib.Path(sysconfig.get_path('purelib')); \
 	  rest = place.parents[3] / '$(VENV)' / place.relative_to(place.parents[2]); \
 	  (place / 'rest.pth').write_text(f'import site; site.addsitedir({str(rest)!r})\n')"
 	@touch $@
