@@ -116,7 +116,8 @@ def test_a_run_past_its_time_limit_fails_and_the_others_are_kept(clone):
 def test_a_run_killed_for_memory_is_tried_again_with_more(clone):
     spoil(clone, "qlora", "hoard = b'x' * 1_500_000_000; __import__('time').sleep(8)")
     resources = clone.root / "src" / "footprint" / "jobs" / "host_memory.py"
-    resources.write_text(re.sub(r"^PROCESS = .*$", "PROCESS = 1_500_000_000", resources.read_text(), flags=re.M))
+    for name, size in (("PROCESS", 1_500_000_000), ("OTHERS", 0)):
+        resources.write_text(re.sub(rf"^{name} = .*$", f"{name} = {size}", resources.read_text(), flags=re.M))
     printed = submit(clone, ROWS, *ALONE)
     *first, again = [int(job["MinMemoryNode"].removesuffix("M")) for job in jobs(printed)]
     assert len(first) == 3
