@@ -1,8 +1,11 @@
 """Any PyTorch program, unchanged, as if on a card: its bytes, its end, and the lines that took the memory."""
 
+import csv
 import json
 import os
+import pickle
 import subprocess
+from itertools import groupby
 
 import pytest
 from clone import REPOSITORY
@@ -50,6 +53,32 @@ def test_a_training_loop_is_told_apart_by_phase_and_bucket_and_ends_after_three_
     assert buckets["optimizer"] == 8 * parameters
     assert sum(buckets.values()) == answer["peak_requested_bytes"]
     assert any((tensor["line"] or "").endswith("/loop.py:12 in <module>") for tensor in process["largest"])
+
+
+@needs_cuda_build
+def test_the_timeline_and_the_snapshot_tell_the_same_story_as_the_answer(tmp_path):
+    options = ("--timeline", str(tmp_path / "live.csv"), "--snapshot", str(tmp_path / "live.pickle"))
+    status, answer, said = rehearsed("loop", options=options)
+    assert status == 0, said
+    with (tmp_path / "live.csv").open(newline="") as file:
+        rows = [(row.pop("phase"), {name: int(size) for name, size in row.items()}) for row in csv.DictReader(file)]
+    highest = max((live for _, live in rows), key=lambda live: sum(live.values()))
+    assert highest == answer["processes"][0]["buckets"]
+    for phase in ("build", "forward", "backward", "step"):
+        reached = max(sum(live.values()) for found, live in rows if found == phase)
+        assert reached <= answer["processes"][0]["phases"][phase]["requested_bytes"]
+    assert [phase for phase, _ in groupby(rows, key=lambda row: row[0])][:4] == ["build", "forward", "backward", "step"]
+    snapshot = pickle.loads((tmp_path / "live.pickle").read_bytes())
+    (trace,) = (trace for trace in snapshot["device_traces"] if trace)
+    assert sum(entry["action"] in ("alloc", "free_completed") for entry in trace) == len(rows)
+    assert snapshot["segments"]
+
+
+def test_a_folder_is_no_timeline(tmp_path):
+    done = command("rehearse", "--card", "t4", "--timeline", tmp_path, "--", PYTHON, PROGRAMS / "loop.py")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("error: timeline: ")
+    assert done.stderr.endswith(" is not allowed; use a file to write\n")
 
 
 @needs_cuda_build

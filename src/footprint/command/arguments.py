@@ -185,7 +185,8 @@ def _add_rehearse(commands) -> Parser:
     command = commands.add_parser(
         "rehearse",
         help="run any PyTorch program as if on a card that is not here",
-        usage="footprint rehearse --card CARD [--gpu-memory SIZE] [--steps NUMBER] [--json] -- COMMAND ...",
+        usage="footprint rehearse --card CARD [--gpu-memory SIZE] [--steps NUMBER] [--timeline FILE] "
+        "[--snapshot FILE] [--json] -- COMMAND ...",
         description="Run a program unchanged as if on that card: PyTorch's CUDA build allocates, kernels do nothing. "
         "Shown are the peak by phase and bucket, the largest tensors with the lines that made them, and the verdict. "
         "Losses and times of a rehearsal mean nothing. It needs a CUDA build of PyTorch and a C compiler, no GPU.",
@@ -198,6 +199,13 @@ def _add_rehearse(commands) -> Parser:
     command.add_argument(
         "--steps", metavar="NUMBER", type=_value, default=3, help="optimizer steps to make, or all (default: 3)"
     )
+    command.add_argument(
+        "--timeline",
+        metavar="FILE",
+        type=Path,
+        help="write the live bytes of each bucket after every allocation and release, as CSV",
+    )
+    command.add_argument("--snapshot", metavar="FILE", type=Path, help="write what PyTorch's memory viewer opens")
     _add_json(command)
     command.add_argument("program", nargs=REMAINDER, metavar="COMMAND", help="the program and its arguments, after --")
     return command

@@ -32,7 +32,10 @@ def carry_out(parsed: Namespace) -> int:
     if parsed.gpu_memory is not None:
         card = replace(card, total=parse_bytes(parsed.gpu_memory, "gpu-memory"))
     steps = None if parsed.steps == "all" else parsed.steps
-    found = rehearse(card, command, steps=steps, quiet=parsed.json)
+    files = {"timeline": parsed.timeline, "snapshot": parsed.snapshot}
+    for name, path in files.items():
+        require(path is None or not path.is_dir(), name, str(path), "a file to write")
+    found = rehearse(card, command, steps=steps, quiet=parsed.json, **files)
     print(json.dumps(as_dict(found), indent=1) if parsed.json else text(found))
     return found.status
 

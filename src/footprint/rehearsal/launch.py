@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from footprint.errors import FootprintError
+from footprint.files import replacing
 from footprint.rehearsal.build import PRELOADED, installed, stand_in, untried
 from footprint.rehearsal.cards import Card
 
@@ -52,11 +53,22 @@ class Rehearsal:
         return self.returned if self.returned >= 0 else 128 - self.returned
 
 
-def rehearse(card: Card, command: Sequence[str], *, steps: int | None, quiet: bool = False) -> Rehearsal:
+def rehearse(
+    card: Card,
+    command: Sequence[str],
+    *,
+    steps: int | None,
+    quiet: bool = False,
+    timeline: Path | None = None,
+    snapshot: Path | None = None,
+) -> Rehearsal:
     """Carry out `command` as if its machine had `card`.
 
     `steps` ends the program after as many optimizer steps; None lets it run to its end. `quiet` sends to stderr what
-    the program prints. Raises FootprintError where there is no such program, no CUDA build of PyTorch, or no compiler.
+    the program prints. `timeline` and `snapshot` are files to write for the process with the highest peak: live bytes
+    of each bucket after every allocation and release (CSV), and what PyTorch's memory viewer opens.
+
+    Raises FootprintError where there is no such program, no CUDA build of PyTorch, or no compiler.
     """
     program = shutil.which(command[0])
     if program is None:
@@ -64,9 +76,15 @@ def rehearse(card: Card, command: Sequence[str], *, steps: int | None, quiet: bo
     python = interpreter(program)
     on_card = environment(card, python)
     with TemporaryDirectory(prefix="footprint-rehearsal-") as scratch:
-        told = os.environ | on_card | _watched(Path(scratch), steps)
+        wanted = {"csv": timeline, "pickle": snapshot}
+        told = os.environ | on_card | _watched(Path(scratch), steps, timeline is not None, snapshot is not None)
         done = subprocess.run([program, *command[1:]], env=told, stdout=sys.stderr if quiet else None)
         reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(scratch).glob("*.json"))]
+        reports.sort(key=lambda report: -peak(report, "reserved"))
+        for kind, path in wanted.items():
+            if path is not None and reports:
+                with replacing(path) as file, (Path(scratch) / f"{reports[0]['process']}.{kind}").open("rb") as written:
+                    shutil.copyfileobj(written, file)
         refused = Path(scratch) / "refusal"
         refusal = refused.read_text(encoding="utf-8").strip() if refused.exists() else None
     return Rehearsal(
@@ -75,7 +93,7 @@ def rehearse(card: Card, command: Sequence[str], *, steps: int | None, quiet: bo
         returned=done.returncode,
         refusal=refusal,
         remark=untried(installed(python)),
-        processes=tuple(sorted(reports, key=lambda report: -peak(report, "reserved"))),
+        processes=tuple(reports),
     )
 
 
@@ -110,11 +128,13 @@ def environment(card: Card, python: str, devices: int = 1) -> dict[str, str]:
     }
 
 
-def _watched(reports: Path, steps: int | None) -> dict[str, str]:
+def _watched(reports: Path, steps: int | None, timeline: bool, snapshot: bool) -> dict[str, str]:
     """What makes every Python process of a rehearsal report to a folder."""
     return {
         "PYTHONPATH": _first("PYTHONPATH", INSIDE),
-        "FOOTPRINT_REHEARSAL": json.dumps({"report": str(reports), "steps": steps}),
+        "FOOTPRINT_REHEARSAL": json.dumps(
+            {"report": str(reports), "steps": steps, "timeline": timeline, "snapshot": snapshot}
+        ),
         "FOOTPRINT_REFUSAL": str(reports / "refusal"),
     }
 

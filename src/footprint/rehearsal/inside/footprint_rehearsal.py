@@ -5,15 +5,21 @@ caching allocator's statistics and its history.
 """
 
 import atexit
+import csv
 import gc
 import importlib
 import json
 import os
+import pickle
 import sys
 import traceback
+from collections import deque
+from contextlib import contextmanager
+from itertools import accumulate
 
 SETTINGS = json.loads(os.environ["FOOTPRINT_REHEARSAL"])
-"""`report`: the folder for reports. `steps`: optimizer steps after which the program ends, or null."""
+"""`report`: the folder for reports. `steps`: optimizer steps after which the program ends, or null. `timeline` and
+`snapshot`: whether to write them there too."""
 
 HISTORY = 2_000_000
 """Entries the allocator may keep."""
@@ -70,6 +76,10 @@ class Peaks:
         """How many allocations there were so far."""
         return self._read(self._device())["allocation"]["all"]["allocated"]
 
+    def events(self):
+        """How many allocations and releases there were so far."""
+        return sum(self._read(self._device())["allocation"]["all"][way] for way in ("allocated", "freed"))
+
     def retries(self):
         """How often the cache had to be emptied for an allocation."""
         return self._read(self._device())["num_alloc_retries"]
@@ -101,6 +111,8 @@ class Rehearsal:
     def __init__(self, torch):
         self.torch = torch
         self.phase = "build"
+        self.entered = [(0, "build")]
+        """(allocations and releases so far, the phase that began then)."""
         self.steps = {}
         self.labels = []
         """(allocations so far, {address: kind}) of tensors that are more than activations."""
@@ -134,6 +146,7 @@ class Rehearsal:
         if phase != self.phase:
             self.peaks.close(self.phase)
             self.phase = phase
+            self.entered.append((self.peaks.events(), phase))
 
     def _forward(self, module, inputs):
         if self.phase != "forward" and module.training and self.torch.is_grad_enabled() and self.phase != "backward":
@@ -202,54 +215,96 @@ class Rehearsal:
             "retries": self.peaks.retries(),
             "failures": self.failures,
         }
-        history = self.torch.cuda.memory._snapshot()["device_traces"][self.torch.cuda.current_device()]
-        report.update(at_the_peak(history, self.labels))
-        path = os.path.join(SETTINGS["report"], f"{self.process}.json")
-        with open(path + ".part", "w") as file:
+        snapshot = self.torch.cuda.memory._snapshot()
+        history = snapshot["device_traces"][self.torch.cuda.current_device()]
+        events = [entry for entry in history if entry["action"] in ("alloc", "free_completed")]
+        changes = told_apart(events, self.labels)
+        report.update(at_the_peak(changes))
+        if SETTINGS["timeline"]:
+            with self._written("csv", newline="") as file:
+                csv.writer(file, lineterminator="\n").writerows(timeline(changes, self.entered))
+        if SETTINGS["snapshot"]:
+            with self._written("pickle", "wb") as file:
+                pickle.dump(snapshot, file)
+        with self._written("json") as file:
             json.dump(report, file)
+
+    @contextmanager
+    def _written(self, kind, mode="w", **told):
+        """A file of this process in the folder for reports, there only once it is whole."""
+        path = os.path.join(SETTINGS["report"], f"{self.process}.{kind}")
+        with open(path + ".part", mode, **told) as file:
+            yield file
         os.replace(path + ".part", path)
 
 
-def at_the_peak(history, labels):
-    """Buckets in requested bytes and the largest tensors at the instant when most bytes were live.
+class Block:
+    """A piece of memory from its allocation to its release."""
 
-    `history` is the allocator's. `labels` tell what is a weight, a gradient or optimizer state; everything else is an
+    __slots__ = ("died", "entry", "kind")
+
+    def __init__(self, entry):
+        self.entry = entry
+        self.died = None
+        self.kind = "activations"
+
+
+def told_apart(events, labels):
+    """(block, bytes) of each event: positive for its allocation, negative for its release; (None, 0) where the block
+    was made before the history began.
+
+    `events` are the allocator's. `labels` tell what is a weight, a gradient or optimizer state; everything else is an
     activation.
     """
-    events = [entry for entry in history if entry["action"] in ("alloc", "free_completed")]
-    blocks, kinds, live = [], {}, {}
-    total = highest = 0
-    peak = 0
-    waiting = sorted(labels, key=lambda label: label[0])
+    found, live = [], {}
+    allocations = 0
+    waiting = deque(sorted(labels, key=lambda label: label[0]))
     for number, entry in enumerate(events):
         if entry["action"] == "alloc":
-            live[entry["addr"]] = len(blocks)
-            blocks.append([number, None, entry])
-            total += entry["size"]
-            if total > highest:
-                highest, peak = total, number
+            live[entry["addr"]] = block = Block(entry)
+            allocations += 1
+            found.append((block, entry["size"]))
         elif entry["addr"] in live:
             block = live.pop(entry["addr"])
-            blocks[block][1] = number
-            total -= blocks[block][2]["size"]
-        while waiting and waiting[0][0] <= len(blocks):
-            for address, kind in waiting.pop(0)[1].items():
+            block.died = number
+            found.append((block, -block.entry["size"]))
+        else:
+            found.append((None, 0))
+        while waiting and waiting[0][0] <= allocations:
+            for address, kind in waiting.popleft()[1].items():
                 if address in live:
-                    kinds[live[address]] = kind
-    there = [
-        (b, entry) for b, (born, died, entry) in enumerate(blocks) if born <= peak and (died is None or died > peak)
-    ]
+                    live[address].kind = kind
+    return found
+
+
+def at_the_peak(changes):
+    """Buckets in requested bytes and the largest tensors at the instant when most bytes were live."""
+    totals = list(accumulate(size for _, size in changes))
+    peak = max(range(len(totals)), key=totals.__getitem__, default=0)
+    there = [block for block, size in changes[: peak + 1] if size > 0 and (block.died is None or block.died > peak)]
     buckets = dict.fromkeys((*KINDS, "activations"), 0)
-    for block, entry in there:
-        buckets[kinds.get(block, "activations")] += entry["size"]
-    largest = sorted(there, key=lambda pair: -pair[1]["size"])[:LARGEST]
+    for block in there:
+        buckets[block.kind] += block.entry["size"]
+    largest = sorted(there, key=lambda block: -block.entry["size"])[:LARGEST]
     return {
         "buckets": buckets,
         "largest": [
-            {"bytes": entry["size"], "bucket": kinds.get(block, "activations"), "line": _line(entry)}
-            for block, entry in largest
+            {"bytes": block.entry["size"], "bucket": block.kind, "line": _line(block.entry)} for block in largest
         ],
     }
+
+
+def timeline(changes, entered):
+    """Rows of a table: the phase and the requested bytes of each bucket after every event."""
+    live = dict.fromkeys((*KINDS, "activations"), 0)
+    yield ["phase", *live]
+    waiting = deque(entered)
+    for number, (block, size) in enumerate(changes):
+        while waiting and waiting[0][0] <= number:
+            phase = waiting.popleft()[1]
+        if block is not None:
+            live[block.kind] += size
+        yield [phase, *live.values()]
 
 
 def _line(entry):
