@@ -39,6 +39,13 @@ def quantized_linears(model):
     return [module for module in model.modules() if isinstance(module, Linear4bit)]
 
 
+def test_nothing_that_is_trained_uses_cudnns_attention():
+    """Its workspace cannot be predicted; a base that is pretrained by it would also differ between cards."""
+    torch.backends.cuda.enable_cudnn_sdp(True)
+    prepared(run())
+    assert not torch.backends.cuda.cudnn_sdp_enabled()
+
+
 def test_rank_8_on_all_linears_of_minigpt_trains_1_327_104_parameters():
     spec = RunSpec(model=MINIGPT, regime="lora", rank=8, precision="bf16")
     assert trainable_parameters(prepared(spec)) == 1_327_104

@@ -137,7 +137,8 @@ class CpuKernels:
 
 
 class CudaKernels:
-    """PyTorch's CUDA kernels, from their sources and yet to be measured, with the settings of `measure.trace.cuda`.
+    """PyTorch's CUDA kernels, from their sources and yet to be measured, with the settings of `measure.trace.cuda`
+    and without cuDNN's attention (`train.regimes`).
 
     With `granularity` 512 sizes are what `max_memory_allocated` counts, with 1 what was requested. Left out: what
     attention takes in fp32 (the memory-efficient kernel's workspace; with grouped queries the whole score matrix), the

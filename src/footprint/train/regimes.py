@@ -29,6 +29,8 @@ def prepare(spec: RunSpec, *, half: torch.dtype, seed: int, fill: Fill | None = 
     It is built on the meta device and materialized parameter by parameter, so the build never
     holds a second copy of the model.
     """
+    # On Hopper cuDNN's attention comes first, whose workspace only cuDNN knows; flash attention runs everywhere.
+    torch.backends.cuda.enable_cudnn_sdp(False)
     with torch.device("meta"):
         model = MiniGPT(spec.model, spec.checkpointing, spec.positions)
     precision = PRECISIONS[spec.precision]

@@ -33,8 +33,6 @@ class CudaRecorder:
     def start(self) -> None:
         """Begin to record; every tensor must be created after this."""
         os.environ |= ENVIRONMENT
-        # On Hopper cuDNN's attention comes first, whose workspace only cuDNN knows; flash attention runs everywhere.
-        torch.backends.cuda.enable_cudnn_sdp(False)
         torch.cuda.init()
         torch.cuda.memory._record_memory_history(enabled="all", context=None, max_entries=_HISTORY)
 
