@@ -1,10 +1,11 @@
-"""One run of the T4 archive, carried out as its harness did: CHECKPOINT QUANT KERNEL RANK BATCH SEQ.
+"""One run of the T4 archive, carried out as its harness did: ANSWER CHECKPOINT QUANT KERNEL RANK BATCH SEQ.
 
-Prints the peaks in MiB as one line of JSON. What the harness does is told in benchmarks/published/README.md.
+Writes the peaks in MiB as JSON. What the harness does is told in benchmarks/published/README.md.
 """
 
 import json
 import sys
+from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
@@ -13,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 MiB = 2**20
-checkpoint, quant, kernel, *sizes = sys.argv[1:]
+answer, checkpoint, quant, kernel, *sizes = sys.argv[1:]
 rank, batch, seq = map(int, sizes)
 
 
@@ -86,4 +87,4 @@ found["allocated_peak_mib"] = torch.cuda.max_memory_allocated() / MiB
 found["reserved_peak_mib"] = torch.cuda.max_memory_reserved() / MiB
 step(model, optimizer, tokens, found)
 del found["zero_grad_peak_mib"]
-print(json.dumps(found))
+Path(answer).write_text(json.dumps(found))
