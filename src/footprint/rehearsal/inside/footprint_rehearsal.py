@@ -10,7 +10,6 @@ import gc
 import importlib
 import json
 import os
-import pickle
 import sys
 import traceback
 from collections import deque
@@ -215,26 +214,24 @@ class Rehearsal:
             "retries": self.peaks.retries(),
             "failures": self.failures,
         }
-        snapshot = self.torch.cuda.memory._snapshot()
-        history = snapshot["device_traces"][self.torch.cuda.current_device()]
+        history = self.torch.cuda.memory._snapshot()["device_traces"][self.torch.cuda.current_device()]
         events = [entry for entry in history if entry["action"] in ("alloc", "free_completed")]
         changes = told_apart(events, self.labels)
         report.update(at_the_peak(changes))
         if SETTINGS["timeline"]:
-            with self._written("csv", newline="") as file:
+            with self._whole("csv") as path, open(path, "w", newline="") as file:
                 csv.writer(file, lineterminator="\n").writerows(timeline(changes, self.entered))
         if SETTINGS["snapshot"]:
-            with self._written("pickle", "wb") as file:
-                pickle.dump(snapshot, file)
-        with self._written("json") as file:
+            with self._whole("pickle") as path:
+                self.torch.cuda.memory._dump_snapshot(path)
+        with self._whole("json") as path, open(path, "w") as file:
             json.dump(report, file)
 
     @contextmanager
-    def _written(self, kind, mode="w", **told):
-        """A file of this process in the folder for reports, there only once it is whole."""
+    def _whole(self, kind):
+        """Where to write a file of this process; it is in the folder for reports only once it is whole."""
         path = os.path.join(SETTINGS["report"], f"{self.process}.{kind}")
-        with open(path + ".part", mode, **told) as file:
-            yield file
+        yield path + ".part"
         os.replace(path + ".part", path)
 
 
