@@ -19,7 +19,7 @@ def main(arguments: Namespace) -> None:
         tables,
         output=arguments.output,
         experiment=experiment.name,
-        device=experiment.device,
+        device=experiment.place,
         engine=experiment.engine,
         reference=arguments.reference,
         notebook=arguments.notebook,

@@ -16,6 +16,7 @@ from footprint.experiment import resolved, yaml_file
 from footprint.experiment.config import parse as parse_config
 from footprint.jobs import lease
 from footprint.jobs.host_memory import HostMemory, require_host_memory
+from footprint.jobs.pretended import require_rehearsals
 from footprint.jobs.progress import COLUMNS, Progress
 from footprint.jobs.start import keep_device, lend_interpreter, require_root
 from footprint.spec import grid, handover
@@ -30,14 +31,14 @@ with user_errors():
     yaml_file.load(*map(Path, workflow.configfiles))
     EXPERIMENT = parse_config(config)
     resolved.check_texts(EXPERIMENT, Path("results/corpus"))
-    files.require_folders(Path(f"results/{EXPERIMENT.name}/{EXPERIMENT.device}"))
+    files.require_folders(Path(f"results/{EXPERIMENT.name}/{EXPERIMENT.place}"))
     if not workflow.output_settings.dryrun:
-        resolved.renew(Path(f"results/{EXPERIMENT.name}/{EXPERIMENT.device}/experiment.json"), config)
+        resolved.renew(Path(f"results/{EXPERIMENT.name}/{EXPERIMENT.place}/experiment.json"), config)
 
 # Its name tells its bytes: a text that was fetched anew is the same one, and no reason to train again.
 CORPUS = ancient(f"results/corpus/{resolved.corpus_name(EXPERIMENT.corpus)}")
 
-RESULTS = f"results/{EXPERIMENT.name}/{EXPERIMENT.device}"
+RESULTS = f"results/{EXPERIMENT.name}/{EXPERIMENT.place}"
 CONDA = "../../envs/footprint.yaml"
 
 RUNS = Paramspace(grid.frame(EXPERIMENT.runs), filename_params="*", single_wildcard="run")

@@ -5,7 +5,7 @@ onstart:
     # Jobs of a cluster find their GPUs where they run; only here can their absence be told before anything starts.
     if EXPERIMENT.device == "cuda" and workflow.local_exec:
         with user_errors():
-            lease.require_devices()
+            require_rehearsals(EXPERIMENT.card) if EXPERIMENT.card else lease.require_devices()
     if workflow.local_exec:
         with user_errors():
             jobs = workflow.dag.needrun_jobs()
@@ -36,7 +36,7 @@ rule measure:
         f"{RESULTS}/benchmarks/{RUNS.wildcard_pattern}.tsv"
     conda:
         CONDA
-    threads: EXPERIMENT.training.threads
+    threads: 1 if EXPERIMENT.card else EXPERIMENT.training.threads  # a rehearsal has no times to disturb
     resources:
         gpu=int(EXPERIMENT.device == "cuda"),
         runs=1,

@@ -1,10 +1,11 @@
 """What an experiment is: the config, checked by the schema and by the specs, as one frozen object. Torch-free."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from footprint.experiment.schema import check
 from footprint.quality.study import Study, parse_study
+from footprint.rehearsal.cards import find
 from footprint.spec.checks import require
 from footprint.spec.grid import expand
 from footprint.spec.model import ModelSpec
@@ -25,6 +26,8 @@ class Experiment:
 
     name: str
     device: str
+    card: str | None
+    """The card that the runs are rehearsed on; None where they are measured."""
     runs: tuple[RunSpec, ...]
     training: TrainingSpec
     corpus: CorpusSpec
@@ -33,7 +36,12 @@ class Experiment:
     third_opinion: bool
     """Whether every run is simulated too; never on CUDA, where it would need a device of its own."""
     study: Study | None
-    """Loss and speed beside memory, or None where the config has no `quality`."""
+    """Loss and speed beside memory; None where the config has no `quality`, and for a rehearsal, which has no losses."""
+
+    @property
+    def place(self) -> str:
+        """The folder of its results under its name: a device, or a card with the word rehearsed."""
+        return self.device if self.card is None else f"{self.card}-rehearsed"
 
     @property
     def longest_seq(self) -> int:
@@ -48,19 +56,29 @@ def parse(config: Mapping) -> Experiment:
     name, device = config["experiment"], config.get("device", "cpu")
     reserved = name.lower() in RESERVED_EXPERIMENTS
     require(not reserved, "experiment", name, f"a name other than {', '.join(RESERVED_EXPERIMENTS)}")
+    card = _card(config.get("card"), device)
     models = {model: _model(model, sizes) for model, sizes in config.get("models", {}).items()}
     training = _training(config.get("training", {}), device)
     quality = config.get("quality")
     return Experiment(
         name=name,
         device=device,
-        runs=expand(config["grids"], models, device),
+        card=card,
+        runs=tuple(replace(run, card=card) for run in expand(config["grids"], models, device)),
         training=training,
         corpus=CorpusSpec(**config["corpus"]),
         engine=config.get("report", {}).get("engine", "auto"),
         third_opinion=config.get("report", {}).get("third_opinion", False) and device == "cpu",
-        study=None if quality is None else parse_study(quality, models, device, training),
+        # A rehearsal has no losses to study.
+        study=None if quality is None or card is not None else parse_study(quality, models, device, training),
     )
+
+
+def _card(name: str | None, device: str) -> str | None:
+    if name is None:
+        return None
+    require(device == "cuda", "card", name, "null, or device: cuda with it: a card is rehearsed by the CUDA build")
+    return find(name).key
 
 
 def _model(name: str, sizes: Mapping) -> ModelSpec:

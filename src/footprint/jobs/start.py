@@ -26,10 +26,13 @@ def lend_interpreter(clone: Path) -> None:
 
 
 def keep_device(config: dict, given: Mapping[str, object]) -> None:
-    """Let the device of a profile (FOOTPRINT_DEVICE) outlast a `--config` that names none.
+    """Let the device of a profile (FOOTPRINT_DEVICE) outlast a `--config` that names none, and its card
+    (FOOTPRINT_DEFAULT_CARD) stand where neither files nor `--config` name one.
 
     Snakemake replaces the profile's whole `config` by what the command line gives (`given`); the experiment
     would then run on another device than the profile's name says.
     """
     if "device" not in given and "FOOTPRINT_DEVICE" in os.environ:
         config["device"] = os.environ["FOOTPRINT_DEVICE"]
+    if config.get("card") is None and "FOOTPRINT_DEFAULT_CARD" in os.environ:
+        config["card"] = os.environ["FOOTPRINT_DEFAULT_CARD"]

@@ -92,6 +92,6 @@ def store_base(
 
 def _given(run: str, corpus_file: str, held_out: float) -> tuple[RunSpec, TrainingSpec, tuple[np.ndarray, np.ndarray]]:
     spec, training = parse_run(run)
-    require_device(spec.device)
+    require_device(spec.device, spec.card)
     require_host_memory([(spec, training)])
     return spec, training, corpus.split(Path(corpus_file), held_out)

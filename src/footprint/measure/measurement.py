@@ -8,7 +8,7 @@ from math import isfinite
 import torch
 
 from footprint.errors import FootprintError
-from footprint.measure.provenance import provenance
+from footprint.measure.provenance import provenance, rehearsed
 from footprint.measure.recorded_run import Batches, RecordedRun, phase_name
 from footprint.spec.columns import MEASUREMENTS, PHASES
 from footprint.spec.run import RunSpec
@@ -22,8 +22,10 @@ def batches_needed(training: TrainingSpec) -> int:
     return training.warmup_steps + 2 * training.measured_steps
 
 
-def require_device(device: str) -> None:
-    """Raise FootprintError when there is no such device here."""
+def require_device(device: str, card: str | None = None) -> None:
+    """Raise FootprintError when there is no such device here, or a pretended one where a real one is wanted."""
+    if rehearsed() and card is None:
+        raise FootprintError("card: null asks for a real device, and this process has a pretended one; name the card")
     if device == "cuda" and not torch.cuda.is_available():
         raise FootprintError(
             f"device: cuda is not usable here with PyTorch {torch.__version__}; "
@@ -65,7 +67,7 @@ def measured(run: RecordedRun, train: Callable[[], Steps]) -> Measurement:
     torch.set_num_threads(run.training.threads)
     torch.manual_seed(run.training.seed)
     row = dict.fromkeys(MEASUREMENTS) | run.spec.axes() | provenance() | run.recorder.device()
-    row |= {"threads": run.training.threads}
+    row |= {"threads": run.training.threads, "card": run.spec.card, "source": "rehearsed" if rehearsed() else "measured"}
     try:
         recorded, timed = train()
     except (RuntimeError, MemoryError) as error:
@@ -81,7 +83,9 @@ def measured(run: RecordedRun, train: Callable[[], Steps]) -> Measurement:
     row |= _outcome(run, recorded + timed)
     if row["status"] != "ok":
         return Measurement(row, [])
-    row |= run.memory() | _timing(timed, run.spec)
+    row |= run.memory()
+    if not rehearsed():
+        row |= _timing(timed, run.spec)
     return Measurement(row, run.timeline())
 
 
@@ -104,6 +108,8 @@ def _outcome(run: RecordedRun, steps: list[StepResult]) -> dict[str, object]:
     over = run.over_limit()
     if over is not None:
         return over
+    if rehearsed():  # kernels did nothing, so there is no loss
+        return {"status": "ok"}
     losses = [step.loss for step in steps]
     if not all(map(isfinite, losses)):
         return {"status": "diverged"}

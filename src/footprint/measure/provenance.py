@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from footprint.rehearsal.cards import DESCRIBED
+
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 
@@ -40,6 +42,11 @@ def cpu_name() -> str:
         models = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         name = models[0] if models else name
     return f"{name}, {len(os.sched_getaffinity(0))} cores"
+
+
+def rehearsed() -> bool:
+    """Whether the GPU of this process is pretended: what it leaves is then rehearsed, and nothing of it measured."""
+    return DESCRIBED in os.environ
 
 
 def provenance() -> dict[str, str]:

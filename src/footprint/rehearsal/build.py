@@ -123,6 +123,15 @@ def installed(python: str) -> Installed:
     return Installed(torch=torch, version=version or "unknown", cuda=cuda, libraries=tuple(libraries))
 
 
+def is_cuda_build(python: str) -> bool:
+    """Whether an interpreter has a CUDA build of PyTorch."""
+    try:
+        installed(python)
+    except FootprintError:
+        return False
+    return True
+
+
 def _assigned(name: str, source: str) -> str | None:
     match = re.search(rf"^{name}(?:\s*:[^=]+)?\s*=\s*'([^']+)'", source, flags=re.MULTILINE)
     return match[1] if match else None

@@ -9,6 +9,9 @@ import yaml
 
 from footprint.errors import FootprintError
 
+DESCRIBED = "FOOTPRINT_CARD"
+"""Environment variable in which a process finds the card that it is rehearsed on (`Card.described`)."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Card:

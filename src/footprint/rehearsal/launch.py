@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 from footprint.errors import FootprintError
 from footprint.files import replacing
 from footprint.rehearsal.build import PRELOADED, installed, stand_in, untried
-from footprint.rehearsal.cards import Card
+from footprint.rehearsal.cards import DESCRIBED, Card
 
 INSIDE = Path(__file__).with_name("inside")
 """What Python imports in every process of a rehearsal."""
@@ -122,7 +122,7 @@ def environment(card: Card, python: str, devices: int = 1) -> dict[str, str]:
     return {
         "LD_PRELOAD": _first("LD_PRELOAD", folder / PRELOADED),
         "LD_LIBRARY_PATH": _first("LD_LIBRARY_PATH", folder),
-        "FOOTPRINT_CARD": card.described(devices),
+        DESCRIBED: card.described(devices),
         # cuDNN's attention comes first on Hopper; only cuDNN knows its workspace, so flash attention takes its place.
         "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
     }

@@ -50,6 +50,8 @@ MEASUREMENTS = (
     "loss_first",
     "loss_last",
     "threads",
+    "source",
+    "card",
     *PROVENANCE,
 )
 PREDICTIONS = (*AXES, "textbook_bytes", *SHARED)

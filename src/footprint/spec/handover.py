@@ -19,7 +19,13 @@ def run_json(spec: RunSpec, training: TrainingSpec) -> str:
     """Everything a job must know to carry out one run and nothing of other runs: a change reruns only what it must."""
     axes = {axis: value for axis, value in spec.axes().items() if axis != "model"}
     return json.dumps(
-        {"model": asdict(spec.model), "axes": axes, "device": spec.device, "training": asdict(training)},
+        {
+            "model": asdict(spec.model),
+            "axes": axes,
+            "device": spec.device,
+            "card": spec.card,
+            "training": asdict(training),
+        },
         sort_keys=True,
     )
 
@@ -44,6 +50,7 @@ def parse_run(text: str) -> tuple[RunSpec, TrainingSpec]:
         told = json.loads(text)
         model = ModelSpec(**told["model"])
         axes = {axis: told["axes"][axis] for axis in AXES if axis != "model"}
-        return RunSpec(model=model, device=told["device"], **axes), TrainingSpec(**told["training"])
+        where = {"device": told["device"], "card": told.get("card")}
+        return RunSpec(model=model, **where, **axes), TrainingSpec(**told["training"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise FootprintError(f"run: not a run as `scripts/measure.py --help` describes it ({error})") from None

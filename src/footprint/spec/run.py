@@ -30,6 +30,8 @@ class RunSpec:
     seq: int = 256
     device: str = field(default="cpu", compare=False)
     """Where it is to run; decides which combinations exist, not which cell of the grid this is."""
+    card: str | None = field(default=None, compare=False)
+    """Key of the card that it is rehearsed on instead of measured (with `device` cuda)."""
 
     def __post_init__(self) -> None:
         self._read("regime", REGIMES)
@@ -60,6 +62,7 @@ class RunSpec:
         whole("batch", self.batch, 1, 65536)
         whole("seq", self.seq, 1, self.model.longest_seq)
         self._read("device", DEVICES)
+        require(self.card is None or self.device == "cuda", "card", self.card, "null unless device is cuda")
         require(
             self.device == "cuda" or self.optimizer not in CUDA_OPTIMIZERS,
             "optimizer",
@@ -87,8 +90,8 @@ class RunSpec:
         return replace(self, device=device)
 
 
-AXES = tuple(f.name for f in fields(RunSpec) if f.name != "device")
+AXES = tuple(f.name for f in fields(RunSpec) if f.compare)
 """Axis columns in contract order."""
 
-AXIS_DEFAULTS = {f.name: f.default for f in fields(RunSpec) if f.name not in ("model", "regime", "device")}
+AXIS_DEFAULTS = {f.name: f.default for f in fields(RunSpec) if f.compare and f.name not in ("model", "regime")}
 """Values of axes a sub-grid does not mention."""

@@ -21,6 +21,8 @@ PACKAGES = ("torch", "peft", "bitsandbytes", "transformers", "numpy", "pandas", 
 
 PROFILES = {"cpu": "profiles/local", "cuda": "cloud-gpu"}
 """Where a device's runs are measured unless a cluster is asked."""
+REHEARSAL = "rehearsal"
+"""The profile of an experiment that names a card."""
 
 
 def manifest(experiment: Path, texts: Iterable[Path], tables: Iterable[Path]) -> dict[str, object]:
@@ -37,6 +39,7 @@ def manifest(experiment: Path, texts: Iterable[Path], tables: Iterable[Path]) ->
     return {
         "experiment": described.name,
         "device": described.device,
+        "card": described.card,
         "again": again(experiment, described),
         "measured": _measured(read_table(next(path for path in tables if path.name == "measurements.csv"))),
         "gathered": {
@@ -59,7 +62,7 @@ def again(path: Path, experiment: Experiment) -> str:
     the published one.
     """
     rules = ["measure", *(["finetune"] if experiment.study else [])]
-    profile = ["--profile", PROFILES[experiment.device]]
+    profile = ["--profile", PROFILES[experiment.device] if experiment.card is None else REHEARSAL]
     return shlex.join(["snakemake", *profile, "--configfile", str(path), "--forcerun", *rules])
 
 
