@@ -10,6 +10,8 @@ DEVICE ?= cpu
 REHEARSAL := .venv-rehearsal
 # The same with the versions of the runs that benchmarks/published.py rehearses.
 PUBLISHED := .venv-published
+# What `make rehearse` rehearses on: names of `footprint cards`.
+CARDS ?= t4 a100-80gb h100-80gb
 # What pytest is told; `make test PYTEST="-m 'not slow'"` leaves out what takes long.
 PYTEST ?=
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
@@ -18,7 +20,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-rehearsal install-published report test bench verify reference soak quarto lock clean
+.PHONY: help install install-rehearsal install-published report rehearse test bench verify reference soak quarto lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z-]*\):.*## /  make \1\t/' | expand -t 26
@@ -32,6 +34,13 @@ install-published: $(PUBLISHED)/.installed ## the same with the versions of othe
 report: $(INSTALLED) ## run the published ablation on this machine's CPU and render its report
 	@$(BIN)/snakemake --profile profiles/local --logger footprint
 	@echo "report: $(CURDIR)/results/ablation/cpu/report.html"
+
+# The last page shows all of them, and this machine's CPU or else the committed reference, side by side.
+rehearse: $(INSTALLED) $(REHEARSAL)/.installed ## rehearse the published ablation on three GPUs that need not be here
+	@set -e; for card in $(CARDS); do \
+	  $(BIN)/snakemake --profile profiles/rehearsal --logger footprint --config card=$$card; done
+	@$(BIN)/snakemake --profile profiles/rehearsal --logger footprint --config card=$(lastword $(CARDS)) --forcerun report
+	@echo "report: $(CURDIR)/results/ablation/$(lastword $(CARDS))-rehearsed/report.html"
 
 test: $(INSTALLED) ## run every check: ruff, snakefmt, snakemake --lint, pytest
 	$(BIN)/ruff check

@@ -9,10 +9,10 @@ from itertools import groupby
 
 import pytest
 from clone import REPOSITORY
-from rehearsal import PROGRAMS, PYTHON, command, needs_cuda_build, rehearsed
 
 from footprint.rehearsal.cards import find
 from footprint.rehearsal.launch import environment
+from rehearsal import PROGRAMS, PYTHON, command, needs_cuda_build, rehearsed
 
 MiB, GiB = 2**20, 2**30
 SAID = "Rehearsed, not measured: kernels did nothing, so losses and times mean nothing."

@@ -28,6 +28,8 @@ HOSTILE = replace(SMALL, name="<script>alert(1)</script> a|b *x* $y$ @fig-x [l](
 
 PROVENANCE = {
     "threads": 2,
+    "source": "measured",
+    "card": None,
     "device_name": "Test CPU, 2 cores",
     "torch_version": "2.13.0",
     "bitsandbytes_version": "0.50.2",

@@ -36,7 +36,7 @@ class Experiment:
     third_opinion: bool
     """Whether every run is simulated too; never on CUDA, where it would need a device of its own."""
     study: Study | None
-    """Loss and speed beside memory; None where the config has no `quality`, and for a rehearsal, which has no losses."""
+    """Loss and speed beside memory; None where the config has no `quality`, and on a card."""
 
     @property
     def place(self) -> str:

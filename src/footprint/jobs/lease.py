@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from footprint.errors import FootprintError
-from footprint.measure.provenance import rehearsed
 from footprint.jobs.runtime import VISIBLE, runtime_folder
+from footprint.measure.provenance import rehearsed
 
 _RETRY_SECONDS = 0.2
 
@@ -58,7 +58,10 @@ def lease(choices: Sequence[str], folder: Path | None = None) -> Iterator[Lease]
 
 
 def _locks() -> Path:
-    """Where the locks are: pretended cards have their own. Inside a SLURM job the devices are that job's own and may be numbered anew from 0."""
+    """Where the locks are. Pretended cards have their own.
+
+    Inside a SLURM job the devices are that job's own and may be numbered anew from 0.
+    """
     where = "pretended" if rehearsed() else os.environ.get("SLURM_JOB_ID", "machine")
     folder = runtime_folder() / f"devices-{where}"
     folder.mkdir(mode=0o700, exist_ok=True)

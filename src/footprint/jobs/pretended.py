@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from footprint.errors import FootprintError
 from footprint.jobs.runtime import VISIBLE
@@ -36,7 +35,7 @@ def enter(card: str) -> None:
 
 
 def require_rehearsals(card: str) -> None:
-    """Raise FootprintError where no run can be rehearsed on `card`; build the stand-in, which takes seconds, if need be."""
+    """Raise FootprintError where no run can be rehearsed on `card`; build the stand-in if it is not there."""
     find(card)
     stand_in(interpreter())
 

@@ -67,7 +67,11 @@ def measured(run: RecordedRun, train: Callable[[], Steps]) -> Measurement:
     torch.set_num_threads(run.training.threads)
     torch.manual_seed(run.training.seed)
     row = dict.fromkeys(MEASUREMENTS) | run.spec.axes() | provenance() | run.recorder.device()
-    row |= {"threads": run.training.threads, "card": run.spec.card, "source": "rehearsed" if rehearsed() else "measured"}
+    row |= {
+        "threads": run.training.threads,
+        "card": run.spec.card,
+        "source": "rehearsed" if rehearsed() else "measured",
+    }
     try:
         recorded, timed = train()
     except (RuntimeError, MemoryError) as error:

@@ -74,9 +74,12 @@ def _row(path: Path, told: Mapping, columns: tuple[str, ...]) -> dict:
     for axis in AXES:
         if row[axis] != axes[axis]:
             raise FootprintError(f"{path}: holds the row of {axis} {row[axis]!r}, not of {axes[axis]!r}; {MADE_ANEW}")
-    if "card" in row and (row["card"], row["source"]) != (told["card"], "rehearsed" if told["card"] else "measured"):
-        where = f"on card {row['card']}" if row["card"] else "on no card"
-        raise FootprintError(f"{path}: was {row['source']} {where}, but this experiment has {told['card']}; {MADE_ANEW}")
+    source = "rehearsed" if told["card"] else "measured"
+    if "source" in row and (row["source"], row["card"]) != (source, told["card"]):
+        card = f" on card {told['card']}" if told["card"] else ""
+        raise FootprintError(
+            f"{path}: was {row['source']}, but runs of this experiment are {source}{card}; {MADE_ANEW}"
+        )
     for contradiction in _contradictions(row):
         raise FootprintError(f"{path}: {contradiction}; {MADE_ANEW}")
     return row

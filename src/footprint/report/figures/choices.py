@@ -17,6 +17,7 @@ from footprint.report.reading.selection import (
     REGIME_NAMES,
     label,
     setting,
+    source,
 )
 
 
@@ -54,7 +55,7 @@ def ranks(runs: pd.DataFrame) -> Drawing:
         f"{times:g} times the rank costs {REGIME_NAMES[first['regime']]} "
         f"{percent(_growth(steepest), signed=True)} of memory"
     )
-    alt = "Peak memory over rank, dots measured on predicted lines: " + "; ".join(
+    alt = f"Peak memory over rank, dots {source(every)} on predicted lines: " + "; ".join(
         f"{setting(run)} {beside(run)}" for _, run in every.iterrows()
     )
     return Drawing(finding, alt + ".", draw)
@@ -69,7 +70,7 @@ def targets(runs: pd.DataFrame) -> Drawing:
     found = series(runs, "targets")
     if not found:
         raise NoRunsError(
-            "All adapters of a kind sit on the same Linears here, so no choice of targets was measured; what other "
+            "All adapters of a kind sit on the same Linears here, so there is no choice of targets to show; what other "
             "targets would need is among the predictions at the top."
         )
     rows = pd.concat(found)

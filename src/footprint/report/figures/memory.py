@@ -9,7 +9,7 @@ from footprint.report.figures.bars import after, bucket_key, byte_axis, byte_uni
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.svg import NARROW, PALETTE, Drawing
 from footprint.report.page.words import counted, listing, outcome, percent, shortened, worst
-from footprint.report.reading.selection import headline, label, measured, setting, varying
+from footprint.report.reading.selection import headline, label, measured, setting, source, varying
 from footprint.spec.columns import PHASES
 from footprint.spec.units import format_bytes
 
@@ -55,7 +55,7 @@ def regimes(runs: pd.DataFrame) -> Drawing:
         for position, (_, run) in enumerate(rows.iterrows()):
             thick, thin = pair(axes, -position, run, height=0.68, unit=unit)
             if position == 0:
-                for y, side in ((thick, "measured"), (thin, "predicted")):
+                for y, side in ((thick, source(run)), (thin, "predicted")):
                     end = run[list(PEAKS)].astype("Float64").max() / unit
                     after(axes, end, y, side, fontsize=8, color=PALETTE["muted"])
             axes.plot(run["textbook_bytes"] / unit, thick, ms=6, zorder=3, **_DIAMOND)
@@ -66,7 +66,7 @@ def regimes(runs: pd.DataFrame) -> Drawing:
         return figure
 
     shown = [f"{setting(r)} {beside(r)}, textbook {format_bytes(r['textbook_bytes'])}" for _, r in rows.iterrows()]
-    alt = "Stacked bars of peak memory by bucket, measured over predicted, with the textbook's total: "
+    alt = f"Stacked bars of peak memory by bucket, {source(rows)} over predicted, with the textbook's total: "
     key = bucket_key(Line2D([], [], label="textbook", **_DIAMOND))
     return Drawing(_regimes_finding(rows), alt + "; ".join(shown) + ".", draw, key)
 
@@ -103,7 +103,7 @@ def buckets(runs: pd.DataFrame) -> Drawing:
         axes.set_ylim(0.5 - len(rows), 0.55)
         return figure
 
-    alt = f"Stacked bars of {counted(len(rows), 'run')}, thick as measured over thin as predicted: " + "; ".join(
+    alt = f"Stacked bars of {counted(len(rows), 'run')}, thick as {source(rows)} over thin as predicted: " + "; ".join(
         f"{name}: {beside(run)}" for name, (_, run) in zip(names, rows.iterrows(), strict=True)
     )
     return Drawing(_buckets_finding(runs, rows), alt + ".", draw, bucket_key())
@@ -129,7 +129,7 @@ def accuracy(runs: pd.DataFrame) -> Drawing:
     """Every measured peak against its prediction and against the textbook, both axes logarithmic."""
     done = measured(runs)
     if not len(done):
-        raise NoRunsError("No run finished, so there is no measured peak to hold a prediction against.")
+        raise NoRunsError("No run finished, so there is no peak to hold a prediction against.")
     prediction, textbook = worst(done["peak_relative_error"]), done["textbook_relative_error"].astype(float)
 
     def draw(width: float) -> Figure:
@@ -142,7 +142,7 @@ def accuracy(runs: pd.DataFrame) -> Drawing:
         axes.plot(peaks, done["textbook_bytes"].astype(float) / size, ms=5, **_DIAMOND, label="textbook")
         predicted = done["peak_bytes_predicted"].astype(float) / size
         axes.plot(peaks, predicted, "o", color=PALETTE["lora"], ms=6, label="predicted")
-        axes.set(xscale="log", yscale="log", xlabel=f"measured peak ({unit})", ylabel=f"estimated peak ({unit})")
+        axes.set(xscale="log", yscale="log", xlabel=f"{source(runs)} peak ({unit})", ylabel=f"estimated peak ({unit})")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
@@ -156,7 +156,7 @@ def accuracy(runs: pd.DataFrame) -> Drawing:
     alt = (
         f"Scatter of {counted(len(done), 'run')}: predictions lie on the diagonal, at most {percent(prediction)} off; "
         f"the textbook's totals lie between {percent(textbook.min(), signed=True)} and "
-        f"{percent(textbook.max(), signed=True)} of what was measured."
+        f"{percent(textbook.max(), signed=True)} of what was {source(runs)}."
     )
     return Drawing(finding + percent(worst(textbook)), alt, draw)
 

@@ -16,7 +16,7 @@ from footprint.report.page.empty import NoRunsError
 from footprint.report.page.svg import PALETTE, Drawing
 from footprint.report.page.words import listing, percent
 from footprint.report.reading.results import Timelines
-from footprint.report.reading.selection import setting
+from footprint.report.reading.selection import setting, source
 from footprint.spec.timeline import Point
 from footprint.spec.units import format_bytes
 
@@ -84,9 +84,9 @@ def _layers(points: Sequence[Point], unit: int) -> list[list[float]]:
 def data(timelines: Timelines) -> pd.DataFrame:
     """The points behind the figure, in bytes: measured and predicted samples of every run shown."""
     rows = [
-        {"setting": setting(run), "source": source, "sample": sample} | asdict(point)
+        {"setting": setting(run), "source": origin, "sample": sample} | asdict(point)
         for run, measured, predicted in timelines
-        for source, points in (("measured", measured), ("predicted", predicted))
+        for origin, points in ((source(run), measured), ("predicted", predicted))
         for sample, point in enumerate(points)
     ]
     return pd.DataFrame(rows)

@@ -81,7 +81,7 @@ def mixture(runs: pd.DataFrame) -> str:
     changed = uncommitted(runs)
     if not changed:
         return together
-    return f"{together} No commit holds the source that measured some of them ({listing(map(escape, changed))})."
+    return f"{together} No commit holds the source that made some of them ({listing(map(escape, changed))})."
 
 
 def rerun(directory: Path, experiment: str, device: str) -> str:
@@ -91,7 +91,7 @@ def rerun(directory: Path, experiment: str, device: str) -> str:
     anew = ""
     if (directory / EXPERIMENT).exists():
         command = again(path, read_experiment(directory / EXPERIMENT))
-        anew = f"<code>{escape(command)}</code> measures all runs anew with the configuration below. "
+        anew = f"<code>{escape(command)}</code> makes all runs anew with the configuration below. "
     return (
         f"{anew}<code>make verify EXPERIMENT={escape(experiment)} DEVICE={escape(device)}</code> carries three of them "
         "out again and compares them byte by byte. <code>manifest.json</code> beside the tables holds that "

@@ -67,6 +67,12 @@ def measured(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[(runs["status"] == "ok").to_numpy()]
 
 
+def source(runs: pd.DataFrame | pd.Series) -> str:
+    """The word for where the peaks of some runs, or of one, are from: `measured` or `rehearsed`."""
+    found = runs["source"]
+    return found if isinstance(found, str) else " or ".join(sorted(set(found)))
+
+
 def setting(run: pd.Series) -> str:
     """The regime and its rank, as the seed's table names them: `LoRA r=8`."""
     name = REGIME_NAMES.get(run["regime"], str(run["regime"]))

@@ -2,6 +2,7 @@
 
 from footprint.report.figures import choices as figures
 from footprint.report.reading import effects, results
+from footprint.report.reading.selection import source
 from footprint.report.sections.material import Material, unless_empty
 from footprint.report.tables import runs as tables
 from footprint.report.textbook.claims import SLOWDOWN
@@ -11,7 +12,7 @@ from footprint.report.textbook.claims import SLOWDOWN
 def ranks(report: Material) -> None:
     """Peak over rank."""
     page, runs = report.page, report.runs
-    page.figure("ranks", figures.ranks(runs), "Peak memory over adapter rank: dots measured, lines predicted.")
+    page.figure("ranks", figures.ranks(runs), f"Peak memory over adapter rank: dots {source(runs)}, lines predicted.")
     page.table("ranks", tables.by_axis(effects.series(runs, "rank")), "What a rank costs.")
 
 
@@ -22,7 +23,7 @@ def targets(report: Material) -> None:
     page.figure(
         "targets",
         figures.targets(runs),
-        "The buckets by the Linears that carry adapters, thick as measured over thin as predicted.",
+        f"The buckets by the Linears that carry adapters, thick as {source(runs)} over thin as predicted.",
     )
     by_targets = tables.by_axis(effects.series(runs, "targets"), "targets")
     page.table("targets", by_targets, "What a choice of targets costs.")

@@ -4,6 +4,7 @@ from footprint.predict import capacity
 from footprint.report.figures.cards import figure
 from footprint.report.page.words import escape, listing, percent
 from footprint.report.reading import cards
+from footprint.report.reading.selection import source
 from footprint.report.sections.material import Material
 from footprint.report.sentences.cards import without_masters
 from footprint.report.tables import devices
@@ -38,17 +39,25 @@ def what_fits(report: Material) -> None:
 def other_devices(report: Material) -> None:
     """The same runs on other devices."""
     page, runs, beside = report.page, report.runs, report.beside
-    if not beside:
+    if beside:
+        page.table(
+            "devices",
+            devices.side_by_side(report.device, runs, beside),
+            "The peak of each regime on every device there are results of. Measured: on that device. Rehearsed: by "
+            "PyTorch's CUDA build over a stand-in for the card, which counts the same bytes and computes nothing.",
+        )
+    else:
         page.say("No results of another device lie in the reference folder, so this page shows one device.")
     for number, (name, other) in enumerate(beside.items(), start=1):
         with page.unless_empty():
             page.say(
-                f"**{escape(name)}** ({listing(escape(d) for d in dict.fromkeys(other['device_name'].astype(str)))}):"
+                f"**{escape(name)}**, {source(other)} "
+                f"({listing(escape(d) for d in dict.fromkeys(other['device_name'].astype(str)))}):"
             )
             page.table(
                 f"device-{number}",
                 devices.table(runs, other),
-                f"Peaks here ({escape(report.device)}) and there ({escape(name)}).",
+                f"Peaks here ({escape(report.device)}, {source(runs)}) and there ({escape(name)}, {source(other)}).",
             )
             kind = "The same kind of device, so this shows repeatability. " if devices.same_kind(runs, other) else ""
             page.say(f"{kind}Over the runs finished on both, {devices.agreement(runs, other)}.")

@@ -2,6 +2,7 @@
 
 from footprint.report.figures import memory as figures
 from footprint.report.page.words import counted, escape, listing
+from footprint.report.reading.selection import source
 from footprint.report.sections.material import Material, unless_empty
 from footprint.report.sentences import findings
 from footprint.report.tables import alternatives as decisions
@@ -21,8 +22,8 @@ def answer(report: Material) -> None:
     page.figure(
         "regimes",
         figures.regimes(runs),
-        "Bytes live at the instant of the peak: the thick bar as measured, the thin one as predicted without training, "
-        "the diamond the textbook's total, which leaves activations out.",
+        f"Bytes live at the instant of the peak: the thick bar as {source(runs)}, the thin one as predicted without "
+        "training, the diamond the textbook's total, which leaves activations out.",
     )
     page.table("answers", tables.answers(runs), "What each regime needs, and how close the estimates come.")
     beside_memory = f"what it does to the loss in {page.see('tbl-study')}, " if quality else ""
@@ -65,6 +66,6 @@ def alternatives(report: Material) -> None:
     report.page.table(
         "alternatives",
         decisions.table(report.directory, report.runs),
-        "What else could be changed: decisions that were not measured here, predicted in the same way. "
+        "What else could be changed: decisions that were not tried here, predicted in the same way. "
         "<code>footprint predict</code> answers for any other setting, <code>footprint fit</code> searches a card.",
     )

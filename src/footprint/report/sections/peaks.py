@@ -17,7 +17,7 @@ def ablation(report: Material) -> None:
         "ablation",
         ablation_columns.ablation_table(runs),
         f"Memory by the seed's columns: {escape(selection.in_common(selection.headline(runs)))}. "
-        "The error is predicted / measured − 1.",
+        f"The error is predicted / {selection.source(runs)} − 1.",
     )
     page.note(
         "The four buckets are never full together",
@@ -34,7 +34,7 @@ def buckets(report: Material) -> None:
         "buckets",
         figures.buckets(runs),
         f"The buckets of {'all runs' if len(runs) <= figures.MOST_ROWS else 'the runs predicted worst'}, thick as "
-        f"measured and thin as predicted. All share {escape(selection.in_common(runs))}.",
+        f"{selection.source(runs)} and thin as predicted. All share {escape(selection.in_common(runs))}.",
     )
 
 
@@ -45,7 +45,8 @@ def accuracy(report: Material) -> None:
     page.figure(
         "accuracy",
         figures.accuracy(runs),
-        "Each measured peak against both estimates; on the line an estimate is exact. Both axes are logarithmic.",
+        f"Each {selection.source(runs)} peak against both estimates; on the line an estimate is exact. Both axes are "
+        "logarithmic.",
     )
     errors = report.finished["peak_relative_error"].astype(float)
     off = (
@@ -101,8 +102,9 @@ def timeline(report: Material) -> None:
     report.page.figure(
         "timeline",
         timeline_figure.timeline(timelines),
-        "Live bytes through one training step, the dot at the peak: buckets filled as measured, their boundaries drawn "
-        "as predicted (of the optimizer step only the height). Each phase has a width of its own; within it, a place "
-        "is a share of the bytes that the phase allocates and releases; of neighbouring events the highest is drawn.",
+        "Live bytes through one training step, the dot at the peak: buckets filled as "
+        f"{selection.source(report.runs)}, their boundaries drawn as predicted (of the optimizer step only the "
+        "height). Each phase has a width of its own; within it, a place is a share of the bytes that the phase "
+        "allocates and releases; of neighbouring events the highest is drawn.",
         timeline_figure.data(timelines),
     )

@@ -4,7 +4,7 @@ import pandas as pd
 
 from footprint.predict.textbook import TRAINED
 from footprint.report.page.words import counted, listing, outcome, percent, worst
-from footprint.report.reading.selection import axis_text, headline, in_common, measured, one_change, setting
+from footprint.report.reading.selection import axis_text, headline, in_common, measured, one_change, setting, source
 from footprint.report.reading.study import Study
 from footprint.report.sentences import study as findings_quality
 from footprint.spec.units import format_bytes
@@ -38,11 +38,11 @@ def accuracy(runs: pd.DataFrame) -> str:
         f"{percent(worst(done['textbook_relative_error']))}"
     )
     if not errors.any():
-        return f"The prediction is exact to the byte in {counted(len(done), 'measured run')}; {textbook}."
+        return f"The prediction is exact to the byte in {counted(len(done), f'{source(done)} run')}; {textbook}."
     mean = f"{percent(errors.abs().mean())} on average and " if len(done) > 1 else ""
     return (
-        f"Over {counted(len(done), 'measured run')} the prediction is off by {mean}{percent(worst(errors))} at worst; "
-        f"{textbook}."
+        f"Over {counted(len(done), f'{source(done)} run')} the prediction is off by {mean}"
+        f"{percent(worst(errors))} at worst; {textbook}."
     )
 
 
@@ -55,7 +55,9 @@ def advice(runs: pd.DataFrame) -> str:
     start = done.loc[done["peak_bytes_measured"].astype(float).idxmax()]
     first = _best_change(runs, start, regimes)
     if first is None:
-        return f"Nothing measured here needs less than {setting(start)}; add settings to the grid to see what saves."
+        return (
+            f"Nothing {source(runs)} here needs less than {setting(start)}; add settings to the grid to see what saves."
+        )
     sentence = f"Change first: {_change(start, first)} saves {_saving(start, first)}"
     second = _best_change(runs, first, regimes)
     if second is None:

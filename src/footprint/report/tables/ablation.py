@@ -5,7 +5,7 @@ import pandas as pd
 from footprint.predict.textbook import FROZEN_HALF, FROZEN_NF4
 from footprint.report.page.table import Table
 from footprint.report.page.words import outcome, percent
-from footprint.report.reading.selection import headline, setting
+from footprint.report.reading.selection import headline, setting, source
 from footprint.spec.units import format_bytes
 
 TRAINED_PARTS = {"Weights": 6, "Grad": 2, "Adam": 8}
@@ -51,8 +51,8 @@ def ablation(runs: pd.DataFrame) -> pd.DataFrame:
         predicted = counted_parts(run, "predicted")
         measured = counted_parts(run, "measured") if run["status"] == "ok" else {}
         error = {name: predicted[name] / size - 1 for name, size in measured.items() if size}
-        sources = {"textbook": textbook_parts(run), "predicted": predicted, "measured": measured, "error": error}
-        rows += [{"Setting": setting(run), "Source": source} | parts for source, parts in sources.items()]
+        sources = {"textbook": textbook_parts(run), "predicted": predicted, source(run): measured, "error": error}
+        rows += [{"Setting": setting(run), "Source": name} | parts for name, parts in sources.items()]
     return pd.DataFrame(rows, columns=["Setting", "Source", *COLUMNS])
 
 
@@ -61,8 +61,8 @@ def ablation_table(runs: pd.DataFrame) -> Table:
     raw = ablation(runs)
     failed = {setting(run): outcome(run) for _, run in headline(runs).iterrows() if run["status"] != "ok"}
     shown = [{name: _cell(row, name) for name in raw.columns} for _, row in raw.iterrows()]
-    for row, source in zip(shown, raw["Source"], strict=True):
-        if source == "measured" and row["Setting"] in failed:
+    for row, origin in zip(shown, raw["Source"], strict=True):
+        if origin in ("measured", "rehearsed") and row["Setting"] in failed:
             row["Peak"] = failed[row["Setting"]]
     return Table(
         shown=pd.DataFrame(shown),

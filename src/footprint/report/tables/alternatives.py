@@ -48,7 +48,7 @@ def table(directory: Path, runs: pd.DataFrame) -> Table:
             )
             raw.append({"from": setting(run), "change": change, "difference": difference} | row)
     if not shown:
-        raise NoRunsError("No decision about these settings is left that was not measured.")
+        raise NoRunsError("No decision about these settings is left that was not tried.")
     return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Change to",), grouped=True)
 
 

@@ -8,23 +8,25 @@ import pandas as pd
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.table import Table
 from footprint.report.page.words import listing, outcome, percent
-from footprint.report.reading.selection import label, load, measured, varying
+from footprint.report.reading.selection import alike, headline, label, load, measured, setting, source, varying
 from footprint.spec.run import AXES
+from footprint.spec.units import format_bytes
 
 _COMPARED = ["status", "oom_phase", "device_name", "step_seconds", "peak_relative_error"]
 _BUCKETS = [f"{name}_bytes_measured" for name in ("weights", "gradients", "optimizer", "activations", "peak")]
 
 
 def others(reference: Path | None, directory: Path) -> dict[str, pd.DataFrame]:
-    """The runs in every folder of `reference` that holds an experiment's tables, by name; not `directory` itself."""
-    if reference is None or not reference.is_dir():
-        return {}
-    folders = sorted(path.parent for path in reference.glob("**/comparison.csv"))
-    return {
-        str(folder.relative_to(reference)): load(folder)
-        for folder in folders
-        if folder.resolve() != directory.resolve()
-    }
+    """The runs of other devices by the name of the folder that holds their tables.
+
+    These are the folders of `reference`, and those beside `directory`: the same experiment on other devices and cards.
+    """
+    found = {}
+    for root in filter(None, (reference, directory.parent)):
+        for path in sorted(root.glob("**/comparison.csv")):
+            if path.parent.resolve() != directory.resolve():
+                found[str(path.parent.relative_to(root))] = load(path.parent)
+    return found
 
 
 def measured_on_a_gpu(frames: Iterable[pd.DataFrame]) -> bool:
@@ -42,8 +44,25 @@ def beside(runs: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     columns = [*AXES, *_COMPARED, *_BUCKETS]
     joined = runs[columns].merge(other[columns], on=list(AXES), suffixes=("", "_other"))
     if not len(joined):
-        raise NoRunsError("It measured none of the settings of this experiment.")
+        raise NoRunsError("It has none of the settings of this experiment.")
     return joined
+
+
+def side_by_side(device: str, runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> Table:
+    """The peak of each headline run on every device that has it, under its name and source."""
+    columns = {name: frame for name, frame in {device: runs, **others}.items() if len(frame)}
+    shown, raw = [], []
+    for _, run in headline(runs).iterrows():
+        there = {name: alike(frame, run, but=[]) for name, frame in columns.items()}
+        found = {
+            f"{name}, {source(columns[name])}": rows.iloc[0] if len(rows) else None for name, rows in there.items()
+        }
+        peaks = {f"{name}, bytes": None if one is None else one["peak_bytes_measured"] for name, one in found.items()}
+        textbook = run["textbook_bytes"]
+        cells = {name: "–" if one is None else outcome(one) for name, one in found.items()}
+        shown.append({"Setting": setting(run)} | cells | {"Textbook": format_bytes(textbook)})
+        raw.append(dict(run[list(AXES)]) | peaks | {"textbook_bytes": textbook})
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw))
 
 
 def table(runs: pd.DataFrame, other: pd.DataFrame) -> Table:

@@ -16,6 +16,7 @@ from footprint.report.reading.selection import (
     measured,
     one_change,
     setting,
+    source,
     varying,
 )
 from footprint.report.sentences import limits
@@ -42,7 +43,7 @@ def answers(runs: pd.DataFrame) -> Table:
     shown = [
         {
             "Setting": setting(run),
-            "Measured peak": outcome(run),
+            f"{source(run).capitalize()} peak": outcome(run),
             "Predicted": format_bytes(run["peak_bytes_predicted"]),
             "Error": _error(run["peak_relative_error"]),
             "Textbook": format_bytes(run["textbook_bytes"]),
@@ -91,7 +92,7 @@ def grid(runs: pd.DataFrame, limit: int | None = None) -> Table:
         {"Setting": setting(run)}
         | {axis.capitalize(): axis_text(axis, run[axis]) for axis in axes}
         | {
-            "Measured peak": outcome(run),
+            f"{source(run).capitalize()} peak": outcome(run),
             "Predicted": format_bytes(run["peak_bytes_predicted"]),
         }
         | ({f"Within {format_bytes(limit)}?": limits.verdict(run, limit)} if limit else {})
@@ -122,7 +123,7 @@ def phases(runs: pd.DataFrame) -> Table:
         for phase in PHASES:
             size, predicted = (run[f"{phase}_peak_bytes_{side}"] for side in ("measured", "predicted"))
             name = Markup("<strong>{}</strong>").format(phase) if phase == run["peak_phase_measured"] else phase
-            cells = {"Measured": format_bytes(size), "Predicted": format_bytes(predicted)}
+            cells = {source(run).capitalize(): format_bytes(size), "Predicted": format_bytes(predicted)}
             shown.append({"Setting": setting(run), "Phase": name} | cells | {"Error": _error(predicted / size - 1)})
             raw.append({"setting": setting(run), "phase": phase, "measured_bytes": size, "predicted_bytes": predicted})
     return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Phase",), grouped=True)
@@ -181,7 +182,7 @@ def by_axis(series: list[pd.DataFrame], *axes: str) -> Table:
             "Setting": label(run, axes),
             "Trainable": f"{run['trainable_parameters_predicted']:,}",
             "Activations": format_bytes(run["activations_bytes_measured"]),
-            "Measured peak": outcome(run),
+            f"{source(run).capitalize()} peak": outcome(run),
             "Predicted": format_bytes(run["peak_bytes_predicted"]),
             "Error": _error(run["peak_relative_error"]),
         }
@@ -231,13 +232,13 @@ def provenance(runs: pd.DataFrame) -> Table:
             "Commit": raw["git_commit"],
             "Threads": raw["threads"],
             "Runs": raw["runs"],
-            "Measured": [
+            "Date": [
                 stacked(row["first"][:16].replace("T", " "), row["last"][:16].replace("T", " "))
                 for _, row in raw.iterrows()
             ],
         }
     )
-    return Table(shown=shown, raw=raw, words=("Commit", "Measured"), prose=("Host", "Packages"))
+    return Table(shown=shown, raw=raw, words=("Commit", "Date"), prose=("Host", "Packages"))
 
 
 def _error(value: float) -> str:

@@ -4,7 +4,7 @@ import pandas as pd
 
 from footprint.predict.prediction import predict
 from footprint.report.page.table import Table
-from footprint.report.reading.selection import alike, measured, setting
+from footprint.report.reading.selection import alike, measured, setting, source
 from footprint.report.tables.ablation import COLUMNS, counted_parts, textbook_parts
 from footprint.report.textbook.verdicts import GOOD, coloured, judged_bytes
 from footprint.spec.presets import PRESETS
@@ -35,13 +35,13 @@ def cells(runs: pd.DataFrame) -> Table:
                 "Printed": printed,
                 "Its rule gives": format_bytes(rule[column]),
             }
-            at_peak = f"{format_bytes(found[column])} {side}"
+            at_peak = f"{format_bytes(found[column])} {source(run)}"
             shown.append(
                 cell | {"At the peak": at_peak, "Verdict": coloured(verdict), "Why": _why(printed, column, rule)}
             )
             raw.append(
                 {"setting": setting(run), "cell": column, "printed": printed, "rule_bytes": rule[column]}
-                | {f"{side}_bytes": found[column], "verdict": verdict}
+                | {f"{source(run)}_bytes": found[column], "verdict": verdict}
             )
     return Table(
         shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Cell", "Verdict"), prose=("Why",), grouped=True
@@ -49,13 +49,13 @@ def cells(runs: pd.DataFrame) -> Table:
 
 
 def _seed_run(runs: pd.DataFrame, regime: str) -> tuple[pd.Series, str]:
-    """The run a row of the seed's table describes and whether it was `measured` here or is only `predicted`."""
+    """The run a row of the seed's table describes, and the side of its columns: `measured`, or only `predicted`."""
     spec = RunSpec(model=PRESETS["minigpt-85m"], regime=regime)
     done = alike(measured(runs), pd.Series(spec.axes()), but=[])
     if len(done):
         return done.iloc[0], "measured"
     predicted = {f"{name}_predicted": value for name, value in predict(spec).items() if name not in spec.axes()}
-    return pd.Series(spec.axes() | predicted), "predicted"
+    return pd.Series(spec.axes() | predicted | {"source": "predicted"}), "predicted"
 
 
 def _why(printed: str, column: str, rule: dict[str, float]) -> str:

@@ -12,7 +12,7 @@ from footprint.predict.textbook import FROZEN_HALF, TRAINED
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.words import counted, listing, percent
 from footprint.report.reading.effects import checkpointing_effects
-from footprint.report.reading.selection import REGIME_NAMES, alike, headline, measured
+from footprint.report.reading.selection import REGIME_NAMES, alike, headline, measured, source
 from footprint.report.textbook.verdicts import GOOD, Claim, judged, ratio_claim, size_claim
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
@@ -122,7 +122,11 @@ def _same_activations(topic: str, runs: pd.DataFrame) -> Claim:
     ratio = everywhere / full
     rows = measured(headline(runs)).set_index("regime")
     kept = rows["forward_peak_bytes_measured"] - rows["weights_bytes_measured"] - rows["optimizer_bytes_measured"]
-    here = f" Measured here: {kept['lora'] / kept['full']:.2f}×." if {"full", "lora"} <= set(kept.index) else ""
+    here = (
+        f" {source(rows).capitalize()} here: {kept['lora'] / kept['full']:.2f}×."
+        if {"full", "lora"} <= set(kept.index)
+        else ""
+    )
     return Claim(
         topic=topic,
         quote="activations: same as full FT",
