@@ -36,7 +36,7 @@ opening.alternatives(report)
 # ## The ablation table
 #
 # The table the project started from, regenerated: the columns are its own, each as the textbook reckons it, as
-# predicted, and as measured at the instant of the peak. The last two columns are what it leaves out.
+# predicted, and as found at the instant of the peak. The last two columns are what it leaves out.
 
 # %%
 peaks.ablation(report)
@@ -111,7 +111,7 @@ loss.recomputing(report)
 # ## The textbook on trial
 #
 # Every quantitative claim of the text the project started from (a lesson on the memory footprint of full fine-tuning,
-# LoRA and QLoRA), against what is computed for the same numbers or measured here.
+# LoRA and QLoRA), against what is computed for the same numbers or found here.
 
 # %%
 trial.claims(report)

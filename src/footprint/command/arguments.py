@@ -231,7 +231,8 @@ def _add_verify(commands) -> Parser:
         "exit status: 0 every byte is the same, 1 one differs or a file is missing or edited, 2 the input is wrong",
     )
     command.add_argument("--experiment", metavar="NAME", default="ablation", help="its name (default: ablation)")
-    command.add_argument("--device", metavar="DEVICE", default="cpu", help=f"{' or '.join(DEVICES)} (default: cpu)")
+    devices = f"{', '.join(DEVICES)} or <card>-rehearsed (default: cpu)"
+    command.add_argument("--device", metavar="DEVICE", default="cpu", help=devices)
     command.add_argument("--rows", metavar="NUMBER", type=_value, default=3, help="runs to measure (default: 3)")
     command.add_argument("--seed", metavar="NUMBER", type=_value, help="chooses the runs (default: any, it is printed)")
     return command

@@ -186,7 +186,8 @@ def _verify(parsed: Namespace) -> int:
     require_installed("pipeline", "pandas", "torch", "snakemake")
     from footprint.jobs.verify import ANY_SEED, verify
 
-    require(parsed.device in DEVICES, "device", parsed.device, "one of " + ", ".join(DEVICES))
+    there = parsed.device in DEVICES or parsed.device.endswith("-rehearsed")
+    require(there, "device", parsed.device, f"one of {', '.join(DEVICES)}, or <card>-rehearsed")
     require(isinstance(parsed.rows, int) and parsed.rows > 0, "rows", parsed.rows, "a whole number from 1")
     known = parsed.seed is None or (isinstance(parsed.seed, int) and parsed.seed >= 0)
     require(known, "seed", parsed.seed, "a whole number from 0")

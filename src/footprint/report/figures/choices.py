@@ -107,7 +107,7 @@ def checkpointing(runs: pd.DataFrame, claimed_saving: float | None, claimed_slow
     every = checkpointing_effects(runs)
     effects = every[every["time_added"].notna().to_numpy()]
     if not len(effects):
-        raise NoRunsError(set_aside(every))
+        raise NoRunsError(set_aside(every) or "A rehearsal has no times to set beside what is saved.")
     modes = [mode for mode in CHECKPOINTING_NAMES if mode in set(effects["checkpointing"])]
     # A run disturbed by its machine would squeeze all others together: it stands at the edge, with its value.
     edge = max(2 * claimed_slowdown, 2 * effects["time_added"].median(), 1.1 * effects["time_added"].quantile(0.75))

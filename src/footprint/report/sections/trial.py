@@ -20,8 +20,8 @@ def claims(report: Material) -> None:
     if not report.on_a_gpu:
         page.note(
             "Figures for a GPU are predictions that no GPU has checked",
-            "What this page says of LLaMA models and of cards is predicted for CUDA from PyTorch's sources. The runs "
-            "it shows were measured on CPUs only, so no measurement stands behind those figures yet.",
+            "What this page says of LLaMA models and of cards is predicted for CUDA from PyTorch's sources. Runs that "
+            "were measured, were measured on CPUs; runs on a card were rehearsed.",
         )
     page.table("claims", verdicts.table(found), "The claims and their verdicts.")
 

@@ -73,7 +73,7 @@ def changes(runs: pd.DataFrame) -> Table:
                     "Change to": run["change"],
                     "Peak": outcome(run),
                     "Saved": percent(saved),
-                    "Step time": "disturbed" if noisy else percent(time, signed=True),
+                    "Step time": _added(time, timed=pd.notna(run["step_seconds"])),
                 }
             )
             raw.append(
@@ -165,7 +165,7 @@ def checkpointing(runs: pd.DataFrame, layers: dict[str, int]) -> Table:
             "Activations": f"{row['activations_factor']:.1f}× less",
             "√L": f"{layers[row['model']] ** 0.5:.1f}×" if row["model"] in layers else "–",
             "Peak saved": percent(row["peak_saved"]),
-            "Step time": "disturbed" if pd.isna(row["time_added"]) else percent(row["time_added"], signed=True),
+            "Step time": _added(row["time_added"], timed=effects["step_seconds"].notna().any()),
             "Pairs": str(count),
             "Timed": str(timed),
         }
@@ -239,6 +239,11 @@ def provenance(runs: pd.DataFrame) -> Table:
         }
     )
     return Table(shown=shown, raw=raw, words=("Commit", "Date"), prose=("Host", "Packages"))
+
+
+def _added(time: float | None, *, timed: bool) -> str:
+    """A change of step time; a rehearsal has no times, and of a disturbed pair they say nothing."""
+    return "–" if not timed else "disturbed" if pd.isna(time) else percent(time, signed=True)
 
 
 def _error(value: float) -> str:

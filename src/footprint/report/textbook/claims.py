@@ -91,7 +91,7 @@ def _gradients_at_peak(runs: pd.DataFrame) -> str:
     run = full.iloc[0]
     share = run["gradients_bytes_measured"] / (2 * run["trainable_parameters_measured"])
     exist = "all gradients exist" if share > 0.99 else f"only {percent(share)} of the gradients exist"
-    return f"At the measured peak ({run['peak_phase_measured']}) {exist}."
+    return f"At the peak here ({run['peak_phase_measured']}) {exist}."
 
 
 def _lora(runs: pd.DataFrame) -> Iterator[Claim]:

@@ -104,7 +104,7 @@ def compute_bound(runs: pd.DataFrame, hours: float = 10.0) -> str:
         return f"{claimed}; nothing was measured here with and without checkpointing."
     effects = effects[effects["time_added"].notna().to_numpy()]
     if not len(effects):
-        return f"{claimed}; all times measured here were disturbed."
+        return f"{claimed}; no undisturbed time was measured here."
     added, saved = (float(effects[name].median()) for name in ("time_added", "peak_saved"))
     return (
         f"{claimed}; the median of {counted(len(effects), 'pair')} measured here, {percent(added, signed=True)}, into "

@@ -1,0 +1,77 @@
+"""An experiment on a card that is not here: the same workflow, in which no row is called measured."""
+
+import json
+
+import pytest
+from clone import Clone
+
+from footprint.rehearsal.cards import find
+from rehearsal import PYTHON, needs_cuda_build
+
+pytestmark = [needs_cuda_build, pytest.mark.slow]
+
+UNKNOWN = ["loss_first", "loss_last", "step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"]
+HERE = {"FOOTPRINT_REHEARSAL_PYTHON": str(PYTHON)}
+
+
+@pytest.fixture(scope="module")
+def rehearsed(tmp_path_factory):
+    """A clone whose experiment was rehearsed on a T4."""
+    clone = Clone.make(tmp_path_factory.mktemp("rehearsed"))
+    said = clone.snakemake("--profile", "rehearsal", **HERE)
+    return clone, said
+
+
+def results(clone, card):
+    return clone.root / "results" / "tiny" / f"{card}-rehearsed"
+
+
+def rows(clone, card):
+    return [json.loads(path.read_text()) for path in sorted((results(clone, card) / "runs").glob("*.json"))]
+
+
+def test_every_row_says_that_it_was_rehearsed_and_on_which_card(rehearsed):
+    found = rows(rehearsed[0], "t4")
+    assert len(found) == 3
+    for row in found:
+        assert (row["status"], row["source"], row["card"], row["device_name"]) == ("ok", "rehearsed", "t4", "Tesla T4")
+        assert (row["host_driver"], [row[name] for name in UNKNOWN]) == ("stand-in", [None] * len(UNKNOWN))
+        assert row["requested_peak_bytes"] <= row["peak_bytes"] <= row["reserved_peak_bytes"]
+        # What the card shows is what the allocator holds, and the context: that of the catalogue.
+        assert row["process_peak_bytes"] >= row["reserved_peak_bytes"] + find("t4").context
+
+
+def test_the_word_stands_in_the_terminal_and_on_the_page(rehearsed):
+    clone, said = rehearsed
+    assert "3 rehearsed runs" in said
+    page = (results(clone, "t4") / "report.html").read_text()
+    assert "Rehearsed peak" in page
+    assert "Measured peak" not in page
+    assert ">+nan %<" not in page
+
+
+def test_the_manifest_gives_the_command_that_rehearses_again(rehearsed):
+    told = json.loads((results(rehearsed[0], "t4") / "manifest.json").read_text())
+    assert (told["device"], told["card"]) == ("cuda", "t4")
+    assert told["again"].startswith("snakemake --profile rehearsal ")
+
+
+def test_verify_carries_rehearsals_out_again_to_the_byte(rehearsed, monkeypatch):
+    for name, value in HERE.items():
+        monkeypatch.setenv(name, value)
+    done = rehearsed[0].footprint("verify", "--experiment", "tiny", "--device", "t4-rehearsed")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("columns the same") == 3
+
+
+def test_rows_of_another_card_are_refused_and_made_again(rehearsed):
+    """A run file that was copied from one card's folder to another's does not pass for the other's."""
+    clone, _ = rehearsed
+    run = next((results(clone, "t4") / "runs").glob("*.json"))
+    clone.snakemake("--profile", "rehearsal", "--config", "card=v100-16gb", **HERE)
+    (results(clone, "v100-16gb") / "runs" / run.name).write_text(run.read_text())
+    told = ["--profile", "rehearsal", "--config", config]
+    said = clone.snakemake(*told, status=2, FOOTPRINT_REHEARSAL_PYTHON=python)
+    assert says in said
+    assert "Traceback" not in said
+    assert not list((clone.root / "results").glob("tiny/*/runs/*.json"))
