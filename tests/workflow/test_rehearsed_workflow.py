@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from clone import Clone
+from clone import GRID, Clone
 
 from footprint.rehearsal.cards import find
 from rehearsal import PYTHON, needs_cuda_build
@@ -70,6 +70,35 @@ def test_rows_of_another_card_are_refused_and_made_again(rehearsed):
     run = next((results(clone, "t4") / "runs").glob("*.json"))
     clone.snakemake("--profile", "rehearsal", "--config", "card=v100-16gb", **HERE)
     (results(clone, "v100-16gb") / "runs" / run.name).write_text(run.read_text())
+    told = ["--profile", "rehearsal", "--config", "card=v100-16gb", "--forcerun", "gather"]
+    said = clone.snakemake(*told, status=1, **HERE)
+    assert "was measured with card t4, but this experiment has v100-16gb" in said
+
+
+def test_the_cloud_profile_runs_end_to_end_on_two_pretended_gpus_where_one_run_is_too_large(tmp_path):
+    """Leases, fresh processes, the recorder, a run out of memory as a row, the page."""
+    clone = Clone.make(tmp_path)
+    training = {"warmup_steps": 1, "measured_steps": 1, "threads": 1, "memory_limit": "64MiB"}
+    clone.configure(card="a10g", grids=[GRID, GRID | {"regime": "full", "batch": 2048, "seq": 64}], training=training)
+    said = clone.snakemake("--profile", "cloud-gpu", CUDA_VISIBLE_DEVICES="0,1", **HERE)
+    assert "4 of 4 runs done" in said
+    found = rows(clone, "a10g")
+    assert sorted(row["status"] for row in found) == ["ok", "ok", "ok", "oom"]
+    (lost,) = (row for row in found if row["status"] == "oom")
+    assert (lost["batch"], lost["peak_bytes"], lost["source"]) == (2048, None, "rehearsed")
+    assert lost["oom_requested_bytes"] > 0
+    assert (results(clone, "a10g") / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "python", "says"),
+    [
+        ("card=t5", str(PYTHON), "card: 't5' is not in the catalogue (did you mean t4?)"),
+        ("card=t4", "no-such-python", "no-such-python: is not an interpreter"),
+    ],
+)
+def test_a_rehearsal_that_cannot_be_is_one_sentence_before_anything_runs(tmp_path, config, python, says):
+    clone = Clone.make(tmp_path)
     told = ["--profile", "rehearsal", "--config", config]
     said = clone.snakemake(*told, status=2, FOOTPRINT_REHEARSAL_PYTHON=python)
     assert says in said
