@@ -20,7 +20,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-rehearsal install-published report rehearse test bench verify reference soak quarto lock clean
+.PHONY: help install install-rehearsal install-programs install-published report rehearse test bench verify reference soak quarto lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z-]*\):.*## /  make \1\t/' | expand -t 26
@@ -28,6 +28,8 @@ help: ## list the targets
 install: $(INSTALLED) ## install the pinned environment in .venv, each file checked against the hash in its lock
 
 install-rehearsal: $(REHEARSAL)/.installed ## install a CUDA build of PyTorch for rehearsals in .venv-rehearsal (530 MB)
+
+install-programs: $(REHEARSAL)/.programs ## install TRL and Lightning there, which tests rehearse (100 MB)
 
 install-published: $(PUBLISHED)/.installed ## the same with the versions of other people's runs on a T4, for make bench (900 MB)
 
@@ -81,6 +83,10 @@ $(INSTALLED): envs/requirements.lock envs/torch.txt pyproject.toml
 	$(PIP) --no-deps --require-hashes -r envs/requirements.lock
 	$(PIP) -r envs/torch.txt
 	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(REHEARSAL)/.programs: envs/programs.txt $(REHEARSAL)/.installed
+	$(REHEARSAL)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r $<
 	@touch $@
 
 $(REHEARSAL)/.installed: envs/torch-cuda.txt

@@ -18,6 +18,10 @@ needs_cuda_build = pytest.mark.skipif(
     not PYTHON.exists() and not REQUIRED, reason="needs a CUDA build of PyTorch: make install-rehearsal"
 )
 
+needs_programs = pytest.mark.skipif(
+    not (PYTHON.parents[1] / ".programs").exists() and not REQUIRED, reason="needs TRL: make install-programs"
+)
+
 PROGRAMS = REPOSITORY / "tests" / "rehearsal" / "programs"
 
 
@@ -33,8 +37,19 @@ def command(*arguments: str | Path, environment: dict[str, str] | None = None) -
     )
 
 
-def rehearsed(program: str, *arguments: str, card: str = "t4", options: tuple[str, ...] = (), **environment: str):
-    """(exit status, the answer as JSON, what the program and the command said) of one of PROGRAMS."""
-    told = ["rehearse", "--card", card, *options, "--json", "--", PYTHON, PROGRAMS / f"{program}.py", *arguments]
+def rehearsed(
+    program: str,
+    *arguments: str,
+    card: str = "t4",
+    options: tuple[str, ...] = (),
+    launcher: tuple[str, ...] = (),
+    **environment: str,
+):
+    """(exit status, the answer as JSON, what the program and the command said) of one of PROGRAMS.
+
+    `launcher` are arguments of Python that stand before the program.
+    """
+    script = PROGRAMS / f"{program}.py"
+    told = ["rehearse", "--card", card, *options, "--json", "--", PYTHON, *launcher, script, *arguments]
     done = command(*told, environment=environment)
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr

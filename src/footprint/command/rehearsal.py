@@ -18,7 +18,13 @@ HONEST = (
     "Rehearsed, not measured: kernels did nothing, so losses and times mean nothing. The bytes are the allocator's."
 )
 
-SHOWN_PHASES = {"build": "build", "forward": "forward", "backward": "backward", "step": "optimizer step"}
+SHOWN_PHASES = {
+    "build": "build",
+    "forward": "forward",
+    "backward": "backward",
+    "step": "optimizer step",
+    "between": "between steps",
+}
 
 
 def carry_out(parsed: Namespace) -> int:

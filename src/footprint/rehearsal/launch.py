@@ -19,6 +19,9 @@ from footprint.rehearsal.cards import DESCRIBED, Card
 INSIDE = Path(__file__).with_name("inside")
 """What Python imports in every process of a rehearsal."""
 
+PROGRAMS = Path(__file__).with_name("bin")
+"""What stands before all other programs on PATH: nvidia-smi."""
+
 RAN, OUT_OF_MEMORY, IMPOSSIBLE = 0, 1, 2
 """Exit statuses of a rehearsal; any other is the program's own."""
 
@@ -122,6 +125,7 @@ def environment(card: Card, python: str, devices: int = 1) -> dict[str, str]:
     return {
         "LD_PRELOAD": _first("LD_PRELOAD", folder / PRELOADED),
         "LD_LIBRARY_PATH": _first("LD_LIBRARY_PATH", folder),
+        "PATH": _first("PATH", PROGRAMS),
         DESCRIBED: card.described(devices),
         # cuDNN's attention comes first on Hopper; only cuDNN knows its workspace, so flash attention takes its place.
         "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
