@@ -144,10 +144,15 @@ def test_what_cannot_be_rehearsed_is_refused_by_name():
 
 
 @needs_cuda_build
-def test_a_shape_that_cannot_be_known_stops_with_its_operator():
-    status, _, said = rehearsed("endings", "unknown_shape")
-    assert status == 1
-    assert "the shape of nonzero's result depends on values, which a rehearsal does not have" in said
+@pytest.mark.parametrize(
+    ("program", "reason"),
+    [("unknown_shape", "torch.float32"), ("unknown_choice", "floating-point numbers that were never computed")],
+)
+def test_a_shape_that_cannot_be_known_stops_with_its_operator(program, reason):
+    status, answer, said = rehearsed("endings", program)
+    assert (status, answer["status"]) == (2, "refused")
+    assert "the shape of nonzero's result depends on values that a rehearsal does not have" in answer["refusal"]
+    assert reason in said
 
 
 @needs_cuda_build

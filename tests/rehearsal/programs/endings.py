@@ -46,4 +46,9 @@ def unknown_shape():
     torch.nonzero(torch.randn(5, device="cuda"))
 
 
+def unknown_choice():
+    experts = torch.randn(6, 4, device="cuda").topk(2).indices  # as a mixture of experts routes its tokens
+    torch.nonzero(experts + 1 == 2)
+
+
 globals()[sys.argv[1]]()

@@ -7,6 +7,7 @@ the stand-in hands it over as the answer to that copy.
 """
 
 import ctypes
+import os
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,8 +25,22 @@ aten = torch.ops.aten
 _standin = ctypes.CDLL(None)
 
 
+_unknown: set[int] = set()
+"""Where the storages of small integer and bool tensors lie whose values are leftovers: they follow from floating-point
+numbers, or the host could not work them out. Every operator that writes such a tensor adds its storage or removes it.
+"""
+
+
 class UnknownShapeError(RuntimeError):
-    """The shape of a result depends on values that no rehearsal has."""
+    """The shape of a result depends on values that no rehearsal has. The rehearsal as a whole is refused then."""
+
+    def __init__(self, operator, why):
+        sentence = f"the shape of {operator}'s result depends on values that a rehearsal does not have: {why}"
+        super().__init__(sentence)
+        refusal = os.environ.get("FOOTPRINT_REFUSAL")
+        if refusal:
+            with open(refusal, "w") as file:
+                file.write(f"{sentence}.\n")
 
 
 def on_host(tensor):
@@ -42,9 +57,17 @@ def _on_card(value):
     return isinstance(value, torch.Tensor) and value.device.type == "cuda"
 
 
+def _is_small_and_exact(tensor):
+    return tensor.dtype in EXACT and tensor.numel() <= SMALL
+
+
+def _storage(tensor):
+    return tensor.untyped_storage().data_ptr()
+
+
 def _known(tensor):
     """Whether a tensor's values are real in a rehearsal."""
-    return tensor.dtype in EXACT and tensor.numel() <= SMALL
+    return _is_small_and_exact(tensor) and not (_on_card(tensor) and _storage(tensor) in _unknown)
 
 
 def _hosted(value):
@@ -92,31 +115,42 @@ def _stays_on_host(kwargs):
 
 
 def _carry_out(function, args, kwargs, result):
-    """Write the values of an exact result, if all that it follows from is exact and small."""
+    """Write the values of a small exact result if what it follows from is known, else remember that they are not."""
     name = function._schema.name
-    if name.startswith("aten::empty") or name in _VIEWS_ONLY:
+    if name in _VIEWS_ONLY:
         return
     outputs = [leaf for leaf in tree_leaves(result) if _on_card(leaf)]
-    if not outputs or not all(map(_known, outputs)):
+    exact = [leaf for leaf in outputs if _is_small_and_exact(leaf)]
+    if not exact:
         return
     inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-    if not all(map(_known, inputs)) or name == "aten::copy_":  # small copies are real already
-        return
-    places = {leaf.untyped_storage().data_ptr() for leaf in inputs if _on_card(leaf)}
-    if not function._schema.is_mutable and any(leaf.untyped_storage().data_ptr() in places for leaf in outputs):
+    places = {_storage(leaf) for leaf in inputs if _on_card(leaf)}
+    if not function._schema.is_mutable and any(_storage(leaf) in places for leaf in outputs):
         return  # a view
+    if name == "aten::copy_":
+        known = _known(args[1])  # small copies are real already
+    else:
+        follows = len(exact) == len(outputs) and all(map(_known, inputs))
+        known = name.startswith("aten::empty") or (follows and _write(function, args, kwargs, outputs))
+    change = _unknown.difference_update if known else _unknown.update
+    change(map(_storage, (leaf for leaf in exact if leaf.numel())))
+
+
+def _write(function, args, kwargs, outputs):
+    """Write into `outputs` what the same operator gives on the host; False where the host has no such operator."""
     with torch._C._DisableTorchDispatch():
         host_args, host_kwargs = tree_map(_hosted, (args, kwargs))
         if host_kwargs.get("device") is not None:
             host_kwargs = dict(host_kwargs, device=torch.device("cpu"))
         try:
             values = function(*host_args, **host_kwargs)
-        except (RuntimeError, NotImplementedError):  # the host has no such operator: its values stay unknown
-            return
+        except (RuntimeError, NotImplementedError):
+            return False
         if not function._schema.is_mutable:
             found = [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
             for place, value in zip(outputs, found, strict=True):
                 on_host(place).copy_(value)
+    return True
 
 
 _VIEWS_ONLY = {"aten::detach", "aten::alias", "aten::view", "aten::_unsafe_view"}
@@ -124,11 +158,10 @@ _VIEWS_ONLY = {"aten::detach", "aten::alias", "aten::view", "aten::_unsafe_view"
 
 def _exactly(operator, tensor):
     """A tensor's values; UnknownShapeError where a rehearsal has none."""
+    if not _is_small_and_exact(tensor):
+        raise UnknownShapeError(operator, f"those of a {tensor.dtype} tensor of {tensor.numel()} elements")
     if not _known(tensor):
-        raise UnknownShapeError(
-            f"the shape of {operator}'s result depends on values, which a rehearsal does not have for {tensor.dtype} "
-            f"tensors of {tensor.numel()} elements"
-        )
+        raise UnknownShapeError(operator, "they follow from floating-point numbers that were never computed")
     return on_host(tensor) if _on_card(tensor) else tensor
 
 
