@@ -1,6 +1,7 @@
 """Write the reference tables from finished experiments and say what changed: `make reference`.
 
-The ablation goes to results/reference/<device>/, where reports of other devices find it; of the smoke experiment only
+The ablation goes to results/reference/<device>/, where reports of other devices find it, and what was rehearsed beside
+it to results/reference/<card>-rehearsed/<experiment>/; of the smoke experiment only
 what must repeat to the byte is kept, in tests/reference/smoke.csv, which a test measures again.
 """
 
@@ -15,6 +16,8 @@ from footprint.spec.run import AXES
 from footprint.tables.rows import read_table, write_table
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+REHEARSED = ("ablation", "gpu")
+"""Experiments whose rehearsals are kept, of whichever cards there are results here."""
 SMOKE = Path(__file__).with_name("smoke.csv")
 
 
@@ -64,7 +67,15 @@ def main() -> None:
     source = REPOSITORY / "results" / "ablation" / "cpu"
     rows = read_table(source / "measurements.csv")
     folder = REPOSITORY / "results" / "reference" / folder_of(rows, "cpu")
-    _replace(folder / "measurements.csv", rows)
+    _keep(source, folder)
+    for rehearsed in sorted((REPOSITORY / "results").glob("*/*-rehearsed")):
+        if rehearsed.parent.name in REHEARSED and (rehearsed / "manifest.json").exists():
+            _keep(rehearsed, REPOSITORY / "results" / "reference" / rehearsed.name / rehearsed.parent.name)
+
+
+def _keep(source: Path, folder: Path) -> None:
+    """Let `folder` hold the tables of a finished experiment, and say what changed."""
+    _replace(folder / "measurements.csv", read_table(source / "measurements.csv"))
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for path in (*source.glob("*.csv"), source / "manifest.json", source / "experiment.json"):

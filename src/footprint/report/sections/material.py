@@ -28,7 +28,7 @@ class Material:
     quality: Study | None
     """The quality study, if the experiment has one."""
     beside: dict[str, pd.DataFrame]
-    """Runs on other devices, by the name of the device's folder."""
+    """Runs of the same settings on other devices, by the name of the device's folder."""
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -44,15 +44,16 @@ class Material:
 def load(directory: str, *, experiment: str, device: str, renderer: str, reference: str) -> Material:
     """What the notebook's parameters name; `reference` is a folder of results from other devices, or empty."""
     folder = Path(directory)
+    runs = selection.load(folder)
     return Material(
         page=Page(renderer, Path("references.bib")),
         renderer=renderer,
         directory=folder,
         experiment=experiment,
         device=device,
-        runs=selection.load(folder),
+        runs=runs,
         quality=study.load(folder),
-        beside=devices.others(Path(reference) if reference else None, folder),
+        beside=devices.others(Path(reference) if reference else None, folder, runs),
     )
 
 

@@ -16,8 +16,8 @@ _COMPARED = ["status", "oom_phase", "device_name", "step_seconds", "peak_relativ
 _BUCKETS = [f"{name}_bytes_measured" for name in ("weights", "gradients", "optimizer", "activations", "peak")]
 
 
-def others(reference: Path | None, directory: Path) -> dict[str, pd.DataFrame]:
-    """The runs of other devices by the name of the folder that holds their tables.
+def others(reference: Path | None, directory: Path, runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The runs of other devices that share a setting with `runs`, by the name of the folder that holds their tables.
 
     These are the folders of `reference`, and those beside `directory`: the same experiment on other devices and cards.
     """
@@ -26,7 +26,7 @@ def others(reference: Path | None, directory: Path) -> dict[str, pd.DataFrame]:
         for path in sorted(root.glob("**/comparison.csv")):
             if path.parent.resolve() != directory.resolve():
                 found[str(path.parent.relative_to(root))] = load(path.parent)
-    return found
+    return {name: other for name, other in found.items() if len(runs.merge(other, on=list(AXES)))}
 
 
 def measured_on_a_gpu(frames: Iterable[pd.DataFrame]) -> bool:
