@@ -1,8 +1,9 @@
 """Write the reference tables from finished experiments and say what changed: `make reference`.
 
-The ablation goes to results/reference/<device>/, where reports of other devices find it, and what was rehearsed beside
-it to results/reference/<card>-rehearsed/<experiment>/; of the smoke experiment only
-what must repeat to the byte is kept, in tests/reference/smoke.csv, which a test measures again.
+The ablation goes to results/reference/<device>/ and, where it was rehearsed, to results/reference/<card>-rehearsed/:
+reports of other devices find it there. The rehearsed sweep of config/gpu.yaml goes to a folder `gpu` in that of its card.
+Of the smoke experiment only what must repeat to the byte is kept, in tests/reference/smoke.csv, which a test measures
+again.
 """
 
 import re
@@ -70,14 +71,16 @@ def main() -> None:
     _keep(source, folder)
     for rehearsed in sorted((REPOSITORY / "results").glob("*/*-rehearsed")):
         if rehearsed.parent.name in REHEARSED and (rehearsed / "manifest.json").exists():
-            _keep(rehearsed, REPOSITORY / "results" / "reference" / rehearsed.name / rehearsed.parent.name)
+            card = REPOSITORY / "results" / "reference" / rehearsed.name
+            _keep(rehearsed, card if rehearsed.parent == source.parent else card / rehearsed.parent.name)
 
 
 def _keep(source: Path, folder: Path) -> None:
     """Let `folder` hold the tables of a finished experiment, and say what changed."""
     _replace(folder / "measurements.csv", read_table(source / "measurements.csv"))
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in filter(Path.is_file, folder.iterdir()):
+        path.unlink()
     for path in (*source.glob("*.csv"), source / "manifest.json", source / "experiment.json"):
         shutil.copy(path, folder / path.name)
 
