@@ -1,7 +1,7 @@
 """Write the reference tables from finished experiments and say what changed: `make reference`.
 
 The ablation goes to results/reference/<device>/ and, where it was rehearsed, to results/reference/<card>-rehearsed/:
-reports of other devices find it there. The rehearsed sweep of config/gpu.yaml goes to a folder `gpu` in that of its card.
+reports of other devices find it there. The sweep of config/gpu.yaml goes to a folder `gpu` in that of its card.
 Of the smoke experiment only what must repeat to the byte is kept, in tests/reference/smoke.csv, which a test measures
 again.
 """
