@@ -146,7 +146,9 @@ def test_another_environment_gets_another_server(workplace, corpus, environment,
 @pytest.mark.parametrize(("device", "sees"), [("cpu", ""), ("cuda", "0")])
 def test_a_run_sees_a_gpu_only_where_it_asks_for_one(device, sees, workplace, corpus, environment, tmp_path):
     workplace.edit(
-        "jobs/tasks", "    require_device(spec.device)", "    raise ValueError(os.environ['CUDA_VISIBLE_DEVICES'])"
+        "jobs/tasks",
+        "    require_device(spec.device, spec.card)",
+        "    raise ValueError(os.environ['CUDA_VISIBLE_DEVICES'])",
     )
     workplace.edit("jobs/tasks", "import numpy as np", "import os\n\nimport numpy as np")
     told = json.dumps(json.loads(run()) | {"device": device})
@@ -154,7 +156,9 @@ def test_a_run_sees_a_gpu_only_where_it_asks_for_one(device, sees, workplace, co
     done = subprocess.run(words, env=ours, capture_output=True, text=True)
     workplace.edit("jobs/tasks", "import os\n\nimport numpy as np", "import numpy as np")
     workplace.edit(
-        "jobs/tasks", "    raise ValueError(os.environ['CUDA_VISIBLE_DEVICES'])", "    require_device(spec.device)"
+        "jobs/tasks",
+        "    raise ValueError(os.environ['CUDA_VISIBLE_DEVICES'])",
+        "    require_device(spec.device, spec.card)",
     )
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].removeprefix("ValueError").removeprefix(": ") == sees

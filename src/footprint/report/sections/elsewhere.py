@@ -48,6 +48,8 @@ def other_devices(report: Material) -> None:
         )
     else:
         page.say("No results of another device lie in the reference folder, so this page shows one device.")
+    for sentence in report.unfinished:
+        page.say(f"Left out: {escape(sentence)}.")
     for number, (name, other) in enumerate(beside.items(), start=1):
         with page.unless_empty():
             page.say(

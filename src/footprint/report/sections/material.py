@@ -29,6 +29,8 @@ class Material:
     """The quality study, if the experiment has one."""
     beside: dict[str, pd.DataFrame]
     """Runs of the same settings on other devices, by the name of the device's folder."""
+    unfinished: list[str]
+    """Why results of this experiment on other devices are left out, a sentence each."""
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -45,6 +47,7 @@ def load(directory: str, *, experiment: str, device: str, renderer: str, referen
     """What the notebook's parameters name; `reference` is a folder of results from other devices, or empty."""
     folder = Path(directory)
     runs = selection.load(folder)
+    beside, unfinished = devices.others(Path(reference) if reference else None, folder, runs)
     return Material(
         page=Page(renderer, Path("references.bib")),
         renderer=renderer,
@@ -53,7 +56,8 @@ def load(directory: str, *, experiment: str, device: str, renderer: str, referen
         device=device,
         runs=runs,
         quality=study.load(folder),
-        beside=devices.others(Path(reference) if reference else None, folder, runs),
+        beside=beside,
+        unfinished=unfinished,
     )
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from footprint.errors import FootprintError
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.table import Table
 from footprint.report.page.words import listing, outcome, percent
+from footprint.report.reading.results import EXPERIMENT
 from footprint.report.reading.selection import alike, headline, label, load, measured, setting, source, varying
 from footprint.spec.run import AXES
 from footprint.spec.units import format_bytes
@@ -16,17 +18,30 @@ _COMPARED = ["status", "oom_phase", "device_name", "step_seconds", "peak_relativ
 _BUCKETS = [f"{name}_bytes_measured" for name in ("weights", "gradients", "optimizer", "activations", "peak")]
 
 
-def others(reference: Path | None, directory: Path, runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def others(reference: Path | None, directory: Path, runs: pd.DataFrame) -> tuple[dict[str, pd.DataFrame], list[str]]:
     """The runs of other devices that share a setting with `runs`, by the name of the folder that holds their tables.
 
-    These are the folders of `reference`, and those beside `directory`: the same experiment on other devices and cards.
+    These are the folders of `reference` and, of one name before them, those beside `directory`: the same experiment on
+    other devices and cards. Second, a sentence for each folder beside that is not whole: it may be under way.
     """
-    found = {}
-    for root in filter(None, (reference, directory.parent)):
-        for path in sorted(root.glob("**/comparison.csv")):
-            if path.parent.resolve() != directory.resolve():
-                found[str(path.parent.relative_to(root))] = load(path.parent)
-    return {name: other for name, other in found.items() if len(runs.merge(other, on=list(AXES)))}
+    kept = reference.glob("**/comparison.csv") if reference else ()
+    found = {
+        str(path.parent.relative_to(reference)): load(path.parent)
+        for path in sorted(kept)
+        if _is_other(path, directory)
+    }
+    unfinished = []
+    for path in sorted(directory.parent.glob("*/comparison.csv")) if (directory / EXPERIMENT).exists() else ():
+        if _is_other(path, directory) and (path.parent / EXPERIMENT).exists():
+            try:
+                found[path.parent.name] = load(path.parent)
+            except FootprintError as error:
+                unfinished.append(str(error))
+    return {name: other for name, other in found.items() if len(runs.merge(other, on=list(AXES)))}, unfinished
+
+
+def _is_other(table: Path, directory: Path) -> bool:
+    return table.parent.resolve() != directory.resolve()
 
 
 def measured_on_a_gpu(frames: Iterable[pd.DataFrame]) -> bool:
