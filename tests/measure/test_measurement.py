@@ -11,9 +11,11 @@ import pytest
 import torch
 from tiny import GPT, LLAMA, TRAINING, run
 
+from footprint.errors import FootprintError
 from footprint.jobs.fresh import each_fresh, measure_each, random_batches
-from footprint.measure.measurement import batches_needed, measure
+from footprint.measure.measurement import batches_needed, measure, require_device
 from footprint.predict.parameters import resident
+from footprint.rehearsal.cards import find
 from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PHASES, WEIGHT_PARTS
 from footprint.spec.handover import parse_run, run_json
 from footprint.spec.training import TrainingSpec
@@ -171,3 +173,11 @@ def row_and_heights(spec, training):
 def test_the_timeline_reaches_exactly_the_peaks_of_its_row():
     (measured,) = each_fresh(row_and_heights, [LORA], TRAINING)
     assert measured["heights"] == {name: measured["row"][f"{name}_{PEAK}"] for name in PHASES}
+
+
+def test_nothing_is_measured_on_a_pretended_card(monkeypatch):
+    monkeypatch.setenv("FOOTPRINT_CARD", find("t4").described())
+    with pytest.raises(
+        FootprintError, match=r"^card: null asks for a real device, and this process has a pretended one"
+    ):
+        require_device("cuda")

@@ -1,10 +1,11 @@
 """Which runs a section shows, for grids of any shape."""
 
 import pytest
-from synthetic import ABLATION, SMALL, grid, write_results
+from synthetic import ABLATION, SMALL, grid, write_experiment, write_results
 
 from footprint.report.reading import selection
 from footprint.report.sentences import findings
+from footprint.report.tables import devices
 from footprint.spec.presets import PRESETS
 
 
@@ -81,3 +82,21 @@ def test_an_exact_prediction_is_called_exact(tmp_path):
     assert "off by" in findings.accuracy(runs)
     runs["peak_relative_error"] = 0.0
     assert findings.accuracy(runs).startswith("The prediction is exact to the byte in 3 measured runs")
+
+
+def test_the_same_experiment_on_a_card_stands_beside_and_a_half_made_one_is_left_out_with_a_sentence(tmp_path):
+    here, card, unfinished, stranger = (tmp_path / name for name in ("cpu", "t4-rehearsed", "a10g-rehearsed", "else"))
+    specs = grid(regime=("full", "lora", "qlora"))
+    for directory in (here, card, unfinished, stranger):
+        write_results(directory, specs, source="measured" if directory == here else "rehearsed")
+        if directory != stranger:
+            write_experiment(directory, specs)
+    lines = (unfinished / "measurements.csv").read_text().splitlines(keepends=True)
+    (unfinished / "measurements.csv").write_text("".join(lines[:-1]))
+    runs = selection.load(here)
+    beside, left_out = devices.others(None, here, runs)
+    assert list(beside) == ["t4-rehearsed"]
+    assert left_out == [f"{unfinished}: comparison.csv and measurements.csv hold different runs; gather them again"]
+    shown = devices.side_by_side("cpu", runs, beside).shown
+    assert list(shown.columns) == ["Setting", "cpu, measured", "t4-rehearsed, rehearsed", "Textbook"]
+    assert len(shown) == 3

@@ -60,11 +60,12 @@ def parse(config: Mapping) -> Experiment:
     models = {model: _model(model, sizes) for model, sizes in config.get("models", {}).items()}
     training = _training(config.get("training", {}), device)
     quality = config.get("quality")
+    runs = expand(config["grids"], models, device)
     return Experiment(
         name=name,
         device=device,
         card=card,
-        runs=tuple(replace(run, card=card) for run in expand(config["grids"], models, device)),
+        runs=runs if card is None else tuple(replace(run, card=card) for run in runs),
         training=training,
         corpus=CorpusSpec(**config["corpus"]),
         engine=config.get("report", {}).get("engine", "auto"),

@@ -28,7 +28,7 @@ OTHERS = 2**30
 """Bytes of what a scheduler counts beside the run: that server, and the Snakemake that started it."""
 
 CUDA_REQUEST = 8 * 2**30
-"""Bytes of host memory to ask a scheduler for where a run is on a GPU."""
+"""Bytes of host memory to ask a scheduler for where a run is on a GPU, which a rehearsal does not need."""
 
 MARGIN = 1.25
 """Resident over live bytes: what the CPU's heap keeps of freed blocks."""
@@ -59,7 +59,7 @@ class HostMemory:
 
 def _requested(spec: RunSpec, peak: int) -> float:
     needed = needed_bytes(spec, peak) + OTHERS
-    return max(needed, CUDA_REQUEST) if spec.device == "cuda" else needed
+    return max(needed, CUDA_REQUEST) if spec.device == "cuda" and spec.card is None else needed
 
 
 def needed_bytes(spec: RunSpec, peak: int) -> float:
