@@ -197,7 +197,7 @@ def test_an_experiment_without_a_quality_study_says_so_in_one_sentence(tmp_path)
     page = page_of(write_results(tmp_path, grid(regime=("full", "lora"))))
     heading = page.find("h2", string="Loss and speed beside memory")
     section = [element for element in heading.find_next_siblings() if element.name in ("p", "figure", "h2")]
-    assert re.fullmatch(r"This experiment has no quality study [^.]+\.", section[0].text.replace("\n", " "))
+    assert re.fullmatch(r"These runs have no quality study [^.]+\.", section[0].text.replace("\n", " "))
     assert section[1].name == "h2"
     assert not page.select("#fig-frontier, #tbl-study, #tbl-bases")
     assert len(page.select(".answer li")) == 3

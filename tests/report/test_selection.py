@@ -98,5 +98,5 @@ def test_the_same_experiment_on_a_card_stands_beside_and_a_half_made_one_is_left
     assert list(beside) == ["t4-rehearsed"]
     assert left_out == [f"{unfinished}: comparison.csv and measurements.csv hold different runs; gather them again"]
     shown = devices.side_by_side("cpu", runs, beside).shown
-    assert list(shown.columns) == ["Setting", "cpu, measured", "t4-rehearsed, rehearsed", "Textbook"]
+    assert list(shown.columns) == ["Setting", "cpu, measured", "t4, rehearsed", "Textbook"]
     assert len(shown) == 3

@@ -33,20 +33,22 @@ def targets(report: Material) -> None:
 def checkpointing(report: Material) -> None:
     """Activations saved against time added."""
     page, runs = report.page, report.runs
+    pairs = effects.checkpointing_effects(runs)
     layers = results.layers(report.directory)
     depths = {layers.get(model) for model in report.finished["model"]}
     root = None if None in depths or len(depths) != 1 else depths.pop() ** 0.5
-    page.figure(
-        "checkpointing",
-        figures.checkpointing(runs, 1 - 1 / root if root else None, SLOWDOWN),
-        "Activation bytes saved at the peak against step time added, one mark for each pair of runs that differ in "
-        "nothing else; dashed, what the textbook claims.",
-    )
+    with page.unless_empty():  # without times there is no figure, and the bytes of the table stay
+        page.figure(
+            "checkpointing",
+            figures.checkpointing(runs, 1 - 1 / root if root else None, SLOWDOWN),
+            "Activation bytes saved at the peak against step time added, one mark for each pair of runs that differ in "
+            "nothing else; dashed, what the textbook claims.",
+        )
     page.table(
         "checkpointing",
         tables.checkpointing(runs, layers),
         "Medians over pairs of runs (of times, over those that were not disturbed). Where the optimizer step is nearly "
         "as high as backward, fewer activations hardly lower the peak.",
     )
-    if left_out := effects.set_aside(effects.checkpointing_effects(runs)):
+    if left_out := effects.set_aside(pairs):
         page.note("Some times were disturbed", left_out)

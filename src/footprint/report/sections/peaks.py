@@ -105,6 +105,7 @@ def timeline(report: Material) -> None:
         "Live bytes through one training step, the dot at the peak: buckets filled as "
         f"{selection.source(report.runs)}, their boundaries drawn as predicted (of the optimizer step only the "
         "height). Each phase has a width of its own; within it, a place is a share of the bytes that the phase "
-        "allocates and releases; of neighbouring events the highest is drawn.",
+        "allocates and releases; of neighbouring events the highest is drawn. On a GPU these are the bytes requested, "
+        "which the allocator rounds up.",
         timeline_figure.data(timelines),
     )

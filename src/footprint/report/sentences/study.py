@@ -13,7 +13,8 @@ from footprint.spec.run import REGIMES
 from footprint.spec.units import format_bytes
 
 NO_STUDY = (
-    "This experiment has no quality study (a `quality:` section in its configuration), so it says nothing about loss."
+    "These runs have no quality study (a `quality:` section in the configuration, and no rehearsal), so they say "
+    "nothing about loss."
 )
 
 BRIEFLY = {"oom": "ran out of memory", "diverged": "diverged"}

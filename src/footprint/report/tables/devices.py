@@ -65,13 +65,13 @@ def beside(runs: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
 
 def side_by_side(device: str, runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> Table:
     """The peak of each headline run on every device that has it, under its name and source."""
-    columns = {name: frame for name, frame in {device: runs, **others}.items() if len(frame)}
+    columns = {
+        f"{name.removesuffix('-rehearsed')}, {source(frame)}": frame for name, frame in {device: runs, **others}.items()
+    }
     shown, raw = [], []
     for _, run in headline(runs).iterrows():
         there = {name: alike(frame, run, but=[]) for name, frame in columns.items()}
-        found = {
-            f"{name}, {source(columns[name])}": rows.iloc[0] if len(rows) else None for name, rows in there.items()
-        }
+        found = {name: rows.iloc[0] if len(rows) else None for name, rows in there.items()}
         peaks = {f"{name}, bytes": None if one is None else one["peak_bytes_measured"] for name, one in found.items()}
         textbook = run["textbook_bytes"]
         cells = {name: "–" if one is None else outcome(one) for name, one in found.items()}
