@@ -8,6 +8,8 @@ EXPERIMENT ?= ablation
 DEVICE ?= cpu
 # An environment with a CUDA build of PyTorch, which needs neither a GPU nor NVIDIA's packages; all else is in .venv.
 REHEARSAL := .venv-rehearsal
+# The oldest and the newest PyTorch that rehearsals are tried with.
+VERSIONS := .venv-oldest .venv-newest
 # The same with the versions of the runs that benchmarks/published.py rehearses.
 PUBLISHED := .venv-published
 # What `make rehearse` rehearses on: names of `footprint cards`.
@@ -20,7 +22,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-rehearsal install-programs install-published report rehearse test bench verify reference soak quarto lock clean
+.PHONY: help install install-rehearsal install-programs install-versions install-published report rehearse test bench verify reference soak quarto lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z-]*\):.*## /  make \1\t/' | expand -t 26
@@ -30,6 +32,8 @@ install: $(INSTALLED) ## install the pinned environment in .venv, each file chec
 install-rehearsal: $(REHEARSAL)/.installed ## install a CUDA build of PyTorch for rehearsals in .venv-rehearsal (530 MB)
 
 install-programs: $(REHEARSAL)/.programs ## install TRL and Lightning there, which tests rehearse (100 MB)
+
+install-versions: $(VERSIONS:=/.installed) ## install the oldest and the newest PyTorch that rehearsals are tested with (1.4 GB)
 
 install-published: $(PUBLISHED)/.installed ## the same with the versions of other people's runs on a T4, for make bench (900 MB)
 
@@ -73,7 +77,7 @@ lock: $(INSTALLED) ## resolve envs/requirements.in again for every supported Pyt
 	$(BIN)/uv pip compile --quiet --upgrade envs/requirements.in --output-file envs/requirements.lock
 
 clean: ## remove the environment and every result but the reference
-	rm -rf $(VENV) $(REHEARSAL) $(PUBLISHED) .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REHEARSAL) $(VERSIONS) $(PUBLISHED) .snakemake .pytest_cache .ruff_cache .hypothesis
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
 
 $(INSTALLED): envs/requirements.lock envs/torch.txt pyproject.toml
@@ -90,8 +94,10 @@ $(REHEARSAL)/.programs: envs/programs.txt $(REHEARSAL)/.installed
 	@touch $@
 
 $(REHEARSAL)/.installed: envs/torch-cuda.txt
+.venv-oldest/.installed: envs/torch-oldest.txt
+.venv-newest/.installed: envs/torch-newest.txt
 $(PUBLISHED)/.installed: envs/published.txt
-$(REHEARSAL)/.installed $(PUBLISHED)/.installed: $(INSTALLED)
+$(REHEARSAL)/.installed $(VERSIONS:=/.installed) $(PUBLISHED)/.installed: $(INSTALLED)
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r $(filter envs/%,$^)
 	$(@D)/bin/python -c "import sysconfig, pathlib; place = pathlib.Path(sysconfig.get_path('purelib')); \

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from clone import REPOSITORY
 
+from footprint.command import asked
 from footprint.command import main as cli
 from footprint.predict.parameters import parameter_count
 from footprint.predict.prediction import predict
@@ -185,7 +186,7 @@ def test_a_config_brings_its_models_its_device_and_its_training(answered, tmp_pa
     config = tmp_path / "mine.yaml"
     config.write_text(f"models: {{mine: {SIZES}}}\ntraining: {{threads: 64}}\n")
     _, answer = answered("predict", "--config", str(config), "--model", "mine", "--regime", "lora", "--seq", "64")
-    model = cli._setup(config, None).models["mine"]
+    model = asked.setup(config, None).models["mine"]
     spec = RunSpec(model=model, regime="lora", seq=64)
     assert answer["peak_bytes"] == predict(spec, TrainingSpec(threads=64))["peak_bytes"]
     assert answer["peak_bytes"] != predict(spec)["peak_bytes"]
@@ -331,8 +332,8 @@ def test_a_shell_completes_commands_options_and_values(said, tmp_path, typed, pr
     assert (status, err) == (0, "")
     (tmp_path / "completion.sh").write_text(script)
     words = typed.split(" ")
-    asked = f"COMP_WORDS=(footprint {' '.join(word or chr(34) * 2 for word in words)}); COMP_CWORD={len(words)}"
-    shell = f"source completion.sh; {asked}; _shtab_footprint; echo ${{COMPREPLY[@]}}"
+    line = f"COMP_WORDS=(footprint {' '.join(word or chr(34) * 2 for word in words)}); COMP_CWORD={len(words)}"
+    shell = f"source completion.sh; {line}; _shtab_footprint; echo ${{COMPREPLY[@]}}"
     done = subprocess.run(["bash", "-c", shell], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout.split() == proposed
 

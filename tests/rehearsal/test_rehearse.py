@@ -217,7 +217,9 @@ def test_this_projects_own_cuda_path_passes_its_tests_on_a_rehearsed_h100():
     ("arguments", "begins"),
     [
         (["--card", "t5", "--", "true"], "card: 't5' is not in the catalogue (did you mean t4?)"),
-        (["--card", "t4", "--"], "command: nothing to rehearse; write it after --"),
+        (["--card", "t4", "--"], "command: nothing to rehearse; write a program after --"),
+        (["--card", "t4", "--model", "minigpt-3m"], "regime: None is not allowed; use one of full, lora, qlora"),
+        (["--card", "t4", "--steps", "2", "--model", "minigpt-3m"], "steps: 2 is not allowed; use absent where"),
         (["--card", "t4", "--", "no-such-program"], "command: 'no-such-program' was not found"),
         (["--card", "t4", "--steps", "0", "--", "true"], "steps: 0 is not allowed; use a whole number from 1, or all"),
         (["--", "true"], "the following arguments are required: --card"),
@@ -228,6 +230,21 @@ def test_a_mistake_is_one_sentence_and_exit_status_two(arguments, begins):
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {begins}")
     assert done.stderr.count("\n") == 1
+
+
+@needs_cuda_build
+def test_a_run_of_the_projects_own_is_rehearsed_beside_its_prediction():
+    asked = ["rehearse", "--card", "t4", "--model", "minigpt-3m", "--regime", "lora"]
+    done = command(*asked, "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    row = answer["rehearsed"]
+    assert (row["source"], row["card"], row["device_name"]) == ("rehearsed", "t4", "Tesla T4")
+    assert row["peak_bytes"] == max(row[f"{phase}_peak_bytes"] for phase in ("forward", "backward", "step"))
+    assert row["weights_bytes"] == answer["predicted"]["weights_bytes"]
+    assert SAID in " ".join(command(*asked).stdout.split())
+    small = command(*asked, "--gpu-memory", "200MiB")
+    assert (small.returncode, small.stdout.count("Out of memory in ")) == (1, 1)
 
 
 def test_an_interpreter_without_a_cuda_build_is_told_what_it_lacks(tmp_path):

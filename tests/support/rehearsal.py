@@ -43,13 +43,14 @@ def rehearsed(
     card: str = "t4",
     options: tuple[str, ...] = (),
     launcher: tuple[str, ...] = (),
+    python: Path = PYTHON,
     **environment: str,
 ):
     """(exit status, the answer as JSON, what the program and the command said) of one of PROGRAMS.
 
-    `launcher` are arguments of Python that stand before the program.
+    `python` is the interpreter, `launcher` are arguments of Python that stand before the program.
     """
     script = PROGRAMS / f"{program}.py"
-    told = ["rehearse", "--card", card, *options, "--json", "--", PYTHON, *launcher, script, *arguments]
+    told = ["rehearse", "--card", card, *options, "--json", "--", python, *launcher, script, *arguments]
     done = command(*told, environment=environment)
     return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr

@@ -114,10 +114,10 @@ def parser(
         help="print a completion script for bash, zsh, tcsh or fish and exit",
     )
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    _add_predict(commands).set_defaults(action=predict)
+    _add_predict(commands).set_defaults(action=predict, card=None)
     _add_fit(commands).set_defaults(action=fit)
-    _add_measure(commands).set_defaults(action=measure, gpu_memory=None)
-    _add_rehearse(commands).set_defaults(action=rehearse)
+    _add_measure(commands).set_defaults(action=measure, card=None, gpu_memory=None)
+    _add_rehearse(commands).set_defaults(action=rehearse, device=None)
     _add_cards(commands).set_defaults(action=cards)
     _add_verify(commands).set_defaults(action=verify)
     return whole
@@ -186,19 +186,20 @@ def _add_rehearse(commands) -> Parser:
         "rehearse",
         help="run any PyTorch program as if on a card that is not here",
         usage="footprint rehearse --card CARD [--gpu-memory SIZE] [--steps NUMBER] [--timeline FILE] "
-        "[--snapshot FILE] [--json] -- COMMAND ...",
+        "[--snapshot FILE] [--json] -- COMMAND ...\n"
+        "       footprint rehearse --card CARD [--gpu-memory SIZE] [--json] --model NAME --regime VALUE ...",
         description="Run a program unchanged as if on that card: PyTorch's CUDA build allocates, kernels do nothing. "
         "Shown are the peak by phase and bucket, the largest tensors with the lines that made them, and the verdict. "
-        "Losses and times of a rehearsal mean nothing. It needs a CUDA build of PyTorch and a C compiler, no GPU.",
-        epilog="example:\n  footprint rehearse --card t4 -- python train.py --batch-size 8\n\n"
+        "Losses and times of a rehearsal mean nothing. It needs a CUDA build of PyTorch and a C compiler, no GPU.\n"
+        "With --model in place of a program, it is one run of this project, shown beside its prediction.",
+        epilog="examples:\n  footprint rehearse --card t4 -- python train.py --batch-size 8\n"
+        "  footprint rehearse --card t4 --model minigpt-85m --regime lora\n\n"
         "exit status: 0 it ran, 1 it ran out of memory there, 2 the input is wrong or it cannot be rehearsed, "
         "otherwise the program's own",
     )
     command.add_argument("--card", metavar="CARD", required=True, help="one of those `footprint cards` lists")
     command.add_argument("--gpu-memory", metavar="SIZE", help="memory of the card, if another than the catalogue's")
-    command.add_argument(
-        "--steps", metavar="NUMBER", type=_value, default=3, help="optimizer steps to make, or all (default: 3)"
-    )
+    command.add_argument("--steps", metavar="NUMBER", type=_value, help="optimizer steps to make, or all (default: 3)")
     command.add_argument(
         "--timeline",
         metavar="FILE",
@@ -207,6 +208,8 @@ def _add_rehearse(commands) -> Parser:
     )
     command.add_argument("--snapshot", metavar="FILE", type=Path, help="write what PyTorch's memory viewer opens")
     _add_json(command)
+    _add_model(command, required=False)
+    _add_axes(command, defaults={"regime": "none; a model needs one"})
     command.add_argument("program", nargs=REMAINDER, metavar="COMMAND", help="the program and its arguments, after --")
     return command
 
@@ -238,9 +241,9 @@ def _add_verify(commands) -> Parser:
     return command
 
 
-def _add_model(command: ArgumentParser) -> None:
+def _add_model(command: ArgumentParser, *, required: bool = True) -> None:
     group = command.add_argument_group("model")
-    which = group.add_mutually_exclusive_group(required=True)
+    which = group.add_mutually_exclusive_group(required=required)
     which.add_argument("--model", metavar="NAME", help=f"{', '.join(PRESETS)}, or a model from --config")
     which.add_argument("--model-json", metavar="JSON", help='sizes as in a config: \'{"layers": 2, "width": 64, ...}\'')
     which.add_argument("--hf-config", metavar="FILE", type=Path, help="a published config.json, or the folder it is in")

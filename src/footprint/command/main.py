@@ -8,22 +8,20 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from random import randrange
 from shutil import get_terminal_size
 from textwrap import fill
 
+from footprint.command import asked
 from footprint.command.arguments import AXES, parser
 from footprint.command.script import require_installed
 from footprint.errors import USER_ERROR, FootprintError, user_errors
 from footprint.jobs.runtime import prepare_environment
 from footprint.predict.capacity import FITS, TIGHT, TOO_LARGE, Capacity
+from footprint.rehearsal.cards import Card
 from footprint.spec.checks import require
-from footprint.spec.model import ModelSpec
-from footprint.spec.presets import PRESETS
-from footprint.spec.run import DEVICES, RunSpec
+from footprint.spec.run import DEVICES, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.spec.units import format_bytes, parse_bytes
 
@@ -33,29 +31,8 @@ STATUSES = {FITS: 0, TOO_LARGE: 1, TIGHT: 3}
 NOT_MEASURED = 1
 """Exit status of a measurement that ran out of memory or diverged."""
 
-CUSTOM = "custom"
-"""Name of a model given as --model-json."""
-
 UNBROKEN = {"break_long_words": False, "break_on_hyphens": False}
 """How sentences are wrapped: an option or a name stays in one piece."""
-
-ABSENT = {
-    "experiment": "prediction",
-    "models": {"unasked": {"layers": 1, "width": 8, "heads": 1, "vocab": 2, "context": 1}},
-    "grids": [{"model": "unasked", "regime": "full", "seq": 1}],
-    "corpus": {"kind": "path", "path": "unread", "sha256": "0" * 64},
-    "quality": None,
-}
-"""What is of no matter when only the models, the device and the training settings of a config file are asked for."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
-    """What a config file says that concerns a prediction."""
-
-    models: Mapping[str, ModelSpec] = field(default_factory=lambda: PRESETS)
-    device: str | None = None
-    training: TrainingSpec = field(default_factory=TrainingSpec)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -84,8 +61,8 @@ def _predict(parsed: Namespace) -> int:
     from footprint.predict.fit import Candidate, cheapest_change
     from footprint.predict.prediction import predict
 
-    spec, training = _run(parsed)
-    capacity = _capacity(parsed, spec.device)
+    spec, training = asked.run(parsed)
+    capacity = asked.capacity(parsed, spec.device)
     row = predict(spec, training)
     if capacity is None:
         answer = dict.fromkeys(("gpu_memory_bytes", "verdict", "fits", "headroom_bytes"))
@@ -109,10 +86,10 @@ def _fit(parsed: Namespace) -> int:
     from footprint.command import readout
     from footprint.predict.fit import search
 
-    setup = _setup(parsed.config, _device(parsed))
+    setup = asked.setup(parsed.config, asked.device(parsed))
     axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis, None) is not None}
-    capacity = _capacity(parsed, _device(parsed))
-    settings = search(_model(parsed, setup), axes, capacity, setup.training)
+    capacity = asked.capacity(parsed, asked.device(parsed))
+    settings = search(asked.model(parsed, setup), axes, capacity, setup.training)
     if parsed.json:
         _print_json({"gpu_memory_bytes": capacity.memory, "settings": [setting.as_dict() for setting in settings]})
     else:
@@ -121,12 +98,16 @@ def _fit(parsed: Namespace) -> int:
 
 
 def _measure(parsed: Namespace) -> int:
-    spec, training = _run(parsed)
+    spec, training = asked.run(parsed)
     prepare_environment(spec.device)  # before anything asks for bitsandbytes, which may start CUDA
     require_installed("measure", "torch", "bitsandbytes", "peft", "pandas", "safetensors")
+    return _carry_out(spec, training, _predicted_here(spec, training, forced=parsed.force), as_json=parsed.json)
+
+
+def _carry_out(spec: RunSpec, training: TrainingSpec, predicted: Mapping, *, as_json: bool) -> int:
+    """Train in this process and show what that took beside the prediction; returns the exit status."""
     from footprint.command import readout
 
-    predicted = _predicted_here(spec, training, forced=parsed.force)
     try:
         from footprint.jobs.fresh import random_batches
         from footprint.measure.measurement import batches_needed, measure, require_device
@@ -135,13 +116,13 @@ def _measure(parsed: Namespace) -> int:
             f"measure: PyTorch and what it needs cannot be loaded ({error or type(error).__name__})"
         ) from None
 
-    require_device(spec.device)
-    measured = measure(spec, training, random_batches(spec, batches_needed(training))).row
-    if parsed.json:
-        _print_json({"measured": measured, "predicted": predicted})
+    require_device(spec.device, spec.card)
+    row = measure(spec, training, random_batches(spec, batches_needed(training))).row
+    if as_json:
+        _print_json({row["source"]: row, "predicted": predicted})
     else:
-        _print(readout.measurement(spec, measured, predicted))
-    return 0 if measured["status"] == "ok" else NOT_MEASURED
+        _print(readout.measurement(spec, row, predicted))
+    return 0 if row["status"] == "ok" else NOT_MEASURED
 
 
 def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> dict[str, object]:
@@ -171,9 +152,26 @@ def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> d
 
 
 def _rehearse(parsed: Namespace) -> int:
-    from footprint.command.rehearsal import carry_out
+    from footprint.command import rehearsal
 
-    return carry_out(parsed)
+    card = rehearsal.card(parsed)
+    if not any((parsed.model, parsed.model_json, parsed.hf_config)):
+        return rehearsal.carry_out(card, parsed)
+    for option in ("steps", "timeline", "snapshot", "program"):
+        require(not getattr(parsed, option), option, getattr(parsed, option), "absent where --model is given")
+    require(parsed.regime is not None, "regime", None, f"one of {', '.join(REGIMES)}, which a model needs")
+    return _rehearse_run(card, parsed)
+
+
+def _rehearse_run(card: Card, parsed: Namespace) -> int:
+    """A run of the project's own loop; this process starts anew as if on the card."""
+    from footprint.jobs.pretended import enter
+    from footprint.predict.prediction import predict
+
+    parsed.device, parsed.card = "cuda", card.key
+    spec, training = asked.run(parsed)
+    enter(card)
+    return _carry_out(spec, training, predict(spec, training), as_json=parsed.json)
 
 
 def _cards(parsed: Namespace) -> int:
@@ -197,78 +195,6 @@ def _verify(parsed: Namespace) -> int:
         print(line, flush=True)
         problems += wrong
     return 1 if problems else 0
-
-
-def _run(parsed: Namespace) -> tuple[RunSpec, TrainingSpec]:
-    setup = _setup(parsed.config, _device(parsed))
-    given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
-    device = _device(parsed) or setup.device or "cpu"
-    if parsed.config is not None:
-        from footprint.experiment.config import require_half
-
-        require_half(setup.training, device)
-    return RunSpec(model=_model(parsed, setup), device=device, **given), setup.training
-
-
-def _device(parsed: Namespace) -> str | None:
-    """The device that was asked for: a card means CUDA unless the command line says otherwise."""
-    return parsed.device or ("cuda" if parsed.gpu_memory else None)
-
-
-def _setup(path: Path | None, device: str | None) -> Setup:
-    """What the config file declares, checked as a whole; without one, the presets."""
-    if path is None:
-        return Setup()
-    from footprint.experiment.config import parse
-    from footprint.experiment.yaml_file import load
-
-    config = load(path)
-    told = parse(ABSENT | config | {name: ABSENT[name] for name in ("grids", "quality")} | _with_models(config, device))
-    models = {name: ModelSpec(name=name, **sizes) for name, sizes in config.get("models", {}).items()}
-    return Setup(models=PRESETS | models, device=config.get("device"), training=told.training)
-
-
-def _with_models(config: Mapping, device: str | None) -> dict:
-    """The config's own models beside the one of ABSENT, on the device that was asked for."""
-    models = config.get("models", {})
-    kept = {"models": models | ABSENT["models"] if isinstance(models, dict) else models}
-    return kept if device is None else kept | {"device": device}
-
-
-def _model(parsed: Namespace, setup: Setup) -> ModelSpec:
-    if parsed.model_json is not None:
-        return _custom_model(parsed.model_json)
-    if parsed.hf_config is not None:
-        from footprint.spec.published import read_shape
-
-        return read_shape(parsed.hf_config)
-    if parsed.model in setup.models:
-        return setup.models[parsed.model]
-    near = get_close_matches(parsed.model, setup.models, n=1)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    raise FootprintError(f"model: {parsed.model[:60]!r} is not known{hint}; use one of {', '.join(setup.models)}")
-
-
-def _custom_model(text: str) -> ModelSpec:
-    from footprint.experiment.config import parse
-
-    try:
-        sizes = json.loads(text, object_pairs_hook=_each_once)
-    except (ValueError, RecursionError) as error:
-        raise FootprintError(f'model-json: not JSON ({error}); use sizes such as {{"layers": 2, ...}}') from None
-    parse(ABSENT | _with_models({"models": {CUSTOM: sizes}}, None))
-    return ModelSpec(name=CUSTOM, **sizes)
-
-
-def _each_once(pairs: list[tuple[str, object]]) -> dict:
-    repeated = [name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number])]
-    if repeated:
-        raise ValueError(f"the key {repeated[0][:60]!r} stands in it twice")
-    return dict(pairs)
-
-
-def _capacity(parsed: Namespace, device: str) -> Capacity | None:
-    return None if parsed.gpu_memory is None else Capacity(parse_bytes(parsed.gpu_memory, "gpu-memory"), device)
 
 
 def _reading(parsed: Namespace) -> list[str]:

@@ -9,6 +9,10 @@ from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
 from footprint.spec.run import RunSpec
 from footprint.spec.units import format_bytes
 
+HONEST = (
+    "Rehearsed, not measured: kernels did nothing, so losses and times mean nothing. The bytes are the allocator's."
+)
+
 NOT_COUNTED = "Gaps that the caching allocator leaves between blocks are not counted."
 
 ASSUMED = (
@@ -89,23 +93,32 @@ def search(settings: Sequence[Setting], capacity: Capacity) -> str:
 
 
 def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
-    """What was measured beside what was predicted, and the relative error."""
+    """What was measured, or rehearsed, beside what was predicted, and the relative error."""
     if measured["status"] != "ok":
         return "\n".join([_run(spec), "", _failure(measured)])
-    rows = [["", "measured", "predicted", "error"]]
+    source = measured["source"]
+    rows = [["", source, "predicted", "error"]]
     for name in ("peak_bytes", *PHASE_PEAKS, *BUCKET_BYTES, "textbook_bytes"):
         actual = measured["peak_bytes" if name == "textbook_bytes" else name]
         rows.append([_word(name), format_bytes(actual), format_bytes(predicted[name]), _error(predicted[name], actual)])
     return "\n".join(
         [
             _run(spec),
-            f"one step takes {measured['step_seconds']:.3f} s, {measured['tokens_per_second']:,.0f} tokens per second",
+            *_speed(measured),
             "",
             *aligned(rows),
             "",
             f"The peak of {measured['peak_bytes']:,} bytes is in {measured['peak_phase']}.",
         ]
     )
+
+
+def _speed(measured: Mapping) -> list[str]:
+    """How fast it was; of a rehearsal, that its kernels did nothing."""
+    if measured["source"] == "rehearsed":
+        return [HONEST]
+    seconds, tokens = measured["step_seconds"], measured["tokens_per_second"]
+    return [f"one step takes {seconds:.3f} s, {tokens:,.0f} tokens per second"]
 
 
 def _run(spec: RunSpec) -> str:
@@ -116,7 +129,7 @@ def _run(spec: RunSpec) -> str:
     if spec.regime == "qlora":
         said.append(f"base in {spec.quantization}")
     said += [f"{spec.precision} precision", spec.optimizer, f"checkpointing {spec.checkpointing}"]
-    return ", ".join([*said, f"batch {_shape(spec)}", f"on {spec.device}"])
+    return ", ".join([*said, f"batch {_shape(spec)}", f"on {spec.card or spec.device}"])
 
 
 def _word(column: str) -> str:

@@ -7,16 +7,15 @@ from dataclasses import asdict, replace
 from itertools import groupby
 from pathlib import Path
 
-from footprint.command.readout import aligned
+from footprint.command.readout import HONEST, aligned
 from footprint.errors import FootprintError
 from footprint.rehearsal.cards import Card, catalogue, find
 from footprint.rehearsal.launch import Rehearsal, ended, peak, rehearse
 from footprint.spec.checks import require
 from footprint.spec.units import format_bytes, parse_bytes
 
-HONEST = (
-    "Rehearsed, not measured: kernels did nothing, so losses and times mean nothing. The bytes are the allocator's."
-)
+STEPS = 3
+"""Optimizer steps that a program makes unless it is told otherwise: the second is like all that follow."""
 
 SHOWN_PHASES = {
     "build": "build",
@@ -27,21 +26,28 @@ SHOWN_PHASES = {
 }
 
 
-def carry_out(parsed: Namespace) -> int:
-    """`footprint rehearse`; returns the exit status."""
+def card(parsed: Namespace) -> Card:
+    """The card to rehearse on, with the memory that was given for it."""
+    found = find(parsed.card)
+    if parsed.gpu_memory is None:
+        return found
+    return replace(found, total=parse_bytes(parsed.gpu_memory, "gpu-memory"))
+
+
+def carry_out(card: Card, parsed: Namespace) -> int:
+    """`footprint rehearse` of a program; returns the exit status."""
     command = parsed.program[1:] if parsed.program[:1] == ["--"] else parsed.program
     if not command:
-        raise FootprintError("command: nothing to rehearse; write it after --, as in -- python train.py")
-    whole = parsed.steps == "all" or (isinstance(parsed.steps, int) and parsed.steps > 0)
-    require(whole, "steps", parsed.steps, "a whole number from 1, or all")
-    card = find(parsed.card)
-    if parsed.gpu_memory is not None:
-        card = replace(card, total=parse_bytes(parsed.gpu_memory, "gpu-memory"))
-    steps = None if parsed.steps == "all" else parsed.steps
+        raise FootprintError(
+            "command: nothing to rehearse; write a program after --, as in -- python train.py, or name a --model"
+        )
+    steps = STEPS if parsed.steps is None else parsed.steps
+    whole = steps == "all" or (isinstance(steps, int) and steps > 0)
+    require(whole, "steps", steps, "a whole number from 1, or all")
     files = {"timeline": parsed.timeline, "snapshot": parsed.snapshot}
     for name, path in files.items():
         require(path is None or not path.is_dir(), name, str(path), "a file to write")
-    found = rehearse(card, command, steps=steps, quiet=parsed.json, **files)
+    found = rehearse(card, command, steps=None if steps == "all" else steps, quiet=parsed.json, **files)
     print(json.dumps(as_dict(found), indent=1) if parsed.json else text(found))
     return found.status
 

@@ -8,6 +8,7 @@ from footprint.jobs.lease import lease, require_devices
 from footprint.jobs.pretended import enter
 from footprint.jobs.runtime import VISIBLE
 from footprint.jobs.worker import run_forked
+from footprint.rehearsal.cards import find
 from footprint.spec.handover import parse_run
 from footprint.text.corpus import VALIDATION_FRACTION
 
@@ -29,7 +30,7 @@ def run_on_device(job: str, arguments: dict[str, object]) -> None:
     """The function `job` of `footprint.jobs.tasks`; `arguments["run"]` is the JSON of the run."""
     spec, _ = parse_run(arguments["run"])
     if spec.card is not None:
-        enter(spec.card)
+        enter(find(spec.card))
     with lease(require_devices()) if spec.device == "cuda" else nullcontext() as gpu:
         if gpu is not None:
             os.environ[VISIBLE] = gpu.device

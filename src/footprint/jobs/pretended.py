@@ -9,7 +9,7 @@ from footprint.errors import FootprintError
 from footprint.jobs.runtime import VISIBLE
 from footprint.measure.provenance import REPOSITORY
 from footprint.rehearsal.build import is_cuda_build, stand_in
-from footprint.rehearsal.cards import DESCRIBED, find
+from footprint.rehearsal.cards import DESCRIBED, Card, find
 from footprint.rehearsal.launch import environment
 
 CHOSEN = "FOOTPRINT_REHEARSAL_PYTHON"
@@ -22,13 +22,13 @@ MOST = 64
 """Cards of one machine: as many rehearsals may run side by side."""
 
 
-def enter(card: str) -> None:
+def enter(card: Card) -> None:
     """Start this program anew as if its machine had `card`, unless it was started so; then return.
 
     Raises FootprintError where no interpreter here has a CUDA build of PyTorch, and as `rehearsal.build.stand_in` does.
     """
     python = interpreter()
-    on_card = environment(find(card), python, devices=MOST) | {VISIBLE: visible(os.environ)}
+    on_card = environment(card, python, devices=MOST) | {VISIBLE: visible(os.environ)}
     if os.environ.get(DESCRIBED) == on_card[DESCRIBED]:
         return
     os.execve(python, [python, *sys.orig_argv[1:]], os.environ | on_card)

@@ -1,0 +1,113 @@
+"""What a command line asks for: a model, a run, training settings, a card."""
+
+import json
+from argparse import Namespace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+
+from footprint.command.arguments import AXES
+from footprint.errors import FootprintError
+from footprint.predict.capacity import Capacity
+from footprint.spec.model import ModelSpec
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
+from footprint.spec.units import parse_bytes
+
+CUSTOM = "custom"
+"""Name of a model given as --model-json."""
+
+ABSENT = {
+    "experiment": "prediction",
+    "models": {"unasked": {"layers": 1, "width": 8, "heads": 1, "vocab": 2, "context": 1}},
+    "grids": [{"model": "unasked", "regime": "full", "seq": 1}],
+    "corpus": {"kind": "path", "path": "unread", "sha256": "0" * 64},
+    "quality": None,
+}
+"""What is of no matter when only the models, the device and the training settings of a config file are asked for."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Setup:
+    """What a config file says that concerns a prediction."""
+
+    models: Mapping[str, ModelSpec] = field(default_factory=lambda: PRESETS)
+    device: str | None = None
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+
+
+def run(parsed: Namespace) -> tuple[RunSpec, TrainingSpec]:
+    """The run that the options describe, and the training settings of the config file."""
+    told = setup(parsed.config, device(parsed))
+    given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
+    where = device(parsed) or told.device or "cpu"
+    if parsed.config is not None:
+        from footprint.experiment.config import require_half
+
+        require_half(told.training, where)
+    return RunSpec(model=model(parsed, told), device=where, card=parsed.card, **given), told.training
+
+
+def device(parsed: Namespace) -> str | None:
+    """The device that was asked for: a card means CUDA unless the command line says otherwise."""
+    return parsed.device or ("cuda" if parsed.gpu_memory else None)
+
+
+def setup(path: Path | None, where: str | None) -> Setup:
+    """What the config file declares, checked as a whole; without one, the presets."""
+    if path is None:
+        return Setup()
+    from footprint.experiment.config import parse
+    from footprint.experiment.yaml_file import load
+
+    config = load(path)
+    told = parse(ABSENT | config | {name: ABSENT[name] for name in ("grids", "quality")} | _with_models(config, where))
+    models = {name: ModelSpec(name=name, **sizes) for name, sizes in config.get("models", {}).items()}
+    return Setup(models=PRESETS | models, device=config.get("device"), training=told.training)
+
+
+def _with_models(config: Mapping, where: str | None) -> dict:
+    """The config's own models beside the one of ABSENT, on the device that was asked for."""
+    models = config.get("models", {})
+    kept = {"models": models | ABSENT["models"] if isinstance(models, dict) else models}
+    return kept if where is None else kept | {"device": where}
+
+
+def model(parsed: Namespace, told: Setup) -> ModelSpec:
+    """The model by its name, its sizes, or its published config.json."""
+    if parsed.model_json is not None:
+        return _custom_model(parsed.model_json)
+    if parsed.hf_config is not None:
+        from footprint.spec.published import read_shape
+
+        return read_shape(parsed.hf_config)
+    if parsed.model in told.models:
+        return told.models[parsed.model]
+    near = get_close_matches(parsed.model, told.models, n=1)
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    raise FootprintError(f"model: {parsed.model[:60]!r} is not known{hint}; use one of {', '.join(told.models)}")
+
+
+def _custom_model(text: str) -> ModelSpec:
+    from footprint.experiment.config import parse
+
+    try:
+        sizes = json.loads(text, object_pairs_hook=_each_once)
+    except (ValueError, RecursionError) as error:
+        raise FootprintError(f'model-json: not JSON ({error}); use sizes such as {{"layers": 2, ...}}') from None
+    parse(ABSENT | _with_models({"models": {CUSTOM: sizes}}, None))
+    return ModelSpec(name=CUSTOM, **sizes)
+
+
+def _each_once(pairs: list[tuple[str, object]]) -> dict:
+    repeated = [name for number, (name, _) in enumerate(pairs) if name in dict(pairs[:number])]
+    if repeated:
+        raise ValueError(f"the key {repeated[0][:60]!r} stands in it twice")
+    return dict(pairs)
+
+
+def capacity(parsed: Namespace, where: str) -> Capacity | None:
+    """The card whose memory was given; None where none was."""
+    return None if parsed.gpu_memory is None else Capacity(parse_bytes(parsed.gpu_memory, "gpu-memory"), where)
