@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from footprint.errors import FootprintError, user_errors
-from footprint.rehearsal.cards import find
 from footprint.rehearsal.launch import environment, rehearse
+from footprint.spec.cards import find
 
 HERE = Path(__file__).parent
 ROWS = HERE / "published" / "t4.csv"

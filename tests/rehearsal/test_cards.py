@@ -5,7 +5,7 @@ import re
 import pytest
 
 from footprint.errors import FootprintError
-from footprint.rehearsal.cards import Card, catalogue, find
+from footprint.spec.cards import Card, catalogue, find
 
 CARDS = list(catalogue().values())
 

@@ -5,8 +5,8 @@ import subprocess
 
 import pytest
 
-from footprint.rehearsal.cards import find
 from footprint.rehearsal.launch import environment
+from footprint.spec.cards import find
 from rehearsal import PYTHON, needs_cuda_build, needs_programs, rehearsed
 
 pytestmark = [needs_cuda_build, pytest.mark.slow]

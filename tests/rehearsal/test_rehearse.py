@@ -10,8 +10,8 @@ from itertools import groupby
 import pytest
 from clone import REPOSITORY
 
-from footprint.rehearsal.cards import find
 from footprint.rehearsal.launch import environment
+from footprint.spec.cards import find
 from rehearsal import PROGRAMS, PYTHON, command, needs_cuda_build, rehearsed
 
 MiB, GiB = 2**20, 2**30

@@ -107,4 +107,4 @@ def test_a_longer_sequence_never_fits_a_smaller_card():
     for _, rows in predicted.groupby(["model", "regime", "checkpointing"]):
         held = [cards.longest(rows, capacity) for capacity in cards.CARDS.values()]
         assert held == sorted(held)
-        assert rows["peak_bytes"].is_monotonic_increasing
+        assert rows["requested_peak_bytes"].is_monotonic_increasing

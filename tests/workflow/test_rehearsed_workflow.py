@@ -5,7 +5,7 @@ import json
 import pytest
 from clone import GRID, Clone
 
-from footprint.rehearsal.cards import find
+from footprint.spec.cards import find
 from rehearsal import PYTHON, needs_cuda_build
 
 pytestmark = [needs_cuda_build, pytest.mark.slow]

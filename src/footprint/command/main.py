@@ -19,7 +19,7 @@ from footprint.command.script import require_installed
 from footprint.errors import USER_ERROR, FootprintError, user_errors
 from footprint.jobs.runtime import prepare_environment
 from footprint.predict.capacity import FITS, TIGHT, TOO_LARGE, Capacity
-from footprint.rehearsal.cards import Card
+from footprint.spec.cards import Card
 from footprint.spec.checks import require
 from footprint.spec.run import DEVICES, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec

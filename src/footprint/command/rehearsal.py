@@ -9,8 +9,8 @@ from pathlib import Path
 
 from footprint.command.readout import HONEST, aligned
 from footprint.errors import FootprintError
-from footprint.rehearsal.cards import Card, catalogue, find
 from footprint.rehearsal.launch import Rehearsal, ended, peak, rehearse
+from footprint.spec.cards import Card, catalogue, find
 from footprint.spec.checks import require
 from footprint.spec.units import format_bytes, parse_bytes
 

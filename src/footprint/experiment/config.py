@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from footprint.experiment.schema import check
 from footprint.quality.study import Study, parse_study
-from footprint.rehearsal.cards import find
+from footprint.spec.cards import find
 from footprint.spec.checks import require
 from footprint.spec.grid import expand
 from footprint.spec.model import ModelSpec

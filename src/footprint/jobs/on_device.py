@@ -8,7 +8,7 @@ from footprint.jobs.lease import lease, require_devices
 from footprint.jobs.pretended import enter
 from footprint.jobs.runtime import VISIBLE
 from footprint.jobs.worker import run_forked
-from footprint.rehearsal.cards import find
+from footprint.spec.cards import find
 from footprint.spec.handover import parse_run
 from footprint.text.corpus import VALIDATION_FRACTION
 

@@ -9,8 +9,8 @@ from footprint.errors import FootprintError
 from footprint.jobs.runtime import VISIBLE
 from footprint.measure.provenance import REPOSITORY
 from footprint.rehearsal.build import is_cuda_build, stand_in
-from footprint.rehearsal.cards import DESCRIBED, Card, find
 from footprint.rehearsal.launch import environment
+from footprint.spec.cards import DESCRIBED, Card, find
 
 CHOSEN = "FOOTPRINT_REHEARSAL_PYTHON"
 """Environment variable that names an interpreter whose PyTorch is a CUDA build."""

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from footprint.rehearsal.cards import DESCRIBED
+from footprint.spec.cards import DESCRIBED
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 

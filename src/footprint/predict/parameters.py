@@ -7,7 +7,6 @@ from functools import reduce
 import numpy as np
 
 from footprint.errors import missing_formula
-from footprint.predict.shadow import rounded
 from footprint.spec.model import ModelSpec
 from footprint.spec.precision import FULL, HALF, PRECISIONS
 from footprint.spec.run import RunSpec
@@ -107,11 +106,8 @@ class Resident:
         return self.frozen_base + self.adapter + self.trained_base + self.master
 
 
-def resident(spec: RunSpec, granularity: int = 1) -> Resident:
-    """Bytes of weights, gradients and AdamW state of a run, exact to the byte.
-
-    With a `granularity` every tensor is rounded up to a multiple of it, as CUDA's allocator does.
-    """
+def resident(spec: RunSpec) -> Resident:
+    """Bytes of weights, gradients and AdamW state of a run, exact to the byte."""
     precision = PRECISIONS[spec.precision]
     everything = list(parameters(spec))
     trained = [p for p in everything if p.trained]
@@ -120,22 +116,22 @@ def resident(spec: RunSpec, granularity: int = 1) -> Resident:
     base = [p for p in trained if not p.adapter]
 
     def dense(parameters_: list[Parameter], element: int) -> int:
-        return sum(p.count * rounded(p.elements * element, granularity) for p in parameters_)
+        return sum(p.count * p.elements * element for p in parameters_)
 
     frozen_base = dense([p for p in frozen if not p.quantized], precision.base)
     for p in frozen:
         if p.quantized:
             parts = nf4_parts(p.elements, spec.quantization)
-            frozen_base += p.count * sum(rounded(part, granularity) for part in parts)
+            frozen_base += p.count * sum(parts)
     return Resident(
         trainable=sum(p.elements * p.count for p in trained),
         total=sum(p.elements * p.count for p in everything),
-        frozen_base=frozen_base + 2 * rounded(_rotary_bytes(spec) // 2, granularity),
+        frozen_base=frozen_base + _rotary_bytes(spec),
         adapter=dense(adapters, precision.trained),
         trained_base=dense(base, precision.trained),
         master=dense(trained, precision.stepped) if precision.has_master else 0,
         gradients=dense(trained, precision.trained),
-        optimizer=optimizer_bytes(spec, trained, granularity),
+        optimizer=optimizer_bytes(spec, trained),
         activations=_library_tables(spec),
         square_roots=dense(trained, precision.stepped),
         largest_stepped=reduce(np.maximum, (p.elements for p in trained)),
@@ -158,7 +154,7 @@ def nf4_parts(elements: int, quantization: str) -> tuple[int, ...]:
     return *packed, blocks, 4 * -(-blocks // NESTED_BLOCK), NESTED_CODE_BOOK, NESTED_OFFSET
 
 
-def optimizer_bytes(spec: RunSpec, trained: list[Parameter], granularity: int) -> int:
+def optimizer_bytes(spec: RunSpec, trained: list[Parameter]) -> int:
     """AdamW's state in device memory: two moments per stepped element, and where they are kept there, step counters.
 
     PyTorch keeps the counters on the host for its foreach AdamW on CUDA. bitsandbytes (optim/optimizer.py) counts in
@@ -169,22 +165,22 @@ def optimizer_bytes(spec: RunSpec, trained: list[Parameter], granularity: int) -
         # The tables reach the device with the first 8-bit moments of an optimizer; every master copy has its own.
         quantized = sum(np.where(p.elements >= SMALLEST_8BIT, p.count, 0) for p in trained)
         has_master = PRECISIONS[spec.precision].has_master
-        tables = 2 * rounded(MOMENT_TABLE, granularity) * (quantized if has_master else np.minimum(quantized, 1))
-        return tables + 2 * sum(p.count * _moment_8bit(p.elements, granularity) for p in trained)
+        tables = 2 * MOMENT_TABLE * (quantized if has_master else np.minimum(quantized, 1))
+        return tables + 2 * sum(p.count * _moment_8bit(p.elements) for p in trained)
     if spec.optimizer == "paged-adamw":
         small = [(p.count, np.where(p.elements < SMALLEST_PAGED, p.elements * FULL, 0)) for p in trained]
-        return 2 * sum(count * rounded(size, granularity) for count, size in small)
+        return 2 * sum(count * size for count, size in small)
     if spec.optimizer not in ("adamw", "adamw-fused"):
         raise missing_formula("optimizer", spec.optimizer)
     counters = spec.device == "cpu" or spec.optimizer == "adamw-fused"
-    each = [(p.count, 2 * rounded(p.elements * stepped, granularity)) for p in trained]
-    return sum(count * (size + counters * rounded(STEP_COUNTER, granularity)) for count, size in each)
+    each = [(p.count, 2 * p.elements * stepped) for p in trained]
+    return sum(count * (size + counters * STEP_COUNTER) for count, size in each)
 
 
-def _moment_8bit(elements: int, granularity: int) -> int:
+def _moment_8bit(elements: int) -> int:
     blocks = -(-elements // MOMENT_BLOCK)
-    quantized = rounded(elements, granularity) + rounded(blocks * FULL, granularity)
-    return np.where(elements < SMALLEST_8BIT, rounded(elements * FULL, granularity), quantized)
+    quantized = elements + blocks * FULL
+    return np.where(elements < SMALLEST_8BIT, elements * FULL, quantized)
 
 
 def _library_tables(spec: RunSpec) -> int:

@@ -11,12 +11,11 @@ import numpy as np
 
 from footprint.predict.alike import sizes_of
 from footprint.predict.formula import Evaluation, Formula, dimension
-from footprint.predict.kernels import Kernels
+from footprint.predict.kernels.device import Kernels
 from footprint.predict.parameters import Resident
 from footprint.predict.pieces import Recording
 from footprint.predict.profile import Bytes, Profile, nothing
-from footprint.predict.program import Program, Sizes, Structure
-from footprint.predict.shadow import rounded
+from footprint.predict.program import Layout, Program, Sizes, Structure
 from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size
 from footprint.spec.checkpointing import segment_lengths
 from footprint.spec.precision import FULL, PRECISIONS
@@ -74,12 +73,13 @@ def explicit(blocks: int) -> int:
     return 1 if blocks == 1 else EXPLICIT
 
 
-def structure_of(spec: RunSpec, *, unrolled: bool = False) -> Structure:
+def structure_of(spec: RunSpec, kernels: Kernels, *, unrolled: bool = False) -> Structure:
     """The structure a run shares with its group; `unrolled` keeps every block."""
     model, precision = spec.model, PRECISIONS[spec.precision]
     segments = segment_lengths(model.layers, spec.checkpointing)
     if segments and not unrolled:
         segments = tuple(explicit(group[0].length) for group in stretches(model.layers, spec.checkpointing))
+    attention = kernels.attention(spec)
     return Structure(
         block=model.block,
         regime=spec.regime,
@@ -91,6 +91,25 @@ def structure_of(spec: RunSpec, *, unrolled: bool = False) -> Structure:
         tied_head=model.tied_head,
         segments=segments,
         layers=model.layers if unrolled else explicit(model.layers),
+        attention=attention,
+        layout=_layout(spec, attention),
+    )
+
+
+def _layout(spec: RunSpec, attention: str) -> Layout:
+    """Flash attention and the memory-efficient kernel have tokens before heads, as projections do."""
+    model = spec.model
+    if attention not in ("math", "padded"):
+        return Layout()
+    queries, keys = (spec.seq > 1 and heads > 1 for heads in (model.heads, model.kv_heads))
+    plain = attention == "math"
+    return Layout(
+        grouped=model.grouped_queries,
+        spread=plain and spec.batch > 1 and queries,
+        queries=queries,
+        keys=keys,
+        transposed_keys=plain and spec.seq > 1 and not model.grouped_queries,
+        sequences=spec.batch > 1,
     )
 
 
@@ -103,7 +122,7 @@ def record(structure: Structure, kernels: Kernels) -> Recording:
 
 def phases(specs: Sequence[RunSpec], kernels: Kernels) -> Phases:
     """Phase peaks of every run, in order; runs of equal structure are computed together."""
-    groups = _by_structure(specs)
+    groups = _by_structure(specs, kernels)
     recordings = {structure: record(structure, kernels) for structure in groups}
     evaluation = Evaluation(sizes_of(specs))
     users: dict[Formula, list[Bytes]] = defaultdict(list)
@@ -119,18 +138,19 @@ def phases(specs: Sequence[RunSpec], kernels: Kernels) -> Phases:
 
 
 _DECIDES_STRUCTURE = attrgetter(
-    "model.block", "model.tied_head", "model.layers", "regime", "targets", "checkpointing", "precision", "quantization"
+    *(f"model.{name}" for name in ("block", "tied_head", "layers", "heads", "kv_heads", "head_width")),
+    *("regime", "targets", "checkpointing", "precision", "quantization", "many_tokens", "many_sequences"),
 )
 
 
-def _by_structure(specs: Sequence[RunSpec]) -> dict[Structure, np.ndarray]:
+def _by_structure(specs: Sequence[RunSpec], kernels: Kernels) -> dict[Structure, np.ndarray]:
     """Indices of the runs of each structure."""
     cells: dict[tuple, list[int]] = defaultdict(list)
     for index, spec in enumerate(specs):
         cells[_DECIDES_STRUCTURE(spec)].append(index)
     groups: dict[Structure, list[int]] = defaultdict(list)
     for indices in cells.values():
-        groups[structure_of(specs[indices[0]])] += indices
+        groups[structure_of(specs[indices[0]], kernels)] += indices
     return {structure: np.array(indices) for structure, indices in groups.items()}
 
 
@@ -138,8 +158,8 @@ def unrolled(spec: RunSpec, kernels: Kernels) -> Iterator[tuple[str, int, int]]:
     """(phase, gradients, activations) above what is at rest, after every event of forward and backward of one run."""
     sizes = Sizes(**{name: dimension(name) for name in DIMENSIONS})
     evaluation = Evaluation(sizes_of([spec]))
-    live = [0, 0]
-    for event in Program(structure_of(spec, unrolled=True), sizes, kernels).run():
+    live = {GRADIENTS: 0, ACTIVATIONS: 0}
+    for event in Program(structure_of(spec, kernels, unrolled=True), sizes, kernels).run():
         live[event.kind] += event.sign * int(evaluation.of(event.size)[0])
         yield "forward" if "forward" in event.piece[0] else "backward", live[GRADIENTS], live[ACTIVATIONS]
 
@@ -241,5 +261,5 @@ def step_temporaries(spec: RunSpec, at_rest: Resident, kernels: Kernels) -> Size
     foreach = spec.optimizer == "adamw"
     number = kernels.number + kernels.number_cast(precision.stepped if foreach else FULL)
     if precision.has_master:
-        return rounded(at_rest.largest_stepped * FULL, kernels.granularity) * (2 if foreach else 1) + number
+        return at_rest.largest_stepped * FULL * (2 if foreach else 1) + number
     return at_rest.square_roots * foreach + number

@@ -19,13 +19,14 @@ class Recording:
         row_of_sort = np.array([rows.setdefault(size, len(rows)) for _, _, size in tape.sorts])
         is_gradient = np.array([kind == GRADIENTS for _, kind, _ in tape.sorts])
         self._sizes = tuple(rows)
+        sort_of = np.array(tape.sort_of)
         by_piece: dict[Piece, list[int]] = defaultdict(list)
         for piece, number in zip(tape.pieces, tape.numbers, strict=True):
             by_piece[piece].append(number)
         self._pieces: dict[Piece, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         """For every event of a piece: the row of its size, its sign, whether it is a gradient."""
         for piece, numbers in by_piece.items():
-            sorts = np.abs(numbers) - 1
+            sorts = sort_of[np.abs(numbers) - 1]
             self._pieces[piece] = row_of_sort[sorts], np.sign(numbers)[:, None], is_gradient[sorts]
 
     @property

@@ -1,19 +1,25 @@
 """Prediction: bytes of every phase and bucket from a spec alone. Nothing here imports torch or was fitted."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from footprint.predict.alike import Runs, alike
-from footprint.predict.kernels import Kernels, kernels_for
+from footprint.predict.kernels.choice import kernels_for
+from footprint.predict.kernels.cuda import CudaKernels
+from footprint.predict.kernels.device import Kernels
 from footprint.predict.parameters import resident
 from footprint.predict.phases import Phases, phases, step_temporaries, unrolled
+from footprint.predict.simulation import simulate, watched
 from footprint.predict.tape import Size
 from footprint.predict.textbook import textbook_bytes
-from footprint.spec.columns import PHASE_PEAKS, PHASES, PREDICTIONS
+from footprint.spec.columns import BUCKET_OF, PHASE_PEAKS, PHASES, PREDICTIONS
 from footprint.spec.run import AXES, RunSpec
 from footprint.spec.timeline import Point
 from footprint.spec.training import TrainingSpec
+
+ALLOCATOR = ("requested_peak_bytes", "reserved_peak_bytes", "process_peak_bytes")
+"""Columns of which the first two are the peak where no allocator rounds or caches, as on the CPU."""
 
 
 def predict(spec: RunSpec, training: TrainingSpec | None = None) -> dict[str, object]:
@@ -22,26 +28,83 @@ def predict(spec: RunSpec, training: TrainingSpec | None = None) -> dict[str, ob
 
 
 def predict_many(specs: Sequence[RunSpec], training: TrainingSpec | None = None) -> list[dict[str, object]]:
-    """Rows of `predictions.csv`, in order. All runs are on one device: that of the first spec."""
+    """Rows of `predictions.csv`, in order. All runs are on one device: that of the first spec.
+
+    On a GPU every run goes through the card's allocator, one after another; on the CPU thousands are predicted at once.
+    """
     if not specs:
         return []
     training = training or TrainingSpec()
-    kernels = kernels_for(specs[0].device, training)
+    kernels = kernels_for(specs[0].device, training, specs[0].card)
+    if specs[0].device == "cuda":
+        return [_simulated(spec, training, kernels) for spec in specs]
+    columns = _columns(specs, kernels)
+    columns |= dict.fromkeys(("requested_peak_bytes", "reserved_peak_bytes"), columns["peak_bytes"])
+    columns["process_peak_bytes"] = [None] * len(specs)
+    return [
+        spec.axes() | {name: columns[name][number] for name in PREDICTIONS if name not in AXES}
+        for number, spec in enumerate(specs)
+    ]
+
+
+def least_peaks(specs: Sequence[RunSpec], training: TrainingSpec | None = None) -> list[int]:
+    """Bytes that the tensors of every run take at least at their peak, thousands of runs at once.
+
+    On the CPU that is the peak. On a GPU the allocator adds what it rounds up and what it cannot use.
+    """
+    if not specs:
+        return []
+    kernels = kernels_for(specs[0].device, training or TrainingSpec(), specs[0].card)
+    return _columns(specs, kernels)["peak_bytes"]
+
+
+def _columns(specs: Sequence[RunSpec], kernels: Kernels) -> dict[str, list]:
+    """The columns of requested bytes, with one entry per run."""
     found = phases(specs, kernels)
-    numbers = {name: np.empty(len(specs), dtype=np.int64) for name in PREDICTIONS if name not in AXES}
+    names = [name for name in PREDICTIONS if name not in AXES and name not in ALLOCATOR]
+    numbers = {name: np.empty(len(specs), dtype=np.int64) for name in names}
     for indices, runs in alike(specs):
         for name, values in _numbers(runs, found.of(indices), kernels).items():
             numbers[name][indices] = values
     columns = {name: column.tolist() for name, column in numbers.items()}
     columns["peak_phase"] = [PHASES[number] for number in columns["peak_phase"]]
-    rows = zip(*columns.values(), strict=True)
-    return [spec.axes() | dict(zip(columns, row, strict=True)) for spec, row in zip(specs, rows, strict=True)]
+    return columns
+
+
+def _simulated(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> dict[str, object]:
+    """The row of a run on a card of any size, read from its allocator as `measure.recorded_run` reads the real one."""
+    peaks, reserved_at_end = simulate(spec, training, kernels)
+    highest = max(peaks, key=lambda peak: peak.allocated)
+    at_rest = resident(spec)
+    row = spec.axes() | {
+        "textbook_bytes": int(textbook_bytes(spec)),
+        "trainable_parameters": at_rest.trainable,
+        "total_parameters": at_rest.total,
+        **{f"{peak.phase}_peak_bytes": peak.allocated for peak in peaks},
+        "peak_bytes": highest.allocated,
+        "peak_phase": highest.phase,
+        **{f"{bucket}_bytes": size for bucket, size in _buckets(highest.kinds).items()},
+        **{f"{kind}_bytes": highest.kinds[kind] for kind in ("frozen_base", "adapter", "master")},
+        "requested_peak_bytes": max(peak.requested for peak in peaks),
+        "reserved_peak_bytes": max(peak.reserved for peak in peaks),
+        "process_peak_bytes": reserved_at_end + kernels.card.context,
+    }
+    row["activations_bytes"] += highest.allocated - highest.requested  # what rounding adds is nobody's tensor
+    return row
+
+
+def _buckets(kinds: Mapping[str, int]) -> dict[str, int]:
+    """Bytes of each bucket, from those of every kind."""
+    sizes = dict.fromkeys(BUCKET_OF.values(), 0)
+    for kind, size in kinds.items():
+        sizes[BUCKET_OF[kind]] += size
+    return sizes
 
 
 def _numbers(runs: Runs, found: Phases, kernels: Kernels) -> dict[str, Size]:
     """The columns of runs that are alike; `peak_phase` as a number."""
-    at_rest = resident(runs, kernels.granularity)
-    floor = at_rest.weights + at_rest.optimizer + at_rest.activations + kernels.held
+    at_rest = resident(runs)
+    floor = at_rest.weights + at_rest.optimizer + at_rest.activations + 2 * kernels.workspace
     in_step = found.after_backward + step_temporaries(runs, at_rest, kernels)
     peaks = floor + np.array([found.forward, found.backward, in_step])
     collected = np.zeros_like(peaks)
@@ -65,14 +128,15 @@ def _numbers(runs: Runs, found: Phases, kernels: Kernels) -> dict[str, Size]:
 
 
 def timeline(spec: RunSpec, training: TrainingSpec | None = None) -> list[Point]:
-    """Live bytes through one step of a run, one point per predicted allocator event."""
+    """Live bytes through one step of a run, one point per predicted allocator event; on a GPU as requested."""
     training = training or TrainingSpec()
-    kernels = kernels_for(spec.device, training)
-    at_rest = resident(spec, kernels.granularity)
-    rest = at_rest.activations + kernels.held
+    kernels = kernels_for(spec.device, training, spec.card)
+    if spec.device == "cuda":
+        return [Point(phase, **_buckets(kinds)) for phase, kinds in watched(spec, training, kernels)]
+    at_rest = resident(spec)
     points = []
     for phase, gradients, activations in unrolled(spec, kernels):
-        points.append(Point(phase, at_rest.weights, gradients, at_rest.optimizer, rest + activations))
+        points.append(Point(phase, at_rest.weights, gradients, at_rest.optimizer, at_rest.activations + activations))
     after = points[-1].activations
     temporary = step_temporaries(spec, at_rest, kernels)
     for extra in (0, temporary, 0):

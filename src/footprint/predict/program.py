@@ -3,14 +3,32 @@
 Every function mirrors the module of the same name, down to which Python reference keeps a tensor alive.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from footprint.predict.kernels import Kernels
+from footprint.predict.kernels.device import AttentionShape, Kernels
 from footprint.predict.operators import INT64, Operators
 from footprint.predict.operators.products import Weight
 from footprint.predict.shadow import Gradient, Node, Shadow, Storage, Variable
 from footprint.predict.tape import Size, Tape
-from footprint.spec.precision import FULL
+from footprint.spec.precision import FULL, HALF
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where attention's kernel leaves its result, and gradients, in another layout than projections have them."""
+
+    grouped: bool = False
+    """Whether several queries share a key."""
+    spread: bool = False
+    """Whether no stride leads over all heads of a batch, so that products copy their operands."""
+    queries: bool = False
+    """Whether the result is copied for the projection, and the queries' gradient likewise."""
+    keys: bool = False
+    """Whether the gradients of keys and values are."""
+    transposed_keys: bool = False
+    """Whether the keys' gradient is transposed instead, which products take as it is if there is one sequence."""
+    sequences: bool = False
+    """Whether there are several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +47,10 @@ class Structure:
     """Blocks per checkpointed segment, clamped to the pattern that matters; empty without checkpointing."""
     layers: int
     """Blocks of the shadow, when nothing is checkpointed."""
+    attention: str
+    """The kernel that attention takes (`Kernels.attention`)."""
+    layout: Layout
+    """How the heads of attention lie in memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,29 +74,33 @@ class Program:
 
     def __init__(self, structure: Structure, sizes: Sizes, kernels: Kernels) -> None:
         self.structure, self.sizes, self.kernels = structure, sizes, kernels
-        self.shadow = Shadow(kernels.granularity)
+        self.shadow = Shadow()
         self.ops = Operators(self.shadow, kernels, batch=sizes.batch, seq=sizes.seq)
         self.full = structure.regime == "full"
         self.element = structure.trained if self.full else structure.base
 
     def run(self) -> Tape:
         """Events of forward and backward, parameter gradients still live at the end."""
-        loss, batch = self._forward()
-        seed = self.shadow.allocate("loss gradient", FULL)
-        self.shadow.part = "head"
-        self.shadow.backward(loss.node, Gradient(seed))
-        self.shadow.part = "end"
-        del seed
+        loss, batch = self.forward()
+        self.shadow.pass_, self.shadow.part = "backward", "head"
+        self.backward(loss, self.shadow.allocate("loss gradient", FULL))
         self.shadow.tape.recording = False
         del loss, batch
         return self.shadow.tape
 
-    def _forward(self) -> tuple[Variable, list[Storage]]:
-        self.shadow.part = "embedding"
+    def forward(self) -> tuple[Variable, list[Storage]]:
+        """The loss, and the batch that was copied to the device."""
+        self.shadow.pass_, self.shadow.part = "forward", "embedding"
         batch = [self.shadow.allocate(name, self.ops.tokens * INT64) for name in ("tokens", "targets")]
         loss = self._model()
         self.shadow.release_held("forward")
         return loss, batch
+
+    def backward(self, loss: Variable, seed: Storage) -> None:
+        """The gradients of every trained parameter, from that of the loss."""
+        self.shadow.part = "head"
+        self.shadow.backward(loss.node, Gradient(seed))
+        self.shadow.part = "end"
 
     def _model(self) -> Variable:
         sizes = self.sizes
@@ -111,22 +137,46 @@ class Program:
 
     def _norm(self, x: Variable) -> Variable:
         norm = self.ops.layer_norm if self.structure.block == "gpt" else self.ops.rms_norm
-        element = self.element
-        if self.structure.autocast and self.kernels.norms_in_full_under_autocast:
-            # The fp32 copies of frozen parameters, a few kilobytes that are saved too, are left out.
-            x, element = self.ops.cast(x, self.sizes.width, FULL), FULL
-        return norm(x, self.sizes.width, element, self.full)
+        if not (self.structure.autocast and self.kernels.norms_in_full_under_autocast):
+            return norm(x, self.sizes.width, self.element, self.full)
+        parameters = 2 if self.structure.block == "gpt" else 1
+        copies = parameters if self.element == HALF else 0
+        kept = [self.shadow.allocate("norm parameter in fp32", self.sizes.width * FULL) for _ in range(copies)]
+        x = self.ops.cast(x, self.sizes.width, FULL)
+        return norm(x, self.sizes.width, FULL, self.full, kept)
 
     def _attention(self, x: Variable) -> Variable:
         sizes = self.sizes
         q_width, kv_width = sizes.head_width * sizes.heads, sizes.head_width * sizes.kv_heads
-        q = self._projection("q_proj", x, sizes.width, q_width)
-        k = self._projection("k_proj", x, sizes.width, kv_width)
-        v = self._projection("v_proj", x, sizes.width, kv_width)
+        layout = self.structure.layout
+        q = self._heads("q_proj", x, q_width, copied=layout.queries)
+        k = self._heads("k_proj", x, kv_width, copied=layout.keys, transposed=layout.transposed_keys)
+        v = self._heads("v_proj", x, kv_width, copied=layout.keys)
         if self.structure.block == "llama":
             q, k = self.ops.rotary(q, q_width), self.ops.rotary(k, kv_width)
-        y = self.ops.attention(q, k, v, heads=sizes.heads, kv_heads=sizes.kv_heads, head_width=sizes.head_width)
-        return self._projection("o_proj", y, q_width, sizes.width)
+        y = self._attend(q, k, v)
+        laid_out = self.ops.lay_out(y, q_width) if layout.queries else y
+        return self._projection("o_proj", laid_out, q_width, sizes.width)
+
+    def _heads(self, name: str, x: Variable, width: Size, *, copied: bool, transposed: bool = False) -> Variable:
+        """A projection seen as heads; its gradient may arrive in another layout."""
+        projected = self._projection(name, x, self.sizes.width, width, transposed=transposed)
+        return self.ops.gathered(projected, width) if copied and not transposed else projected
+
+    def _attend(self, q: Variable, k: Variable, v: Variable) -> Variable:
+        """scaled_dot_product_attention; what autocast casts for it lives as long as the call."""
+        sizes = self.sizes
+        if self.structure.autocast and self.kernels.casts_attention:
+            kv_width = sizes.head_width * sizes.kv_heads
+            v, k = (self.ops.cast(x, kv_width, HALF) for x in (v, k))
+            q = self.ops.cast(q, sizes.head_width * sizes.heads, HALF)
+        shape = AttentionShape(sizes.batch, sizes.seq, sizes.heads, sizes.kv_heads, sizes.head_width, q.element)
+        if self.structure.attention == "math":
+            layout = self.structure.layout
+            return self.ops.plain_attention(q, k, v, shape, grouped=layout.grouped, spread=layout.spread)
+        if self.structure.attention == "padded":
+            return self.ops.padded_attention(q, k, v, shape)
+        return self.ops.attention(self.structure.attention, q, k, v, shape)
 
     def _mlp(self, x: Variable) -> Variable:
         width, mlp_width = self.sizes.width, self.sizes.mlp_width
@@ -141,7 +191,7 @@ class Program:
     def _linear(self, name: str, x: Variable, weight: Weight, shared: Node | None = None) -> Variable:
         return (self.ops.autocast_linear if self.structure.autocast else self.ops.linear)(name, x, weight, shared)
 
-    def _projection(self, name: str, x: Variable, d_in: Size, d_out: Size) -> Variable:
+    def _projection(self, name: str, x: Variable, d_in: Size, d_out: Size, *, transposed: bool = False) -> Variable:
         """A Linear of a block, with PEFT's adapter around it when the run puts one there."""
         base = Weight(
             d_in,
@@ -152,31 +202,39 @@ class Program:
             nested_scales=self.structure.nested_scales,
         )
         if name not in self.structure.adapted:
-            return self._base(name, x, base)
-        if self.structure.regime == "qlora":
-            return self._adapter_4bit(name, x, base)
-        return self._adapter(name, x, base)
+            return self._base(name, x, base, transposed=transposed)
+        adapter = self._adapter_4bit if self.structure.regime == "qlora" else self._adapter
+        return adapter(name, x, base, transposed=transposed)
 
-    def _base(self, name: str, x: Variable, weight: Weight) -> Variable:
+    def _base(self, name: str, x: Variable, weight: Weight, *, transposed: bool) -> Variable:
         if self.structure.regime == "qlora":
             return self.ops.linear_4bit(name, x, weight)
-        return self._linear(name, x, weight)
+        return self._flat_linear(name, x, weight, transposed=transposed)
 
-    def _adapter(self, name: str, x: Variable, base: Weight) -> Variable:
+    def _flat_linear(self, name: str, x: Variable, weight: Weight, *, transposed: bool = False) -> Variable:
+        """A Linear over tokens in one row; a transposed gradient of several sequences is copied into that shape."""
+        if not transposed:
+            return self._linear(name, x, weight)
+        if self.structure.layout.sequences:
+            return self.ops.gathered(self._linear(name, x, weight), weight.d_out)
+        return self._linear(name, x, replace(weight, sums_rows=False))
+
+    def _adapter(self, name: str, x: Variable, base: Weight, *, transposed: bool) -> Variable:
         """peft.tuners.lora.layer.Linear.forward: base + B(A(x)) * scaling."""
-        result = self._base(name, x, base)
+        result = self._base(name, x, base, transposed=transposed)
         x = self.ops.cast(x, base.d_in, self.structure.trained)
-        return self.ops.add(result, self._update(name, x, base), base.d_out)
+        return self.ops.add(result, self._update(name, x, base, transposed=transposed), base.d_out)
 
-    def _adapter_4bit(self, name: str, x: Variable, base: Weight) -> Variable:
+    def _adapter_4bit(self, name: str, x: Variable, base: Weight, *, transposed: bool) -> Variable:
         """peft.tuners.lora.bnb.Linear4bit.forward: the same with a defensive clone of the base's result."""
-        result = self._base(name, x, base)
+        result = self._base(name, x, base, transposed=transposed)
         result = self.ops.clone(result, base.d_out)
         if self.kernels.peft_casts_4bit_input or not self.structure.autocast:
             x = self.ops.cast(x, base.d_in, self.structure.trained)
-        return self.ops.add(result, self._update(name, x, base), base.d_out)
+        return self.ops.add(result, self._update(name, x, base, transposed=transposed), base.d_out)
 
-    def _update(self, name: str, x: Variable, base: Weight) -> Variable:
+    def _update(self, name: str, x: Variable, base: Weight, *, transposed: bool) -> Variable:
         down = Weight(base.d_in, self.sizes.rank, self.structure.trained, True)
         up = Weight(self.sizes.rank, base.d_out, self.structure.trained, True)
-        return self.ops.scale(self._linear(f"{name} B", self._linear(f"{name} A", x, down), up), base.d_out)
+        result = self._flat_linear(f"{name} B", self._linear(f"{name} A", x, down), up, transposed=transposed)
+        return self.ops.scale(result, base.d_out)

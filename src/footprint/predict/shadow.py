@@ -8,9 +8,13 @@ autograd's order. Sizes are bytes: integers, or formulas that stand for every ru
 """
 
 import heapq
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import reduce
+from operator import mul
 from typing import NamedTuple
+from weakref import ref
 
 from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size, Tape
 
@@ -20,7 +24,7 @@ class Storage:
 
     __slots__ = ("number", "size", "tape")
 
-    def __init__(self, tape: Tape, name: str, size: Size, kind: int = ACTIVATIONS) -> None:
+    def __init__(self, tape: Tape, name: str, size: Size, kind: str = ACTIVATIONS) -> None:
         self.tape, self.size = tape, size
         self.number = tape.allocate(name, kind, size)
 
@@ -28,30 +32,32 @@ class Storage:
         self.tape.release(self.number)
 
 
-def rounded(size: Size, granularity: int) -> Size:
-    """A request as an allocator counts it that rounds up to multiples of `granularity` bytes."""
-    return size if granularity == 1 else -(-size // granularity) * granularity
-
-
 class Gradient(NamedTuple):
     """A gradient on its way to a node. A view cannot be accumulated into, so the first sum is a new tensor."""
 
     storage: Storage
     view: bool = False
+    beside: "Gradient | None" = None
+    """That of another output of the same operator, for one that has several."""
 
 
 class Node:
     """One backward function: where its gradients go, what it saved, what it allocates when it runs."""
 
-    __slots__ = ("edges", "frame", "kept", "kind", "part", "run", "saved", "sequence", "slots")
+    __slots__ = ("edges", "frame", "kept", "kind", "part", "run", "saved", "segment", "sequence", "several", "slots")
 
     def __init__(self, sequence: int, part: str, edges: Sequence["Node | None"]) -> None:
         self.sequence, self.part, self.edges = sequence, part, edges
         self.saved: list[Storage | None] = []
         self.kept: Storage | None = None
         """A saved Python number."""
+        self.segment: Callable[[], Frame | None] = lambda: None
+        """The checkpointed segment it belongs to, while anything needs that."""
         self.frame: Frame | None = None
+        """The same, kept by what it saved: the segment's argument goes with the last node that saved something."""
         self.slots: list[int] = []
+        self.several = False
+        """Whether gradients that arrive here belong to several outputs, and so are not summed."""
         self.kind = ACTIVATIONS
         """What a sum of gradients that arrive here is."""
         self.run: Callable[[Gradient], Sequence[Gradient | None]]
@@ -64,6 +70,15 @@ class Variable:
 
     def __init__(self, storage: Storage | None, element: Size, node: Node | None) -> None:
         self.storage, self.element, self.node = storage, element, node
+
+
+class Handle:
+    """What a library of products keeps for a thread: one workspace, from the first product on."""
+
+    def __init__(self) -> None:
+        self.shares: list[Size] = []
+        """Of each kind of product so far, whether it was this library's: 0 or 1."""
+        self.workspaces: list[Storage] = []
 
 
 class Frame:
@@ -82,12 +97,14 @@ class _StopRecomputationError(Exception):
 class Shadow:
     """The allocator, the autograd graph and its engine."""
 
-    def __init__(self, granularity: int = 1) -> None:
+    def __init__(self) -> None:
         self.tape = Tape()
-        self._granularity = granularity
         self.gradients: list[Storage] = []
         """Gradients of parameters, which outlive backward."""
         self._held: list[tuple[str, Storage]] = []
+        self.handles: defaultdict[str, Handle] | None = None
+        """The handle of each thread, as products open it; None where all are there before the step. Autograd runs
+        backward in a thread of its own."""
         self._sequence = 0
         self._packing: Frame | None = None
         self._recomputing: Frame | None = None
@@ -112,14 +129,24 @@ class Shadow:
     def part(self, name: str) -> None:
         self.tape.piece = (self.pass_, name)
 
-    def allocate(self, name: str, size: Size, kind: int = ACTIVATIONS) -> Storage:
+    def allocate(self, name: str, size: Size, kind: str = ACTIVATIONS) -> Storage:
         """A new storage; keep the reference as long as the real tensor would live."""
-        return Storage(self.tape, name, rounded(size, self._granularity), kind)
+        return Storage(self.tape, name, size, kind)
 
     def scratch(self, name: str, size: Size | None) -> None:
         """Memory an operator takes and gives back while it runs."""
         if size is not None:
             self.allocate(name, size)
+
+    def open_handle(self, workspace: Size, share: Size) -> None:
+        """Take the workspace of the running thread's handle with the first product; where `share` is 0, it is none."""
+        if self.handles is None or not workspace:
+            return
+        handle = self.handles["main" if self.pass_ == "forward" else "autograd"]
+        if not any(earlier is share or isinstance(earlier, int) for earlier in handle.shares):
+            missing = reduce(mul, (1 - earlier for earlier in handle.shares), 1)
+            handle.workspaces.append(self.allocate("cuBLAS workspace", workspace * share * missing))
+            handle.shares.append(share)
 
     def node(self, *inputs: Variable | None, trained: bool = False) -> Node | None:
         """A node with edges to the inputs' nodes, or None when nothing behind it needs a gradient."""
@@ -128,7 +155,8 @@ class Shadow:
             return None
         self._sequence += 1
         node = Node(self._sequence, self.part, edges)
-        node.frame = self._packing
+        if self._packing is not None:
+            node.segment = ref(self._packing)
         return node
 
     def parameter_node(self) -> Node:
@@ -148,6 +176,7 @@ class Shadow:
             return
         for storage in storages:
             if self._packing is not None:
+                node.frame = self._packing
                 node.slots.append(self._packing.saved)
                 self._packing.saved += 1
             elif self._recomputing is not None:
@@ -187,7 +216,7 @@ class Shadow:
 
     def _unpack(self, node: Node) -> None:
         frame = node.frame
-        if frame is None or not node.slots:
+        if frame is None:
             return
         if frame.recomputed is None:
             self._recompute(frame)
@@ -211,8 +240,9 @@ class Shadow:
         while queue:
             node, gradient = waiting.pop(-heapq.heappop(queue))
             self.part = node.part
-            waits = node.frame is not None and node.frame.recomputed is None
-            self.pass_ = "before recompute" if waits else "backward"
+            segment = node.segment()
+            self.pass_ = "before recompute" if segment is not None and segment.recomputed is None else "backward"
+            del segment
             self._unpack(node)
             self._running = node
             gradients = list(node.run(gradient))
@@ -242,13 +272,15 @@ class Shadow:
     ) -> None:
         if edge is None or arriving is None:
             return
-        if edge.sequence in waiting:
+        if edge.sequence in waiting and edge.several:
+            arriving = arriving._replace(beside=waiting.pop(edge.sequence)[1])
+        elif edge.sequence in waiting:
             arriving = self._accumulate(waiting.pop(edge.sequence)[1], arriving, edge.kind)
         else:
             heapq.heappush(queue, -edge.sequence)
         waiting[edge.sequence] = (edge, arriving)
 
-    def _accumulate(self, present: Gradient, arriving: Gradient, kind: int) -> Gradient:
+    def _accumulate(self, present: Gradient, arriving: Gradient, kind: str) -> Gradient:
         if not present.view:
             return present
         return Gradient(self.allocate("gradient sum", arriving.storage.size, kind))

@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 Size = Any
 """Bytes: an int, an int64 array or a formula."""
 
-ACTIVATIONS, GRADIENTS = 0, 1
+ACTIVATIONS, GRADIENTS, OPTIMIZER = "activations", "gradients", "optimizer"
+FROZEN_BASE, ADAPTER, TRAINED, MASTER = "frozen_base", "adapter", "trained", "master"
+"""What a tensor can be: the kinds of `spec.columns.BUCKET_OF`."""
 
 
 class Event(NamedTuple):
@@ -16,44 +18,47 @@ class Event(NamedTuple):
     """The pass (`forward`, `after forward`, `before recompute`, `recompute`, `after recompute` or `backward`) and
     the part of the model (`embedding`, `block 0`, ..., `head`, `end`)."""
     name: str
-    kind: int
+    kind: str
     size: Size
     sign: int
 
 
 class Tape:
-    """The events of one step. A step has thousands but few sorts of tensors, so an event is the number of its sort."""
+    """The events of one step, or of a whole run. There are thousands of tensors but few sorts of them."""
 
     def __init__(self) -> None:
         self.piece = ("forward", "")
         """Where the step is."""
         self.recording = True
         self.numbers: list[int] = []
-        """The sort of every event, counted from 1; negative for a release."""
+        """The tensor of every event, counted from 1; negative for its release."""
         self.pieces: list[tuple[str, str]] = []
         """The piece of every event."""
-        self._sorts: dict[tuple[str, int, Size], int] = {}
+        self.sort_of: list[int] = []
+        """The sort of every tensor, counted from 0."""
+        self._sorts: dict[tuple[str, str, Size], int] = {}
 
-    def allocate(self, name: str, kind: int, size: Size) -> int:
-        """Record an allocation in the present piece; returns the number of its sort."""
-        number = self._sorts.setdefault((name, kind, size), len(self._sorts) + 1)
+    def allocate(self, name: str, kind: str, size: Size) -> int:
+        """Record an allocation in the present piece; returns the number of the tensor."""
+        self.sort_of.append(self._sorts.setdefault((name, kind, size), len(self._sorts)))
+        number = len(self.sort_of)
         if self.recording:
             self.numbers.append(number)
             self.pieces.append(self.piece)
         return number
 
     def release(self, number: int) -> None:
-        """Record the release of a tensor of that sort in the present piece."""
+        """Record the release of a tensor in the present piece."""
         if self.recording:
             self.numbers.append(-number)
             self.pieces.append(self.piece)
 
     @property
-    def sorts(self) -> list[tuple[str, int, Size]]:
+    def sorts(self) -> list[tuple[str, str, Size]]:
         """Name, kind and size of every sort, in the order of their numbers."""
         return list(self._sorts)
 
     def __iter__(self) -> Iterator[Event]:
         sorts = self.sorts
         for piece, number in zip(self.pieces, self.numbers, strict=True):
-            yield Event(piece, *sorts[abs(number) - 1], 1 if number > 0 else -1)
+            yield Event(piece, *sorts[self.sort_of[abs(number) - 1]], 1 if number > 0 else -1)

@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 
 from footprint.errors import FootprintError
 from footprint.files import replacing
-from footprint.rehearsal.build import PRELOADED, installed, stand_in, untried
-from footprint.rehearsal.cards import DESCRIBED, Card
+from footprint.rehearsal.build import PRELOADED, Installed, installed, stand_in, untried
+from footprint.spec.cards import DESCRIBED, Card
 
 INSIDE = Path(__file__).with_name("inside")
 """What Python imports in every process of a rehearsal."""
@@ -119,8 +119,9 @@ def interpreter(program: str) -> str:
 def environment(card: Card, python: str, devices: int = 1) -> dict[str, str]:
     """What a process needs in its environment to find `devices` such cards; `python` is the interpreter that will run.
 
-    Nothing watches it. Raises FootprintError as `stand_in` does.
+    Nothing watches it. Raises FootprintError as `stand_in` does, and where that PyTorch has no kernels for the card.
     """
+    require_kernels(card, installed(python))
     folder = stand_in(python)
     return {
         "LD_PRELOAD": _first("LD_PRELOAD", folder / PRELOADED),
@@ -130,6 +131,19 @@ def environment(card: Card, python: str, devices: int = 1) -> dict[str, str]:
         # cuDNN's attention comes first on Hopper; only cuDNN knows its workspace, so flash attention takes its place.
         "TORCH_CUDNN_SDPA_DEPRIORITIZED": "1",
     }
+
+
+OLDEST = {"12": (5, 0), "13": (7, 5)}
+"""The oldest generation that PyTorch's wheels have kernels for, by CUDA's major version."""
+
+
+def require_kernels(card: Card, found: Installed) -> None:
+    """Raise FootprintError where a PyTorch has no kernels for a card: there too it would run none."""
+    if card.generation < OLDEST.get(found.cuda.split(".")[0], (0, 0)):
+        raise FootprintError(
+            f"card: {card.key} has compute capability {card.capability}, for which PyTorch {found.version} with CUDA "
+            f"{found.cuda} has no kernels; use a build of PyTorch for CUDA 12"
+        )
 
 
 def _watched(reports: Path, steps: int | None, timeline: bool, snapshot: bool) -> dict[str, str]:

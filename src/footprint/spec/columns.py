@@ -8,6 +8,18 @@ PHASE_PEAKS = tuple(f"{phase}_peak_bytes" for phase in PHASES)
 BUCKET_BYTES = ("weights_bytes", "gradients_bytes", "optimizer_bytes", "activations_bytes")
 """The four buckets at the instant of the peak; they sum to `peak_bytes`."""
 
+BUCKET_OF = {
+    "frozen_base": "weights",
+    "adapter": "weights",
+    "trained": "weights",
+    "master": "weights",
+    "gradients": "gradients",
+    "optimizer": "optimizer",
+    "activations": "activations",
+}
+"""What a block can be, and the bucket it counts in. `activations` is everything live that is nothing else:
+saved tensors, temporaries, the batch, the logits."""
+
 WEIGHT_PARTS = ("frozen_base_bytes", "adapter_bytes", "master_bytes")
 """Parts of `weights_bytes` reported apart."""
 
@@ -19,8 +31,13 @@ SHARED = (
     "peak_phase",
     *BUCKET_BYTES,
     *WEIGHT_PARTS,
+    "requested_peak_bytes",
+    "reserved_peak_bytes",
 )
-"""Columns that measurements and predictions both have."""
+"""Columns that measurements and predictions both have, on every device."""
+
+COMPARED = (*SHARED, "process_peak_bytes")
+"""The same and what the device shows as used, which is predicted for a card only."""
 
 PROVENANCE = (
     "device_name",
@@ -36,10 +53,7 @@ PROVENANCE = (
 MEASUREMENTS = (
     *AXES,
     "status",
-    *SHARED,
-    "requested_peak_bytes",
-    "reserved_peak_bytes",
-    "process_peak_bytes",
+    *COMPARED,
     "oom_phase",
     "oom_requested_bytes",
     "step_seconds",
@@ -54,9 +68,9 @@ MEASUREMENTS = (
     "card",
     *PROVENANCE,
 )
-PREDICTIONS = (*AXES, "textbook_bytes", *SHARED)
+PREDICTIONS = (*AXES, "textbook_bytes", *COMPARED)
 
-EXACT = ("status", *SHARED, "requested_peak_bytes", "reserved_peak_bytes", "oom_phase", "oom_requested_bytes")
+EXACT = ("status", *SHARED, "oom_phase", "oom_requested_bytes")
 """Columns of a measurement that another measurement gives again to the byte: same processor, versions and settings."""
 
 SIMULATIONS = (*AXES, *PHASE_PEAKS, "peak_bytes")
@@ -71,7 +85,7 @@ COMPARISON = (
     *AXES,
     "status",
     "textbook_bytes",
-    *(f"{name}_{side}" for name in SHARED for side in SIDES),
+    *(f"{name}_{side}" for name in COMPARED for side in SIDES),
     "peak_relative_error",
     "textbook_relative_error",
     *SIMULATED.values(),

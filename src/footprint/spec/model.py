@@ -111,6 +111,11 @@ class ModelSpec:
         return self.head_width * self.kv_heads
 
     @property
+    def grouped_queries(self) -> bool:
+        """Whether several queries share a key."""
+        return self.kv_heads != self.heads
+
+    @property
     def biases(self) -> bool:
         """Whether Linears in blocks have a bias."""
         return self.block == "gpt"

@@ -81,6 +81,16 @@ class RunSpec:
         context, beyond = self.model.context, self.seq - self.model.context
         return context if self.model.block == "gpt" else context + (beyond > 0) * beyond  # sizes may be arrays
 
+    @property
+    def many_tokens(self) -> bool:
+        """Whether a sequence has more than one token."""
+        return self.seq > 1
+
+    @property
+    def many_sequences(self) -> bool:
+        """Whether a batch has more than one sequence."""
+        return self.batch > 1
+
     def axes(self) -> dict[str, str | int]:
         """The axis columns of every CSV, in contract order."""
         return {name: (self.model.name if name == "model" else getattr(self, name)) for name in AXES}

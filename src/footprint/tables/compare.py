@@ -3,7 +3,7 @@
 import pandas as pd
 
 from footprint.errors import FootprintError
-from footprint.spec.columns import COMPARISON, SHARED, SIDES, SIMULATED
+from footprint.spec.columns import COMPARED, COMPARISON, SIDES, SIMULATED
 from footprint.spec.run import AXES
 
 
@@ -16,11 +16,11 @@ def compare(
     predicted / measured - 1 and textbook / measured - 1; a run without a measured peak (out of memory) has neither.
     Raises FootprintError when a table lacks a column, repeats a run, or has a run the other does not.
     """
-    _require("measurements", measurements, (*AXES, "status", *SHARED))
-    _require("predictions", predictions, (*AXES, "textbook_bytes", *SHARED))
+    _require("measurements", measurements, (*AXES, "status", *COMPARED))
+    _require("predictions", predictions, (*AXES, "textbook_bytes", *COMPARED))
     _require_same_runs(measurements, predictions)
-    joined = measurements[[*AXES, "status", *SHARED]].merge(
-        predictions[[*AXES, "textbook_bytes", *SHARED]],
+    joined = measurements[[*AXES, "status", *COMPARED]].merge(
+        predictions[[*AXES, "textbook_bytes", *COMPARED]],
         on=list(AXES),
         how="left",
         suffixes=tuple(f"_{side}" for side in SIDES),

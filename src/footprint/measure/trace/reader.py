@@ -4,17 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-BUCKET_OF = {
-    "frozen_base": "weights",
-    "adapter": "weights",
-    "trained": "weights",
-    "master": "weights",
-    "gradients": "gradients",
-    "optimizer": "optimizer",
-    "activations": "activations",
-}
-"""What a block can be, and the bucket it counts in. `activations` is everything live that is nothing else:
-saved tensors, temporaries, the batch, the logits."""
+from footprint.spec.columns import BUCKET_OF
 
 
 class TraceError(RuntimeError):

@@ -1,7 +1,8 @@
 """Rotary positions and attention."""
 
+from footprint.predict.kernels.device import AttentionShape
 from footprint.predict.operators.elementwise import Elementwise
-from footprint.predict.shadow import Gradient, Variable
+from footprint.predict.shadow import Gradient, Node, Storage, Variable
 from footprint.predict.tape import Size
 from footprint.spec.precision import FULL
 
@@ -28,6 +29,7 @@ class Attention(Elementwise):
             node.run = lambda g: [g, g]
             joined_node.run = lambda g: [Gradient(g.storage, view=True), Gradient(g.storage, view=True)]
             negated_node.run = lambda g: [self._gradient("negated half", half)]
+            split.several = True
             split.run = lambda g: [self._gradient("halves", size)]
         return result
 
@@ -38,29 +40,157 @@ class Attention(Elementwise):
             node.run = lambda g: [self._gradient("rotated", size)]
         return Variable(self.shadow.allocate("times table", size), x.element, node)
 
-    def attention(
-        self, q: Variable, k: Variable, v: Variable, *, heads: Size, kv_heads: Size, head_width: Size
-    ) -> Variable:
-        """Flash attention; saves q, k, v, its output and one fp32 log-sum-exp per query and head."""
+    def attention(self, kind: str, q: Variable, k: Variable, v: Variable, shape: AttentionShape) -> Variable:
+        """One kernel, which saves q, k, v, its output and statistics."""
         node = self.shadow.node(q, k, v)
         self.shadow.save(node, q.storage, k.storage, v.storage)
-        element, width = q.element, heads * head_width
-        result = self._new("attention", width, element, node)
-        log_sum_exp = self.shadow.allocate("log-sum-exp", self.tokens * heads * FULL)
-        self._attention_buffers(self.kernels.attention_forward(self.batch, self.seq, heads, head_width, element))
-        seeds = [self.shadow.allocate("attention seed", size) for size in self.kernels.attention_seeds]
-        self.shadow.save(node, result.storage, log_sum_exp, *seeds)
+        result = Variable(self.shadow.allocate("attention", shape.queries), shape.element, node)
+        kept = self.kernels.attention_forward(kind, shape, self.shadow.allocate, trained=node is not None)
+        self.shadow.save(node, result.storage, *kept)
         if node is not None:
-            widths = (width, kv_heads * head_width, kv_heads * head_width)
-            shape = (self.batch, self.seq, heads, kv_heads, head_width, element)
-            node.run = lambda g: self._attention_gradients(widths, shape)
+            node.run = lambda g: self._attention_gradients(kind, shape)
         return result
 
-    def _attention_gradients(self, widths: tuple[Size, ...], shape: tuple[Size, ...]) -> list[Gradient]:
-        gradients = [self._gradient("attention", self.tokens * width * shape[-1]) for width in widths]
-        self._attention_buffers(self.kernels.attention_backward(*shape))
+    def _attention_gradients(self, kind: str, shape: AttentionShape) -> list[Gradient]:
+        # The kernel wants tokens before heads; padding left heads before tokens.
+        copied = shape.queries * (shape.heads > 1) * (shape.seq > 1) if kind == "padded" else 0
+        copies = [self.shadow.allocate("laid out for attention", copied) for _ in range(2)]
+        gradients = [self._gradient("attention", size) for size in shape.operands]
+        self.kernels.attention_backward(kind, shape, self.shadow.allocate)
+        del copies
         return gradients
 
-    def _attention_buffers(self, sizes: list[Size]) -> None:
-        buffers = [self.shadow.allocate("attention buffer", size) for size in sizes]
-        del buffers
+    def padded_attention(self, q: Variable, k: Variable, v: Variable, shape: AttentionShape) -> Variable:
+        """The same with heads that are padded to a multiple of 8 elements and cut again."""
+        wide = shape._replace(head_width=-(-shape.head_width // 8) * 8)
+        padded = [
+            self._passed("padded heads", x, new, old)
+            for x, new, old in (
+                (q, wide.queries, shape.queries),
+                (k, wide.keys, shape.keys),
+                (v, wide.keys, shape.keys),
+            )
+        ]
+        result = self.attention("padded", *padded, wide)
+        node = self.shadow.node(result)
+        if node is not None:
+            node.run = lambda g: [self._gradient("padded heads", wide.queries)]
+        return Variable(result.storage, result.element, node)
+
+    def plain_attention(
+        self, q: Variable, k: Variable, v: Variable, shape: AttentionShape, *, grouped: bool, spread: bool
+    ) -> Variable:
+        """softmax(q k' / sqrt(d)) v, one operator after another in fp32.
+
+        Where heads are `spread` between the tokens of several sequences, products copy their operands to lay them out.
+        Source: attention.cpp, _scaled_dot_product_attention_math.
+        """
+        width, kv_width = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
+        queries = self.tokens * width * FULL
+        scores = shape.batch * shape.heads * shape.seq * shape.seq
+        full_q, full_k, full_v = self.cast(q, width, FULL), self.cast(k, kv_width, FULL), self.cast(v, kv_width, FULL)
+        scaled_q = self._passed("scaled queries", full_q, queries, queries)
+        mask = self._causal_mask(shape.seq * shape.seq)
+        every_k, every_v = full_k, full_v
+        if grouped:
+            every_k = self._passed("keys of every head", full_k, queries, self.tokens * kv_width * FULL)
+            every_v = self._passed("values of every head", full_v, queries, self.tokens * kv_width * FULL)
+        scaled_k = self._passed("scaled keys", every_k, queries, queries)
+
+        product = self.shadow.node(scaled_q, scaled_k)
+        laid_q = self.shadow.allocate("queries laid out", queries) if spread else scaled_q.storage
+        laid_k = self.shadow.allocate("keys laid out", queries) if spread and not grouped else scaled_k.storage
+        self._save_operands(product, (scaled_q, laid_q), (scaled_k, laid_k))
+        scored = Variable(self.shadow.allocate("scores", scores * FULL), FULL, product)
+        self._multiplied(shape.seq, shape.head_width, shape.seq, FULL)
+        of_scores = self._wanted((scaled_q, "scaled queries", queries), (scaled_k, "scaled keys", queries))
+        del laid_q, laid_k, scaled_k
+        normalized = self._softmax(scored, scores, shape)
+        del scored
+        halved = None if shape.element == FULL else self.shadow.allocate("weights in half", scores * shape.element)
+
+        weighted = self.shadow.node(normalized, every_v)
+        laid_v = self.shadow.allocate("values laid out", queries) if spread and not grouped else every_v.storage
+        self._save_operands(weighted, (normalized, normalized.storage), (every_v, laid_v))
+        result = Variable(self.shadow.allocate("attention", queries), FULL, weighted)
+        del laid_v
+        self._multiplied(shape.seq, shape.seq, shape.head_width, FULL)
+        of_result = self._wanted((normalized, "attention weights", scores * FULL), (every_v, "values", queries))
+        if product is not None:
+            product.run = lambda g: self._product_gradients(of_scores)
+        if weighted is not None:
+            weighted.run = lambda g: self._product_gradients(of_result)
+        if spread:
+            result = self.gathered(result, width)
+        result = self.cast(result, width, shape.element)
+        del mask, halved
+        return result
+
+    def lay_out(self, x: Variable, width: Size) -> Variable:
+        """The heads of a token side by side: a copy; the gradient is copied back where it is laid out again."""
+        node = self.shadow.node(x)
+        if node is not None:
+            node.run = lambda g: [g]
+        return self._new("heads side by side", width, x.element, node)
+
+    def gathered(self, x: Variable, width: Size) -> Variable:
+        """A view whose gradient arrives in another layout and is copied into that of `x`."""
+        node, size = self.shadow.node(x), self.tokens * width * x.element
+        if node is not None:
+            node.run = lambda g: [self._gradient("laid out", size)]
+        return Variable(x.storage, x.element, node)
+
+    def _passed(self, name: str, x: Variable, size: Size, gradient: Size) -> Variable:
+        """An operator that saves nothing: bytes of its result and of the gradient it passes on."""
+        node = self.shadow.node(x)
+        if node is not None:
+            node.run = lambda g: [self._gradient(name, gradient)]
+        return Variable(self.shadow.allocate(name, size), x.element, node)
+
+    def _causal_mask(self, elements: Size) -> Storage:
+        """Zero below the diagonal, minus infinity above it."""
+        ones = self.shadow.allocate("ones", elements)
+        triangle = self.shadow.allocate("triangle", elements)
+        del ones
+        numbers = [self.shadow.allocate("number", FULL) for _ in range(2)]
+        mask = self.shadow.allocate("causal mask", elements * FULL)
+        del numbers, triangle
+        return mask
+
+    def _softmax(self, x: Variable, scores: Size, shape: AttentionShape) -> Variable:
+        """The softmax of every row, with rows that are masked as a whole set to zero; saves its result."""
+        node = self.shadow.node(x)
+        result = Variable(self.shadow.allocate("attention weights", scores * FULL), FULL, node)
+        masked = self.shadow.allocate("is masked", scores)
+        rows = self.shadow.allocate("rows that are masked", shape.batch * shape.heads * shape.seq)
+        self.shadow.scratch("number", FULL)
+        del masked, rows
+        self.shadow.save(node, result.storage)
+        if node is not None:
+            node.run = lambda g: [self._softmax_gradient(scores * FULL)]
+        return result
+
+    def _softmax_gradient(self, size: Size) -> Gradient:
+        gradient = self._gradient("scores", size)
+        self.shadow.scratch("gradient times weights", size)
+        return gradient
+
+    def _save_operands(
+        self, node: Node | None, left: tuple[Variable, Storage], right: tuple[Variable, Storage]
+    ) -> None:
+        """A product saves of each operand, as it is laid out, what the other's gradient needs."""
+        (a, laid_a), (b, laid_b) = left, right
+        if a.node is not None:
+            self.shadow.save(node, laid_b)
+        if b.node is not None:
+            self.shadow.save(node, laid_a)
+
+    @staticmethod
+    def _wanted(*operands: tuple[Variable, str, Size]) -> list[tuple[str, Size] | None]:
+        """Name and bytes of the gradient of each operand that wants one."""
+        return [None if x.node is None else (name, size) for x, name, size in operands]
+
+    def _product_gradients(self, wanted: list[tuple[str, Size] | None]) -> list[Gradient | None]:
+        """The right operand's gradient is made first."""
+        made = [None if one is None else self._gradient(*one) for one in reversed(wanted)]
+        return made[::-1]

@@ -1,6 +1,6 @@
 """Operators that work element by element, and what every operator needs: new tensors, gradients, numbers."""
 
-from footprint.predict.kernels import Kernels
+from footprint.predict.kernels.device import Kernels
 from footprint.predict.shadow import Gradient, Node, Shadow, Storage, Variable
 from footprint.predict.tape import GRADIENTS, Size
 
@@ -23,6 +23,14 @@ class Elementwise:
 
     def _parameter_gradient(self, name: str, size: Size) -> None:
         self.shadow.gradients.append(self.shadow.allocate(f"{name} gradient", size, GRADIENTS))
+
+    def _multiplied(self, m: Size, k: Size, n: Size, element: Size, *, share: Size = 1, **transposed: bool) -> None:
+        """What an (m, k) @ (k, n) product takes beside its result: scratch, and the first of a thread its workspace.
+
+        `share` is 0 where another library multiplies.
+        """
+        self.shadow.scratch("matmul scratch", self.kernels.matmul(m, k, n, element, **transposed))
+        self.shadow.open_handle(self.kernels.workspace, share)
 
     # --- elementwise -----------------------------------------------------------------------------------------------
 
@@ -99,5 +107,5 @@ class Elementwise:
         self.shadow.save(node, x.storage, y.storage)
         size = self.tokens * width * x.element
         if node is not None:
-            node.run = lambda g: [self._gradient("product", size), self._gradient("product", size)]
+            node.run = lambda g: [self._gradient("product", size) for _ in range(2)][::-1]  # that of y is made first
         return Variable(self.shadow.allocate("product", size), x.element, node)

@@ -1,7 +1,9 @@
 """Where a step begins and ends: embeddings and the loss."""
 
+from collections.abc import Callable
+
 from footprint.predict.operators.elementwise import Elementwise
-from footprint.predict.shadow import Node, Variable
+from footprint.predict.shadow import Gradient, Node, Variable
 from footprint.predict.tape import Size
 from footprint.spec.precision import FULL
 
@@ -19,11 +21,15 @@ class Ends(Elementwise):
         node = self.shadow.node(Variable(None, element, shared), trained=trained)
         self.shadow.save(node, None)
         size = vocab * width * element
-        if shared is not None:
-            node.run = lambda g: [self._gradient("tokens", size)]
-        elif node is not None:
-            node.run = lambda g: [self._parameter_gradient("tokens", size)]
+        if node is not None:
+            make = self._gradient if shared is not None else self._parameter_gradient
+            node.run = lambda g: [self._sum_of_rows(vocab, width, element, lambda: make("tokens", size))]
         return self._new("token embedding", width, element, node)
+
+    def _sum_of_rows(
+        self, vocab: Size, width: Size, element: Size, make: Callable[[], Gradient | None]
+    ) -> Gradient | None:
+        return self.kernels.embedding_gradient(self.tokens, vocab, width, element, self.shadow.allocate, make)
 
     def add_positions(self, x: Variable, context: Size, width: Size, element: Size, trained: bool) -> Variable:
         """x + the first rows of the position table; the table's gradient is summed over the batch, then padded."""
@@ -46,8 +52,9 @@ class Ends(Elementwise):
             node.run = lambda g: [self._gradient("logits", size)]
         means = Variable(log_probabilities, FULL, node)
         loss_node = self.shadow.node(means)
+        loss = Variable(self.shadow.allocate("loss", FULL), FULL, loss_node)
         total_weight = self.shadow.allocate("loss total weight", FULL)
         self.shadow.save(loss_node, log_probabilities, total_weight)
         if loss_node is not None:
             loss_node.run = lambda g: [self._gradient("log-probabilities", size)]
-        return Variable(self.shadow.allocate("loss", FULL), FULL, loss_node)
+        return loss

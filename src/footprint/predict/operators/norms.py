@@ -1,5 +1,7 @@
 """LayerNorm and RMSNorm."""
 
+from collections.abc import Sequence
+
 from footprint.predict.operators.elementwise import Elementwise
 from footprint.predict.shadow import Gradient, Storage, Variable
 from footprint.predict.tape import Size
@@ -9,11 +11,15 @@ from footprint.spec.precision import FULL
 class Norms(Elementwise):
     """Normalization over the width of a token."""
 
-    def layer_norm(self, x: Variable, width: Size, element: Size, trained: bool) -> Variable:
-        """LayerNorm; saves its input and two statistics per token. Kernel: layer_norm_kernel.cpp."""
+    def layer_norm(
+        self, x: Variable, width: Size, element: Size, trained: bool, copies: Sequence[Storage] = ()
+    ) -> Variable:
+        """LayerNorm; saves its input, two statistics per token and its parameters, or autocast's `copies` of them.
+
+        Kernel: layer_norm_kernel.cpp.
+        """
         node = self.shadow.node(x, trained=trained)
-        self.shadow.save(node, x.storage)
-        self.shadow.save(node, None)
+        self.shadow.save(node, x.storage, *(copies or [None]))
         size = self.tokens * width * x.element
         result = Variable(self.shadow.allocate("normalized", size), x.element, node)
         statistics_size = self.tokens * self.kernels.statistic(x.element)
@@ -33,10 +39,12 @@ class Norms(Elementwise):
             self.shadow.scratch("norm partial sums", self.kernels.norm_partial_sums(width, element))
         return gradient
 
-    def rms_norm(self, x: Variable, width: Size, element: Size, trained: bool) -> Variable:
+    def rms_norm(
+        self, x: Variable, width: Size, element: Size, trained: bool, copies: Sequence[Storage] = ()
+    ) -> Variable:
         """RMSNorm: weight * x / sqrt(mean(x^2) + eps), computed in fp32."""
         if self.kernels.fuses_rms_norm:
-            return self._fused_rms_norm(x, width, element, trained)
+            return self._fused_rms_norm(x, width, element, trained, copies)
         upcast = self.cast(x, width, FULL)
         reciprocal = self._reciprocal_root_mean_square(upcast, width)
         normalized = self._rescale(upcast, reciprocal, width)
@@ -142,10 +150,12 @@ class Norms(Elementwise):
             del summed
         return gradient
 
-    def _fused_rms_norm(self, x: Variable, width: Size, element: Size, trained: bool) -> Variable:
+    def _fused_rms_norm(
+        self, x: Variable, width: Size, element: Size, trained: bool, copies: Sequence[Storage]
+    ) -> Variable:
         """One kernel; saves its input and one fp32 statistic per token. Kernel: layer_norm_kernel.cu."""
         node = self.shadow.node(x, trained=trained)
-        self.shadow.save(node, x.storage, None)
+        self.shadow.save(node, x.storage, *(copies or [None]))
         size = self.tokens * width * x.element
         result = Variable(self.shadow.allocate("normalized", size), x.element, node)
         reciprocal = self.shadow.allocate("reciprocal root", self.tokens * FULL)

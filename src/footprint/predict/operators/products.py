@@ -11,7 +11,10 @@ from footprint.spec.precision import FULL, HALF
 
 @dataclass(frozen=True, slots=True)
 class Weight:
-    """A matrix of a Linear, (d_out, d_in): bytes per element, whether it trains, has a bias, has quantized scales."""
+    """A matrix of a Linear, (d_out, d_in): bytes per element, whether it trains, has a bias, has quantized scales.
+
+    `sums_rows` says that the gradient, which is summed for that of the bias, has its elements token by token.
+    """
 
     d_in: Size
     d_out: Size
@@ -19,6 +22,7 @@ class Weight:
     trained: bool
     bias: bool = False
     nested_scales: bool = False
+    sums_rows: bool = True
 
     @property
     def elements(self) -> Size:
@@ -38,10 +42,7 @@ class Products(Elementwise):
         self.shadow.save(node, *([x.storage] if weight.trained else []), *([None] if x.node is not None else []))
         element, tokens = x.element, self.tokens
         result = self._new(name, weight.d_out, element, node)
-        self.shadow.scratch(
-            "matmul scratch",
-            self.kernels.matmul(tokens, weight.d_in, weight.d_out, element, b_transposed=True),
-        )
+        self._multiplied(tokens, weight.d_in, weight.d_out, element, b_transposed=True)
         if node is not None:
             passes = x.node is not None
             node.run = lambda g: self._linear_gradients(name, weight, element, passes, shared is not None)
@@ -63,18 +64,18 @@ class Products(Elementwise):
             if weight.bias:
                 self.shadow.reduce()
                 self._parameter_gradient(f"{name} bias", weight.d_out * element)
+                self._sum_rows(weight)
         if passes and not weight.bias:
             gradient = self._input_gradient(name, weight, element)
         return [gradient, for_shared]
 
     def _input_gradient(self, name: str, weight: Weight, element: Size) -> Gradient:
         gradient = self._gradient(f"{name} input", self.tokens * weight.d_in * element, view=True)
-        self.shadow.scratch("matmul scratch", self.kernels.matmul(self.tokens, weight.d_out, weight.d_in, element))
+        self._multiplied(self.tokens, weight.d_out, weight.d_in, element)
         return gradient
 
     def _weight_gradient_scratch(self, weight: Weight, element: Size) -> None:
-        scratch = self.kernels.matmul(weight.d_out, self.tokens, weight.d_in, element, a_transposed=True)
-        self.shadow.scratch("matmul scratch", scratch)
+        self._multiplied(weight.d_out, self.tokens, weight.d_in, element, a_transposed=True)
 
     def autocast_linear(self, name: str, x: Variable, weight: Weight, shared: Node | None = None) -> Variable:
         """A Linear under autocast: fp32 operands are first copied to half; autocast keeps the weights' copies."""
@@ -93,9 +94,7 @@ class Products(Elementwise):
         if x.node is not None:
             self.shadow.save(node, weight_cast)
         result = self._new(name, weight.d_out, HALF, node)
-        self.shadow.scratch(
-            "matmul scratch", self.kernels.matmul(self.tokens, weight.d_in, weight.d_out, HALF, b_transposed=True)
-        )
+        self._multiplied(self.tokens, weight.d_in, weight.d_out, HALF, b_transposed=True)
         if node is not None:
             passes = x.node is not None
             node.run = lambda g: self._autocast_gradients(name, weight, passes)
@@ -123,12 +122,20 @@ class Products(Elementwise):
             if weight.bias:
                 self.shadow.reduce()
                 for_bias = self._gradient(f"{name} bias half", weight.d_out * HALF)
+                self._sum_rows(weight)
         if passes and not weight.bias:
             gradient = self._input_gradient(name, weight, HALF)
         return [gradient, for_weight, for_bias]
 
+    def _sum_rows(self, weight: Weight) -> None:
+        """What the sum over tokens takes; along the elements that lie side by side no block shares it."""
+        if weight.sums_rows:
+            self.kernels.column_sum(self.tokens, weight.d_out, self.shadow.allocate)
+
     def linear_4bit(self, name: str, x: Variable, weight: Weight) -> Variable:
         """bitsandbytes' Linear4bit: dequantizes the matrix for the product and again for the input's gradient.
+
+        Few tokens are multiplied by the packed matrix as it is.
 
         It computes in its own dtype: what autocast hands over in another is cast, and the result cast back.
         """
@@ -137,16 +144,15 @@ class Products(Elementwise):
             return self.cast(self.linear_4bit(name, own, weight), weight.d_out, x.element)
         node = self.shadow.node(x)
         element = x.element
-        scales = [self._scales(weight)]
+        dense = 1 - self.kernels.multiplies_packed(self.tokens, weight.d_in, weight.d_out, element)
+        scales = [self._scales(weight, dense)]
         if weight.nested_scales:
-            scales.append(self._scales(weight))  # adding the offset makes a second tensor
+            scales.append(self._scales(weight, dense))  # adding the offset makes a second tensor
             if not self.kernels.keeps_nested_scales:
                 del scales[0]
-        matrix = self.shadow.allocate("dequantized matrix", weight.elements * element)
+        matrix = self.shadow.allocate("dequantized matrix", weight.elements * element * dense)
         result = self._new(name, weight.d_out, element, node)
-        self.shadow.scratch(
-            "matmul scratch", self.kernels.matmul(self.tokens, weight.d_in, weight.d_out, element, b_transposed=True)
-        )
+        self._multiplied(self.tokens, weight.d_in, weight.d_out, element, b_transposed=True, share=dense)
         del matrix, scales
         if node is not None:
             node.run = lambda g: [self._linear_4bit_gradient(name, weight, element)]
@@ -160,8 +166,8 @@ class Products(Elementwise):
         del matrix
         return Gradient(gradient.storage)  # bitsandbytes returns a fresh tensor of the input's shape, not a view
 
-    def _scales(self, weight: Weight) -> Storage | None:
-        """The fp32 scales that double quantization has to restore first."""
+    def _scales(self, weight: Weight, dense: Size = 1) -> Storage | None:
+        """The fp32 scales that double quantization has to restore before a matrix is made `dense`."""
         if not weight.nested_scales:
             return None
-        return self.shadow.allocate("dequantized scales", -(-weight.elements // NF4_BLOCK) * FULL)
+        return self.shadow.allocate("dequantized scales", -(-weight.elements // NF4_BLOCK) * FULL * dense)

@@ -57,10 +57,19 @@ EXPORT int __cudaGetKernel(void **kernel, const void *entry) { *kernel = (void *
 EXPORT int cudaGetFuncBySymbol(void **function, const void *symbol) { *function = (void *)symbol; return SUCCESS; }
 EXPORT int cudaGetSymbolAddress(void **at, const void *symbol) { static char zeros[1 << 16]; (void)symbol; *at = zeros; return SUCCESS; }
 
+/* The generation whose kernels a card runs: the newest that PyTorch's wheels are compiled for and that is not newer than the
+   card. CUB asks for it and gives up on one that it was not compiled for. */
+static int compiled(void) {
+    static const int generations[] = {120, 100, 90, 86, 80, 75, 70, 60, 50};
+    int own = card()->major * 10 + card()->minor;
+    for (size_t i = 0; i < sizeof generations / sizeof *generations; i++)
+        if (generations[i] <= own) return generations[i];
+    return own;
+}
+
 /* cudaFuncAttributes, 144 bytes. Registers are invented; that no kernel is refused for want of them is all that matters. */
 EXPORT int cudaFuncGetAttributes(char *attributes, const void *function) {
-    const int fields[][2] = {{24, 1024}, {28, 32}, {32, card()->major * 10 + card()->minor},
-                             {36, card()->major * 10 + card()->minor}, {44, (int)card()->block_memory}};
+    const int fields[][2] = {{24, 1024}, {28, 32}, {32, compiled()}, {36, compiled()}, {44, (int)card()->block_memory}};
     (void)function;
     memset(attributes, 0, 144);
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) memcpy(attributes + fields[i][0], &fields[i][1], sizeof(int));

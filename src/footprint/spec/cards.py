@@ -42,6 +42,12 @@ class Card:
     checked: bool
     """Whether rehearsed bytes were compared with runs on such a card."""
 
+    @property
+    def generation(self) -> tuple[int, int]:
+        """The compute capability as numbers."""
+        major, minor = self.capability.split(".")
+        return int(major), int(minor)
+
     def described(self, devices: int = 1) -> str:
         """The card as the stand-in reads it from its environment."""
         numbers = (self.multiprocessors, self.threads, self.blocks, self.block_memory, self.shared_memory, self.cache)
@@ -52,7 +58,7 @@ class Card:
 @cache
 def catalogue() -> dict[str, Card]:
     """Every card by its key, in the order of the file."""
-    told = yaml.safe_load((files("footprint.rehearsal") / "cards.yaml").read_text(encoding="utf-8"))
+    told = yaml.safe_load((files("footprint.spec") / "cards.yaml").read_text(encoding="utf-8"))
     return {key: Card(key=key, **entry) for key, entry in told.items()}
 
 
@@ -65,3 +71,8 @@ def find(key: str) -> Card:
     near = get_close_matches(meant, known, n=3, cutoff=0.5)
     hint = f" (did you mean {', '.join(near)}?)" if near else ""
     raise FootprintError(f"card: {key[:60]!r} is not in the catalogue{hint}; `footprint cards` lists them")
+
+
+def newest() -> Card:
+    """The card of the newest generation: what stands for a GPU that nobody has named."""
+    return max(catalogue().values(), key=lambda card: card.generation)

@@ -1,0 +1,1 @@
+"""The kernels behind the operators, by device: statistics, workspaces and temporaries in bytes."""

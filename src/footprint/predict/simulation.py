@@ -1,0 +1,163 @@
+"""A run on a card, simulated: its tensors in order through the card's allocator, and the peaks that come of it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+
+from footprint.predict.alike import sizes_of
+from footprint.predict.allocator import Allocator, Block
+from footprint.predict.formula import Evaluation, Formula, dimension
+from footprint.predict.kernels.cuda import CudaKernels
+from footprint.predict.phases import structure_of
+from footprint.predict.program import Sizes, Structure
+from footprint.predict.tape import Tape
+from footprint.predict.whole_run import Recipe, WholeRun
+from footprint.spec.columns import BUCKET_OF, PHASES
+from footprint.spec.precision import PRECISIONS
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
+
+MARK = 7
+"""Bytes that the recorder takes and gives back where a phase begins and where it ends (measure/trace/cuda.py)."""
+
+NO_PHASE = "between"
+
+Watch = Callable[[str, Mapping[str, int]], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Peak:
+    """The highest point of one phase of one step. Sizes are bytes."""
+
+    phase: str
+    allocated: int
+    """`max_memory_allocated`."""
+    requested: int
+    reserved: int
+    """`max_memory_reserved`."""
+    kinds: dict[str, int]
+    """What was live when requested bytes were highest: bytes of each key of `BUCKET_OF`."""
+
+
+@cache
+def tape(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> Tape:
+    """The run of a structure, with formulas for sizes."""
+    sizes = Sizes(**{field.name: dimension(field.name) for field in fields(Sizes)})
+    return WholeRun(structure, recipe, sizes, kernels).run()
+
+
+def recipe_of(spec: RunSpec, training: TrainingSpec) -> Recipe:
+    """How the tensors of a run are stepped."""
+    return Recipe(
+        optimizer=spec.optimizer,
+        stepped=PRECISIONS[spec.precision].stepped,
+        scales_loss=training.half == "fp16" and spec.precision != "fp32",
+    )
+
+
+def simulate(
+    spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None = None
+) -> tuple[list[Peak], int]:
+    """The peaks of the first measured step, phase by phase, and the bytes reserved after all steps of a measurement.
+
+    `room` is what the card has for segments, None if that does not matter. Raises allocator.DoesNotFitError.
+    """
+    replay = _warmed_up(spec, training, kernels, room)
+    peaks = replay.step()
+    for _ in range(2 * training.measured_steps - 1):
+        before = replay.allocator.layout()
+        replay.step()
+        if replay.allocator.layout() == before:  # so is it after every further step
+            break
+    return peaks, replay.allocator.reserved
+
+
+def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list[tuple[str, dict[str, int]]]:
+    """(phase, requested bytes of every kind) after every event of the first measured step."""
+    replay, seen = _warmed_up(spec, training, kernels, None), []
+    replay.step(lambda phase, kinds: seen.append((phase, dict(kinds))))
+    return [point for point in seen if point[0] in PHASES]
+
+
+def _warmed_up(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None) -> "Replay":
+    """The run at the start of its first measured step."""
+    whole = tape(structure_of(spec, kernels, unrolled=True), recipe_of(spec, training), kernels)
+    evaluation = Evaluation(sizes_of([spec]))
+    sorts = [(int(evaluation.of(s)[0]) if isinstance(s, Formula) else int(s), kind) for _, kind, s in whole.sorts]
+    replay = Replay(whole, sorts, Allocator(room))
+    replay.build()
+    for _ in range(training.warmup_steps):
+        replay.step()
+    return replay
+
+
+class Replay:
+    """Carries out a tape with an allocator, its step as often as is wanted."""
+
+    def __init__(self, whole: Tape, sorts: Sequence[tuple[int, str]], allocator: Allocator) -> None:
+        self.allocator, self._sorts, self._sort_of = allocator, sorts, whole.sort_of
+        self._stretches = list(_stretches(whole))
+        self._live: dict[int, Block] = {}
+        self._requested = 0
+        self._kinds = dict.fromkeys(BUCKET_OF, 0)
+
+    def build(self) -> None:
+        """Make the model."""
+        name, numbers = self._stretches[0]
+        self._phase(name, numbers)
+
+    def step(self, watch: Watch | None = None) -> list[Peak]:
+        """Make one step; what outlived an earlier one exists already. `watch` is told the phase and the live bytes of
+        every kind after every event.
+        """
+        peaks = [self._phase(*stretch, watch) for stretch in self._stretches[1:]]
+        return [peak for peak in peaks if peak.phase in PHASES]
+
+    def _phase(self, phase: str, numbers: Sequence[int], watch: Watch | None = None) -> Peak:
+        allocator, live, sorts, sort_of = self.allocator, self._live, self._sorts, self._sort_of
+        self._mark(phase)
+        allocator.reset_peaks()
+        requested, kinds = self._requested, self._kinds
+        highest, at_highest = requested, dict(kinds)
+        for number in numbers:
+            size, kind = sorts[sort_of[abs(number) - 1]]
+            if size == 0:
+                continue
+            if number > 0:
+                if number in live:
+                    continue
+                live[number] = allocator.allocate(size)
+                requested += size
+                kinds[kind] += size
+                if requested > highest:
+                    highest, at_highest = requested, dict(kinds)
+            else:
+                allocator.release(live.pop(-number))
+                requested -= size
+                kinds[kind] -= size
+            if watch is not None:
+                watch(phase, kinds)
+        self._requested = requested
+        peak = Peak(phase, allocator.peak_allocated, highest, allocator.peak_reserved, at_highest)
+        self._mark(phase)
+        return peak
+
+    def _mark(self, phase: str) -> None:
+        if phase != NO_PHASE:
+            self.allocator.release(self.allocator.allocate(MARK))
+
+
+def _stretches(whole: Tape) -> Iterator[tuple[str, list[int]]]:
+    """The tape phase by phase."""
+    phase, numbers = "build", []
+    for (pass_, _), number in zip(whole.pieces, whole.numbers, strict=True):
+        name = PHASE_OF.get(pass_, "backward")
+        if name != phase:
+            yield phase, numbers
+            phase, numbers = name, []
+        numbers.append(number)
+    yield phase, numbers
+
+
+PHASE_OF = {name: name for name in ("build", "forward", "step", NO_PHASE)} | {"after forward": "forward"}
+"""The phase of each pass that is not one of backward's."""
