@@ -106,6 +106,7 @@ def _layout(spec: RunSpec, attention: str) -> Layout:
     return Layout(
         grouped=model.grouped_queries,
         spread=plain and spec.batch > 1 and queries,
+        result=queries or (not plain and model.heads > 1),
         queries=queries,
         keys=keys,
         transposed_keys=plain and spec.seq > 1 and not model.grouped_queries,

@@ -21,8 +21,10 @@ class Layout:
     """Whether several queries share a key."""
     spread: bool = False
     """Whether no stride leads over all heads of a batch, so that products copy their operands."""
+    result: bool = False
+    """Whether the result is copied for the projection."""
     queries: bool = False
-    """Whether the result is copied for the projection, and the queries' gradient likewise."""
+    """Whether the queries' gradient is."""
     keys: bool = False
     """Whether the gradients of keys and values are."""
     transposed_keys: bool = False
@@ -155,7 +157,7 @@ class Program:
         if self.structure.block == "llama":
             q, k = self.ops.rotary(q, q_width), self.ops.rotary(k, kv_width)
         y = self._attend(q, k, v)
-        laid_out = self.ops.lay_out(y, q_width) if layout.queries else y
+        laid_out = self.ops.lay_out(y, q_width) if layout.result else y
         return self._projection("o_proj", laid_out, q_width, sizes.width)
 
     def _heads(self, name: str, x: Variable, width: Size, *, copied: bool, transposed: bool = False) -> Variable:

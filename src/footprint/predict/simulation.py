@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 
 from footprint.predict.alike import sizes_of
-from footprint.predict.allocator import Allocator, Block
+from footprint.predict.allocator import Allocator, Block, DoesNotFitError
 from footprint.predict.formula import Evaluation, Formula, dimension
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.phases import structure_of
@@ -70,6 +70,15 @@ def simulate(
         if replay.allocator.layout() == before:  # so is it after every further step
             break
     return peaks, replay.allocator.reserved
+
+
+def fits(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> bool:
+    """Whether a run gets through all its steps with what its card has for segments."""
+    try:
+        simulate(spec, training, kernels, kernels.card.total - kernels.card.context)
+    except DoesNotFitError:
+        return False
+    return True
 
 
 def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list[tuple[str, dict[str, int]]]:

@@ -199,6 +199,7 @@ class WholeRun:
             self.kept.append(scales)
             return
         self._keep("offset", NESTED_OFFSET, FROZEN_BASE)
+        self.program.kernels.whole_sum(blocks, self.shadow.allocate)
         shifted = self.shadow.allocate("shifted scales", blocks * FULL)
         if not self._tables_made:
             self._keep("table of the library", NESTED_CODE_BOOK, ACTIVATIONS)

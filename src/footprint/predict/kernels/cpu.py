@@ -1,10 +1,10 @@
 """PyTorch's native CPU kernels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from footprint.predict.kernels.device import Allocate, AttentionShape, Made
+from footprint.predict.kernels.device import Allocate, AttentionShape, Keep, Made
 from footprint.predict.onednn import attention_backward_scratch, matmul_scratch
 from footprint.predict.shadow import Storage
 from footprint.predict.tape import Size
@@ -35,9 +35,14 @@ class CpuKernels:
         """The CPU kernel keeps statistics in the input's dtype (layer_norm_kernel.cpp)."""
         return element
 
-    def norm_partial_sums(self, width: Size, element: Size) -> Size:
+    def norm_gradients(
+        self, tokens: Size, width: Size, element: Size, names: Sequence[str], allocate: Allocate, keep: Keep
+    ) -> None:
         """Two rows per thread in the parameters' dtype (layer_norm_kernel.cpp, LayerNormBackwardKernelImplInternal)."""
-        return 2 * self.threads * width * element
+        for name in names:
+            keep(name, width * element)
+        sums = allocate("norm partial sums", 2 * self.threads * width * element)
+        del sums
 
     def matmul(
         self, m: Size, k: Size, n: Size, element: Size, *, a_transposed: bool = False, b_transposed: bool = False
@@ -46,6 +51,9 @@ class CpuKernels:
         if element == FULL:
             return None
         return matmul_scratch(m, k, n, a_transposed=a_transposed, b_transposed=b_transposed, threads=self.threads)
+
+    def whole_sum(self, elements: Size, allocate: Allocate) -> None:
+        """Nothing."""
 
     def column_sum(self, rows: Size, columns: Size, allocate: Allocate) -> None:
         """Nothing."""

@@ -1,15 +1,15 @@
 """PyTorch's CUDA kernels on a named card, with the settings of `measure.trace.cuda` and without cuDNN's attention."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
 
 from footprint.predict.formula import call
-from footprint.predict.kernels.device import Allocate, AttentionShape, Made
+from footprint.predict.kernels.device import Allocate, AttentionShape, Keep, Made
 from footprint.predict.kernels.embedding import Sorting, sorting
 from footprint.predict.kernels.four_bit import multiplies_packed
-from footprint.predict.kernels.reduction import partial_sums
+from footprint.predict.kernels.reduction import partial_sums, whole_sums
 from footprint.predict.shadow import Storage
 from footprint.predict.tape import Size
 from footprint.spec.cards import Card
@@ -51,9 +51,27 @@ class CudaKernels:
         """Statistics are fp32 (layer_norm_kernel.cu)."""
         return FULL
 
-    def norm_partial_sums(self, width: Size, element: Size) -> Size | None:
-        """Reduced within thread blocks up to 65,536 tokens (layer_norm_kernel.cu)."""
-        return None
+    def norm_gradients(
+        self, tokens: Size, width: Size, element: Size, names: Sequence[str], allocate: Allocate, keep: Keep
+    ) -> None:
+        """Of many tokens some rows of partial sums, which are summed into new gradients (layer_norm_kernel.cu)."""
+        size, rows = width * element, call(self._norm_rows, tokens, width)
+        partial = np.minimum(rows, 1)
+        replaced = []
+        for name in names:
+            keep(name, size * (1 - partial))
+            replaced.append(allocate("gradient to be replaced", size * partial))
+        sums = [allocate("rows of partial sums", rows * size) for _ in names]
+        for name in names:
+            keep(name, size * partial)
+            self.column_sum(rows, width, allocate)
+            del replaced[0]
+        del sums
+
+    def _norm_rows(self, tokens: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """Rows of partial sums: one for 32 tokens, of a million elements in all; 0 where thread blocks reduce alone."""
+        many = (tokens > 2**16) & (width // 32 < self.card.multiprocessors // 2)
+        return many * np.minimum(-(-tokens // 32), 2**20 // (-(-width // 32) * 32))
 
     def matmul(
         self, m: Size, k: Size, n: Size, element: Size, *, a_transposed: bool = False, b_transposed: bool = False
@@ -76,6 +94,15 @@ class CudaKernels:
         buffer = allocate("partial sums", call(self._partial_sums, rows, columns, 0))
         semaphores = allocate("semaphores", call(self._partial_sums, rows, columns, 1))
         del buffer, semaphores
+
+    def whole_sum(self, elements: Size, allocate: Allocate) -> None:
+        """The same for the sum of all elements."""
+        buffer = allocate("partial sums", call(self._whole_sums, elements))
+        semaphore = allocate("semaphore", np.minimum(call(self._whole_sums, elements), FULL))
+        del buffer, semaphore
+
+    def _whole_sums(self, elements: np.ndarray) -> np.ndarray:
+        return np.array([whole_sums(self.card, int(one)) for one in elements], dtype=np.int64)
 
     def _partial_sums(self, rows: np.ndarray, columns: np.ndarray, which: int) -> np.ndarray:
         shapes = (tuple(map(int, shape)) for shape in np.broadcast(rows, columns))
@@ -231,4 +258,5 @@ class CudaKernels:
 
 def _flash_columns(head_width: Size) -> Size:
     """Elements that flash attention rounds the width of a head up to (flash_api.cpp, head_size_rounded)."""
-    return np.where(head_width <= 192, -(-head_width // 32) * 32, 256)
+    columns = np.where(head_width <= 128, 32, 64)
+    return -(-head_width // columns) * columns

@@ -1,6 +1,6 @@
 """What differs between devices: statistics, workspaces and temporaries of the kernels behind the operators (bytes)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
 from footprint.predict.shadow import Storage
@@ -10,6 +10,9 @@ from footprint.spec.run import RunSpec
 Allocate = Callable[[str, Size], Storage]
 """Makes a tensor of the shadow from its name and bytes; it lives as long as the storage is referred to."""
 
+
+Keep = Callable[[str, Size], None]
+"""Makes the gradient of a parameter."""
 
 Made = TypeVar("Made")
 
@@ -74,13 +77,18 @@ class Kernels(Protocol):
     def statistic(self, element: Size) -> Size:
         """Bytes of one LayerNorm statistic (mean or reciprocal deviation) of one token."""
 
-    def norm_partial_sums(self, width: Size, element: Size) -> Size | None:
-        """LayerNorm's backward reduces the weight's and the bias's gradient through partial sums."""
+    def norm_gradients(
+        self, tokens: Size, width: Size, element: Size, names: Sequence[str], allocate: Allocate, keep: Keep
+    ) -> None:
+        """The gradients of a norm's parameters, which `keep` allocates, and what summing them over tokens takes."""
 
     def matmul(
         self, m: Size, k: Size, n: Size, element: Size, *, a_transposed: bool = False, b_transposed: bool = False
     ) -> Size | None:
         """Workspace of an (m, k) @ (k, n) product."""
+
+    def whole_sum(self, elements: Size, allocate: Allocate) -> None:
+        """What summing all elements of a tensor takes beside its result."""
 
     def column_sum(self, rows: Size, columns: Size, allocate: Allocate) -> None:
         """What summing the columns of a (rows, columns) matrix takes beside its result."""

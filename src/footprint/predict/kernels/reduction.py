@@ -12,6 +12,8 @@ FEWEST, MOST = 16, 256
 
 def partial_sums(card: Card, rows: int, columns: int) -> tuple[int, int]:
     """Bytes of partial sums and of semaphores for the fp32 sum over the rows of a (rows, columns) matrix."""
+    if rows < MOST:
+        return 0, 0
     vector = next(n for n in (4, 2, 1) if columns % n == 0)
     most = THREADS // vector
     outputs, inputs = _power(columns // vector, most), _power(rows, most)
@@ -23,13 +25,25 @@ def partial_sums(card: Card, rows: int, columns: int) -> tuple[int, int]:
         return 0, 0  # every warp has outputs of its own
     values = -(-rows // height)
     blocks = -(-(columns // vector) // width)
-    room = card.multiprocessors * (card.threads // (width * height))
+    sharing = _sharing(card, values, blocks, width * height)
+    return (FULL * columns * sharing * width * vector, FULL * blocks) if sharing > 1 else (0, 0)
+
+
+def whole_sums(card: Card, elements: int) -> int:
+    """Bytes of partial sums for the fp32 sum of all elements; one semaphore goes with them."""
+    if elements < MOST:
+        return 0
+    width = _power(elements // 4, THREADS)
+    sharing = _sharing(card, -(-elements // width), 1, width)
+    return FULL * sharing if sharing > 1 else 0
+
+
+def _sharing(card: Card, values: int, blocks: int, threads: int) -> int:
+    """How many blocks share a sum of which each thread would have `values`."""
+    room = card.multiprocessors * (card.threads // threads)
     if values < MOST or blocks > room:
-        return 0, 0
-    sharing = max(min(-(-room // blocks), -(-values // FEWEST)), -(-values // MOST))
-    if sharing == 1:
-        return 0, 0
-    return FULL * columns * sharing * width * vector, 4 * blocks
+        return 1
+    return max(min(-(-room // blocks), -(-values // FEWEST)), -(-values // MOST))
 
 
 def _power(number: int, most: int) -> int:

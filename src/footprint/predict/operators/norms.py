@@ -34,10 +34,11 @@ class Norms(Elementwise):
     def _norm_gradient(self, size: Size | None, width: Size, element: Size, trained: bool) -> Gradient | None:
         gradient = None if size is None else self._gradient("normalized", size)
         if trained:
-            self._parameter_gradient("norm weight", width * element)
-            self._parameter_gradient("norm bias", width * element)
-            self.shadow.scratch("norm partial sums", self.kernels.norm_partial_sums(width, element))
+            self._norm_parameters(("norm weight", "norm bias"), width, element)
         return gradient
+
+    def _norm_parameters(self, names: Sequence[str], width: Size, element: Size) -> None:
+        self.kernels.norm_gradients(self.tokens, width, element, names, self.shadow.allocate, self._parameter_gradient)
 
     def rms_norm(
         self, x: Variable, width: Size, element: Size, trained: bool, copies: Sequence[Storage] = ()
@@ -168,6 +169,5 @@ class Norms(Elementwise):
     def _fused_rms_gradient(self, size: Size | None, width: Size, element: Size, trained: bool) -> Gradient | None:
         gradient = None if size is None else self._gradient("normalized", size)
         if trained:
-            self._parameter_gradient("norm weight", width * element)
-            self.shadow.scratch("norm partial sums", self.kernels.norm_partial_sums(width, element))
+            self._norm_parameters(("norm weight",), width, element)
         return gradient

@@ -1,0 +1,70 @@
+"""Many rehearsals on one card, for benchmarks and tests: one process imports everything and is forked for each run.
+
+No driver survives a fork, but the stand-in does: there is no card that could lose its state. A run so takes a quarter
+of a second. A new process would spend five importing.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from footprint.jobs.pretended import interpreter
+from footprint.jobs.runtime import prepare_environment
+from footprint.rehearsal.launch import environment
+from footprint.spec.cards import find
+from footprint.spec.handover import parse_run, run_json
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
+
+SOURCES = Path(__file__).resolve().parents[2]
+
+
+def rehearse_each(specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator[dict[str, object]]:
+    """The rehearsed row of every spec on random tokens, in order; all specs name one card.
+
+    Raises FootprintError where nothing can be rehearsed, RuntimeError where a run fails for another reason than memory.
+    """
+    python = interpreter()
+    told = os.environ | environment(find(specs[0].card), python) | {"PYTHONPATH": str(SOURCES)}
+    command = [python, "-m", __name__]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=told) as server:
+        for spec in specs:
+            server.stdin.write(run_json(spec, training) + "\n")
+            server.stdin.flush()
+            answered = server.stdout.readline()
+            if not answered.strip():
+                raise RuntimeError(f"the rehearsal of {spec.axes()} failed")
+            yield json.loads(answered)
+        server.stdin.close()
+
+
+def _serve() -> None:
+    """Answer every run on standard input with its row, from a process of its own."""
+    prepare_environment("cuda")
+    answers = os.dup(sys.stdout.fileno())
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
+    import torch
+
+    from footprint.jobs.fresh import random_batches
+    from footprint.measure.measurement import batches_needed, measure
+
+    warnings.simplefilter("ignore")  # bitsandbytes says of every odd matrix that a kernel is slow, which does nothing
+    torch.cuda._is_in_bad_fork = lambda: False
+    for line in sys.stdin:
+        child = os.fork()
+        if child == 0:
+            spec, training = parse_run(line)
+            row = measure(spec, training, random_batches(spec, batches_needed(training))).row
+            os.write(answers, json.dumps(row).encode() + b"\n")
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if status:
+            os.write(answers, b"\n")
+
+
+if __name__ == "__main__":
+    _serve()

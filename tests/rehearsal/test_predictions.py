@@ -1,0 +1,62 @@
+"""What is predicted for a card is what its allocator says in a rehearsal, to the byte: random runs, runs at the edge."""
+
+import random
+
+import accuracy
+import pytest
+
+from footprint.jobs.rehearsals import rehearse_each
+from footprint.predict.kernels.choice import kernels_for
+from footprint.predict.prediction import predict
+from footprint.predict.simulation import fits
+from footprint.spec.cards import find
+from footprint.spec.columns import COMPARED
+from footprint.spec.model import BLOCKS
+from footprint.spec.presets import PRESETS
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
+from rehearsal import PYTHON, needs_cuda_build
+
+pytestmark = needs_cuda_build
+
+CARDS = {"t4": "bf16", "a100-80gb": "bf16", "h100-80gb": "bf16", "rtx-2080-ti": "fp16", "l4": "fp16"}
+"""Cards of five generations, and the half-precision type of their runs: other kernels run on each."""
+
+
+@pytest.fixture(autouse=True)
+def _interpreter(monkeypatch):
+    monkeypatch.setenv("FOOTPRINT_REHEARSAL_PYTHON", str(PYTHON))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("card", "half"), CARDS.items())
+def test_random_runs_take_what_was_predicted_in_every_phase_and_bucket(card, half):
+    generator, training = random.Random(0), TrainingSpec(half=half)
+    specs = [accuracy.draw_on_card(generator, BLOCKS, card) for _ in range(16)]
+    kernels = kernels_for("cuda", training, card)
+    finished = 0
+    for spec, rehearsed in zip(specs, rehearse_each(specs, training), strict=True):
+        assert fits(spec, training, kernels) == (rehearsed["status"] == "ok"), spec
+        if rehearsed["status"] == "ok":
+            predicted = predict(spec, training)
+            known = [name for name in COMPARED if rehearsed[name] is not None]  # nothing is where the cache was emptied
+            assert {name: predicted[name] for name in known} == {name: rehearsed[name] for name in known}, spec
+            finished += 1
+    assert finished > 12
+
+
+def test_the_longest_sequence_that_is_predicted_to_fit_does_and_one_more_token_does_not():
+    """The A10G has 22 GiB: how far a QLoRA of TinyLlama without checkpointing goes."""
+    card, training = find("a10g"), TrainingSpec()
+    kernels = kernels_for("cuda", training, card.key)
+
+    def run(seq: int) -> RunSpec:
+        model = PRESETS["tinyllama-1.1b"]
+        return RunSpec(model=model, regime="qlora", batch=1, seq=seq, device="cuda", card=card.key)
+
+    fitting, exceeding = 128, 65536
+    while exceeding - fitting > 1:
+        tried = (fitting + exceeding) // 2
+        fitting, exceeding = (tried, exceeding) if fits(run(tried), training, kernels) else (fitting, tried)
+    held, refused = rehearse_each([run(fitting), run(exceeding)], training)
+    assert (held["status"], refused["status"]) == ("ok", "oom")
