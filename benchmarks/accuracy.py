@@ -19,9 +19,8 @@ import pandas as pd
 from footprint.errors import user_errors
 from footprint.jobs.fresh import measure_each
 from footprint.jobs.rehearsals import rehearse_each
-from footprint.predict.kernels.choice import kernels_for
+from footprint.predict.capacity import of_card
 from footprint.predict.prediction import predict, predict_many
-from footprint.predict.simulation import fits
 from footprint.spec.cards import find
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import BUCKET_BYTES, COMPARED, PHASE_PEAKS
@@ -282,13 +281,13 @@ PEAKS = {"requested": "requested_peak_bytes", "allocated": "peak_bytes", "reserv
 
 def rehearsed_and_predicted(specs: list[RunSpec], training: TrainingSpec) -> Iterator[dict]:
     """One row per spec, all on one card: axes and sizes, both verdicts, both opinions of each peak, what differs."""
-    kernels = kernels_for("cuda", training, specs[0].card)
+    capacity = of_card(find(specs[0].card))
     for spec, rehearsed in zip(specs, rehearse_each(specs, training), strict=True):
         predicted = predict(spec, training)
         row = spec.axes() | {name: getattr(spec.model, name) for name in SIZES}
         row |= {
             "status_rehearsed": rehearsed["status"],
-            "status_predicted": "ok" if fits(spec, training, kernels) else "oom",
+            "status_predicted": "ok" if capacity.holds(spec, training) else "oom",
         }
         for what, column in PEAKS.items():
             row |= {f"{what}_rehearsed": rehearsed[column], f"{what}_predicted": predicted[column]}

@@ -1,4 +1,4 @@
-"""What is predicted for a card is what its allocator says in a rehearsal, to the byte: random runs, runs at the edge."""
+"""What is predicted for a card is what its allocator says in a rehearsal: random runs, and runs at the edge."""
 
 import random
 
@@ -6,9 +6,8 @@ import accuracy
 import pytest
 
 from footprint.jobs.rehearsals import rehearse_each
-from footprint.predict.kernels.choice import kernels_for
+from footprint.predict.capacity import of_card
 from footprint.predict.prediction import predict
-from footprint.predict.simulation import fits
 from footprint.spec.cards import find
 from footprint.spec.columns import COMPARED
 from footprint.spec.model import BLOCKS
@@ -33,10 +32,9 @@ def _interpreter(monkeypatch):
 def test_random_runs_take_what_was_predicted_in_every_phase_and_bucket(card, half):
     generator, training = random.Random(0), TrainingSpec(half=half)
     specs = [accuracy.draw_on_card(generator, BLOCKS, card) for _ in range(16)]
-    kernels = kernels_for("cuda", training, card)
-    finished = 0
+    capacity, finished = of_card(find(card)), 0
     for spec, rehearsed in zip(specs, rehearse_each(specs, training), strict=True):
-        assert fits(spec, training, kernels) == (rehearsed["status"] == "ok"), spec
+        assert capacity.holds(spec, training) == (rehearsed["status"] == "ok"), spec
         if rehearsed["status"] == "ok":
             predicted = predict(spec, training)
             known = [name for name in COMPARED if rehearsed[name] is not None]  # nothing is where the cache was emptied
@@ -48,7 +46,7 @@ def test_random_runs_take_what_was_predicted_in_every_phase_and_bucket(card, hal
 def test_the_longest_sequence_that_is_predicted_to_fit_does_and_one_more_token_does_not():
     """The A10G has 22 GiB: how far a QLoRA of TinyLlama without checkpointing goes."""
     card, training = find("a10g"), TrainingSpec()
-    kernels = kernels_for("cuda", training, card.key)
+    capacity = of_card(card)
 
     def run(seq: int) -> RunSpec:
         model = PRESETS["tinyllama-1.1b"]
@@ -57,6 +55,6 @@ def test_the_longest_sequence_that_is_predicted_to_fit_does_and_one_more_token_d
     fitting, exceeding = 128, 65536
     while exceeding - fitting > 1:
         tried = (fitting + exceeding) // 2
-        fitting, exceeding = (tried, exceeding) if fits(run(tried), training, kernels) else (fitting, tried)
+        fitting, exceeding = (tried, exceeding) if capacity.holds(run(tried), training) else (fitting, tried)
     held, refused = rehearse_each([run(fitting), run(exceeding)], training)
     assert (held["status"], refused["status"]) == ("ok", "oom")

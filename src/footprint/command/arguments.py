@@ -114,7 +114,7 @@ def parser(
         help="print a completion script for bash, zsh, tcsh or fish and exit",
     )
     commands = whole.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
-    _add_predict(commands).set_defaults(action=predict, card=None)
+    _add_predict(commands).set_defaults(action=predict)
     _add_fit(commands).set_defaults(action=fit)
     _add_measure(commands).set_defaults(action=measure, card=None, gpu_memory=None)
     _add_rehearse(commands).set_defaults(action=rehearse, device=None)
@@ -128,14 +128,16 @@ def _add_predict(commands) -> Parser:
         "predict",
         help="the peak of one run and what it is made of",
         description="Predict the peak memory of one training run: every phase, every bucket, and whether it fits.",
-        epilog="example:\n  footprint predict --model llama-7b --regime qlora --seq 2048 --gpu-memory 24GiB\n\n"
-        "exit status: 0 it fits (or no card was given), 1 it does not, 3 it is tight: whether it runs depends on the "
-        "card and its driver, 2 the input is wrong",
+        epilog="example:\n  footprint predict --model llama-7b --regime qlora --seq 2048 --card a10g\n\n"
+        "exit status: 0 it fits (or no card was given), 1 it does not, 2 the input is wrong",
     )
     _add_model(command)
     _add_axes(command, required=("regime",))
-    _add_gpu_memory(command, required=False)
-    _add_device(command, "cuda with --gpu-memory, else the config's, else cpu")
+    _add_card(command, "none")
+    _add_device(command, "cuda with --card or --gpu-memory, else the config's, else cpu")
+    command.add_argument(
+        "--timeline", metavar="FILE", type=Path, help="write the live bytes of each bucket through one step, as CSV"
+    )
     _add_json(command)
     return command
 
@@ -147,8 +149,8 @@ def _add_fit(commands) -> Parser:
         description="Search regimes and checkpointing (or what you list) for the settings of a model that fit. "
         "For each setting: the longest sequence that fits, with its largest batch, and the shape with the most "
         "tokens per step. An axis may be given several values: --precision mixed,bf16.",
-        epilog="example:\n  footprint fit --model llama-7b --gpu-memory 24GiB --regime lora,qlora --seq 2048\n\n"
-        "exit status: 0 something fits, 3 only tightly, 1 nothing fits, 2 the input is wrong",
+        epilog="example:\n  footprint fit --model llama-7b --card a10g --regime lora,qlora --seq 2048\n\n"
+        "exit status: 0 something fits, 1 nothing fits, 2 the input is wrong",
     )
     _add_model(command)
     searched = {
@@ -158,7 +160,7 @@ def _add_fit(commands) -> Parser:
         "seq": "powers of two up to the model's context",
     }
     _add_axes(command, several=True, defaults=searched)
-    _add_gpu_memory(command, required=True)
+    _add_card(command, "required, or --gpu-memory")
     _add_device(command, "cuda")
     _add_json(command)
     return command
@@ -271,10 +273,14 @@ def _add_axes(
         )
 
 
-def _add_gpu_memory(command: ArgumentParser, *, required: bool) -> None:
-    note = "required" if required else "default: no card"
+def _add_card(command: ArgumentParser, default: str) -> None:
     command.add_argument(
-        "--gpu-memory", metavar="SIZE", required=required, help=f"memory of the card, as 24GiB, 24GB or 24 ({note})"
+        "--card", metavar="CARD", type=_named, help=f"one of those `footprint cards` lists (default: {default})"
+    )
+    command.add_argument(
+        "--gpu-memory",
+        metavar="SIZE",
+        help="memory of the card, as 24GiB, 24GB or 24; without --card of one of the newest generation",
     )
 
 

@@ -3,16 +3,18 @@
 import json
 from argparse import Namespace
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from footprint.command.arguments import AXES
 from footprint.errors import FootprintError
-from footprint.predict.capacity import Capacity
+from footprint.predict.capacity import Capacity, of_card, of_size
+from footprint.spec.cards import Card, find
+from footprint.spec.checks import one_of, require
 from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS
-from footprint.spec.run import RunSpec
+from footprint.spec.run import DEVICES, RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.spec.units import parse_bytes
 
@@ -47,12 +49,19 @@ def run(parsed: Namespace) -> tuple[RunSpec, TrainingSpec]:
         from footprint.experiment.config import require_half
 
         require_half(told.training, where)
-    return RunSpec(model=model(parsed, told), device=where, card=parsed.card, **given), told.training
+    return RunSpec(model=model(parsed, told), device=where, card=_key(parsed, where), **given), told.training
+
+
+def _key(parsed: Namespace, where: str) -> str | None:
+    """The name of the card in the catalogue, however it was written."""
+    return find(parsed.card).key if parsed.card and where == "cuda" else None
 
 
 def device(parsed: Namespace) -> str | None:
     """The device that was asked for: a card means CUDA unless the command line says otherwise."""
-    return parsed.device or ("cuda" if parsed.gpu_memory else None)
+    if parsed.device is not None:
+        return one_of("device", parsed.device, DEVICES)
+    return "cuda" if parsed.gpu_memory or parsed.card else None
 
 
 def setup(path: Path | None, where: str | None) -> Setup:
@@ -109,5 +118,18 @@ def _each_once(pairs: list[tuple[str, object]]) -> dict:
 
 
 def capacity(parsed: Namespace, where: str) -> Capacity | None:
-    """The card whose memory was given; None where none was."""
-    return None if parsed.gpu_memory is None else Capacity(parse_bytes(parsed.gpu_memory, "gpu-memory"), where)
+    """What the run has to fit into: a named card, one of a size, the memory of a CPU; None where nothing was given."""
+    memory = None if parsed.gpu_memory is None else parse_bytes(parsed.gpu_memory, "gpu-memory")
+    if parsed.card is not None:
+        require(where == "cuda", "card", parsed.card, "absent with --device cpu")
+        found = card(parsed.card, memory)
+        return of_card(found)
+    if memory is None:
+        return None
+    return of_size(memory) if where == "cuda" else Capacity(memory)
+
+
+def card(key: str, memory: int | None) -> Card:
+    """A card of the catalogue, with the memory that was given for it."""
+    found = find(key)
+    return found if memory is None else replace(found, total=memory)

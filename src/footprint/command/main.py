@@ -18,14 +18,14 @@ from footprint.command.arguments import AXES, parser
 from footprint.command.script import require_installed
 from footprint.errors import USER_ERROR, FootprintError, user_errors
 from footprint.jobs.runtime import prepare_environment
-from footprint.predict.capacity import FITS, TIGHT, TOO_LARGE, Capacity
+from footprint.predict.capacity import FITS, TOO_LARGE, Capacity
 from footprint.spec.cards import Card
 from footprint.spec.checks import require
 from footprint.spec.run import DEVICES, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.spec.units import format_bytes, parse_bytes
 
-STATUSES = {FITS: 0, TOO_LARGE: 1, TIGHT: 3}
+STATUSES = {FITS: 0, TOO_LARGE: 1}
 """Exit status of a prediction or search by its verdict, the best one of a search."""
 
 NOT_MEASURED = 1
@@ -59,16 +59,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _predict(parsed: Namespace) -> int:
     from footprint.command import readout
     from footprint.predict.fit import Candidate, cheapest_change
-    from footprint.predict.prediction import predict
+    from footprint.predict.prediction import predict, timeline
+    from footprint.spec.timeline import write_timeline
 
     spec, training = asked.run(parsed)
     capacity = asked.capacity(parsed, spec.device)
+    if parsed.timeline is not None:
+        require(not parsed.timeline.is_dir(), "timeline", str(parsed.timeline), "a file to write")
+        write_timeline(parsed.timeline, timeline(spec, training))
     row = predict(spec, training)
     if capacity is None:
         answer = dict.fromkeys(("gpu_memory_bytes", "verdict", "fits", "headroom_bytes"))
         _print_json(row | answer) if parsed.json else _print(readout.prediction(spec, row, capacity))
         return 0
-    candidate = Candidate(spec, row, capacity)
+    candidate = Candidate(spec, capacity, training)
     if parsed.json:
         answer = {"gpu_memory_bytes": capacity.memory, "verdict": candidate.verdict, "fits": candidate.verdict == FITS}
         _print_json(row | answer | {"headroom_bytes": candidate.headroom})
@@ -88,6 +92,8 @@ def _fit(parsed: Namespace) -> int:
 
     setup = asked.setup(parsed.config, asked.device(parsed))
     axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis, None) is not None}
+    given = parsed.gpu_memory is not None or parsed.card is not None
+    require(given, "card", None, "one of those `footprint cards` lists, or give --gpu-memory")
     capacity = asked.capacity(parsed, asked.device(parsed))
     settings = search(asked.model(parsed, setup), axes, capacity, setup.training)
     if parsed.json:
@@ -143,7 +149,7 @@ def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> d
         )
     advice = "no single change makes it fit"
     if spec.device == "cpu":
-        change = cheapest_change(spec, Capacity(largest_peak(found.size), spec.device), training)
+        change = cheapest_change(spec, Capacity(largest_peak(found.size)), training)
         if change.changed is not None:
             smaller = change.changed
             taken = format_bytes(needed_bytes(smaller.spec, smaller.row["peak_bytes"]))
@@ -154,7 +160,8 @@ def _predicted_here(spec: RunSpec, training: TrainingSpec, *, forced: bool) -> d
 def _rehearse(parsed: Namespace) -> int:
     from footprint.command import rehearsal
 
-    card = rehearsal.card(parsed)
+    memory = None if parsed.gpu_memory is None else parse_bytes(parsed.gpu_memory, "gpu-memory")
+    card = asked.card(parsed.card, memory)
     if not any((parsed.model, parsed.model_json, parsed.hf_config)):
         return rehearsal.carry_out(card, parsed)
     for option in ("steps", "timeline", "snapshot", "program"):
@@ -198,9 +205,11 @@ def _verify(parsed: Namespace) -> int:
 
 
 def _reading(parsed: Namespace) -> list[str]:
-    """How the card's memory was read, where it was not written in binary units."""
-    written, size = parsed.gpu_memory, parse_bytes(parsed.gpu_memory)
-    return [] if written.strip().endswith("iB") else [f"--gpu-memory {written} is read as {format_bytes(size)}."]
+    """How the memory of a card was read, where it was not written in binary units."""
+    written = parsed.gpu_memory
+    if written is None or written.strip().endswith("iB"):
+        return []
+    return [f"--gpu-memory {written} is read as {format_bytes(parse_bytes(written))}."]
 
 
 def _print(text: str) -> None:

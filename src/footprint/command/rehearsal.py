@@ -3,16 +3,16 @@
 import json
 from argparse import Namespace
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
 from footprint.command.readout import HONEST, aligned
 from footprint.errors import FootprintError
 from footprint.rehearsal.launch import Rehearsal, ended, peak, rehearse
-from footprint.spec.cards import Card, catalogue, find
+from footprint.spec.cards import Card, catalogue
 from footprint.spec.checks import require
-from footprint.spec.units import format_bytes, parse_bytes
+from footprint.spec.units import format_bytes
 
 STEPS = 3
 """Optimizer steps that a program makes unless it is told otherwise: the second is like all that follow."""
@@ -24,14 +24,6 @@ SHOWN_PHASES = {
     "step": "optimizer step",
     "between": "between steps",
 }
-
-
-def card(parsed: Namespace) -> Card:
-    """The card to rehearse on, with the memory that was given for it."""
-    found = find(parsed.card)
-    if parsed.gpu_memory is None:
-        return found
-    return replace(found, total=parse_bytes(parsed.gpu_memory, "gpu-memory"))
 
 
 def carry_out(card: Card, parsed: Namespace) -> int:

@@ -57,8 +57,8 @@ class Allocator:
         """How often the cache had to be emptied for a request."""
 
     def allocate(self, size: int) -> Block:
-        """A block for a request of `size` bytes; raises DoesNotFitError."""
-        asked, size = size, max(GRANULARITY, -(-size // GRANULARITY) * GRANULARITY)
+        """A block for a request of `size` bytes, which is not 0; raises DoesNotFitError."""
+        asked, size = size, -(-size // GRANULARITY) * GRANULARITY
         small = size <= SMALL
         pool = self._pools[small]
         position = bisect_left(pool, (size,))

@@ -1,46 +1,63 @@
-"""What a card has room for: one definition of whether a run fits, for the command line, the search and the page."""
+"""What a run has to fit into, and whether it does: one definition for the command line, the search and the page."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from footprint.spec.units import parse_bytes
+from footprint.predict.kernels.choice import kernels_for
+from footprint.predict.prediction import least_peaks
+from footprint.predict.simulation import fits
+from footprint.spec.cards import Card, newest
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
 
-VERDICTS = FITS, TIGHT, TOO_LARGE = "fits", "tight", "does not fit"
-"""What can be said of a run and a card, the best first."""
-
-DRIVER_SHARE = 0.02
-"""What of a GPU's printed memory its driver keeps, as a share."""
-
-SMALLEST_CONTEXT, LARGEST_CONTEXT = parse_bytes("0.1GiB"), parse_bytes("0.6GiB")
-"""Bytes of a CUDA context: it depends on the card, the driver and the kernels that are loaded."""
+VERDICTS = FITS, TOO_LARGE = "fits", "does not fit"
+"""What can be said of a run and a card, the better first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """A device's memory, and how much of it a run's tensors can use.
-
-    What the caching allocator leaves unused between blocks is not part of it: a run that fits may still need a little
-    more than its tensors.
-    """
+    """The memory of a device."""
 
     memory: int
-    """Bytes, as printed on the card."""
-    device: str
-    """`cuda`, or `cpu` for memory in which nothing but tensors is counted."""
+    """Bytes: of a card, all that its driver reports."""
+    card: Card | None = None
+    """Whose kernels run; None for a CPU, in whose memory nothing but tensors is counted."""
 
     @property
-    def sure(self) -> int:
-        """Bytes that tensors can have on any card of this size: driver's share and the largest context taken off."""
-        if self.device == "cpu":
-            return self.memory
-        return int(self.memory * (1 - DRIVER_SHARE)) - LARGEST_CONTEXT
+    def device(self) -> str:
+        """Where such a run is."""
+        return "cpu" if self.card is None else "cuda"
 
     @property
-    def most(self) -> int:
-        """Bytes that tensors can have at best: nothing taken off but the smallest context."""
-        return self.memory if self.device == "cpu" else self.memory - SMALLEST_CONTEXT
+    def room(self) -> int:
+        """Bytes that an allocator can have: of a card without its CUDA context."""
+        return self.memory if self.card is None else self.memory - self.card.context
 
-    def verdict(self, peak: int) -> str:
-        """`fits`, `tight` (whether it runs depends on the card and its driver) or `does not fit`."""
-        if peak <= self.sure:
-            return FITS
-        return TIGHT if peak <= self.most else TOO_LARGE
+    def verdict(self, spec: RunSpec, row: dict[str, object], training: TrainingSpec) -> str:
+        """`fits` or `does not fit`, of a run and its row of `predictions.csv`.
+
+        Where a card's allocator would reserve more than there is, it empties its cache first: then the run is carried
+        out with so much room, request by request.
+        """
+        if row["requested_peak_bytes"] > self.room:
+            return TOO_LARGE
+        return FITS if self.taken(row) <= self.room or self.holds(spec, training) else TOO_LARGE
+
+    def holds(self, spec: RunSpec, training: TrainingSpec) -> bool:
+        """Whether a run gets through; for a search, which needs no row of those that do not."""
+        if self.card is None:
+            return least_peaks([spec], training)[0] <= self.room
+        return fits(spec, training, kernels_for("cuda", training, spec.card), self.room)
+
+    def taken(self, row: dict[str, object]) -> int:
+        """Bytes that a run takes of the room if it can have as much as it wants."""
+        return row["peak_bytes"] if self.card is None else row["process_peak_bytes"] - self.card.context
+
+
+def of_size(memory: int) -> Capacity:
+    """A card of that size which nobody has named: one of the newest generation."""
+    return Capacity(memory, replace(newest(), name="a card", total=memory, checked=False))
+
+
+def of_card(card: Card) -> Capacity:
+    """A card of the catalogue, or one like it with other memory."""
+    return Capacity(card.total, card)

@@ -10,11 +10,12 @@ A change is cheap when it gives up little. From the cheapest (the order of `STEP
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 from itertools import product
 
 from footprint.errors import FootprintError
 from footprint.predict.capacity import FITS, VERDICTS, Capacity
-from footprint.predict.prediction import predict, predict_many
+from footprint.predict.prediction import least_peaks, predict
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import BUCKET_BYTES
 from footprint.spec.model import TARGETS, ModelSpec
@@ -49,23 +50,29 @@ SHORTEST, LARGEST_BATCH = 128, 65536
 """Ends of a search: tokens of the shortest sequence (shorter only for a model of less context), sequences."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Candidate:
     """A run and its row of `predictions.csv`, held against a card."""
 
     spec: RunSpec
-    row: dict[str, object]
     capacity: Capacity
+    training: TrainingSpec
 
-    @property
+    @cached_property
+    def row(self) -> dict[str, object]:
+        """The prediction."""
+        return predict(self.spec, self.training)
+
+    @cached_property
     def verdict(self) -> str:
-        """`fits`, `tight` or `does not fit`."""
-        return self.capacity.verdict(self.row["peak_bytes"])
+        """`fits` or `does not fit`."""
+        return self.capacity.verdict(self.spec, self.row, self.training)
 
     @property
     def headroom(self) -> int:
-        """Bytes left of what tensors can surely have; negative when it does not surely fit."""
-        return self.capacity.sure - self.row["peak_bytes"]
+        """Bytes left when the run has what it wants; 0 where it fits with less; negative where it does not fit."""
+        left = self.capacity.room - self.capacity.taken(self.row)
+        return max(left, 0) if self.verdict == FITS else left
 
     @property
     def largest_bucket(self) -> tuple[str, int]:
@@ -92,8 +99,8 @@ def cheapest_change(spec: RunSpec, capacity: Capacity, training: TrainingSpec) -
     for axis, values in STEPS:
         for run in _less(spec, axis, values):
             if isinstance(getattr(run, axis), int):
-                run = _largest_that_fits(spec, axis, capacity, training) or run
-            candidate = Candidate(run, predict(run, training), capacity)
+                run = _largest_below(spec, axis, getattr(spec, axis), capacity, training) or run
+            candidate = Candidate(run, capacity, training)
             if candidate.verdict == FITS:
                 return Change(axis, candidate, tuple(in_vain))
             in_vain.append((axis, getattr(run, axis)))
@@ -118,14 +125,43 @@ def _less(spec: RunSpec, axis: str, values: tuple[str, ...]) -> Iterator[RunSpec
             yield run
 
 
-def _largest_that_fits(spec: RunSpec, axis: str, capacity: Capacity, training: TrainingSpec) -> RunSpec | None:
-    """The run with the largest value of a number below its own with which it fits, by bisection; None if none does."""
-    fits, exceeds = 0, getattr(spec, axis)
+def _largest_below(spec: RunSpec, axis: str, value: int, capacity: Capacity, training: TrainingSpec) -> RunSpec | None:
+    """The run with the largest value of a number below `value` with which it fits, None if none does."""
+    least, exceeds = 0, value
+    while exceeds - least > 1:  # tensors alone, without what an allocator adds
+        tried = (least + exceeds) // 2
+        within = least_peaks([replace(spec, **{axis: tried})], training)[0] <= capacity.room
+        least, exceeds = (tried, exceeds) if within else (least, tried)
+    fitting = _largest(spec, axis, least, capacity, training)
+    return replace(spec, **{axis: fitting}) if fitting else None
+
+
+def _largest(spec: RunSpec, axis: str, most: int, capacity: Capacity, training: TrainingSpec) -> int:
+    """The largest value of a number, `most` at most, with which the run fits and with one more does not; 0 if none."""
+
+    def within(value: int) -> bool:
+        return value == 0 or (value <= most and capacity.holds(replace(spec, **{axis: value}), training))
+
+    if most == 0 or within(most):
+        return most
+    fits = _guess(spec, axis, most, capacity, training)
+    exceeds, step = most, 1
+    while not within(fits):
+        fits, exceeds, step = max(fits - step, 0), fits, 2 * step
     while exceeds - fits > 1:
         tried = (fits + exceeds) // 2
-        peak = predict(replace(spec, **{axis: tried}), training)["peak_bytes"]
-        fits, exceeds = (tried, exceeds) if capacity.verdict(peak) == FITS else (fits, tried)
-    return replace(spec, **{axis: fits}) if fits else None
+        fits, exceeds = (tried, exceeds) if within(tried) else (fits, tried)
+    return fits
+
+
+def _guess(spec: RunSpec, axis: str, most: int, capacity: Capacity, training: TrainingSpec) -> int:
+    """About the largest value below `most` that fits, if the allocator adds as much for every tensor."""
+    largest, smallest = (replace(spec, **{axis: value}) for value in (most, 1))
+    row = predict(largest, training)
+    at_most = row["requested_peak_bytes"]
+    each = (at_most - least_peaks([smallest], training)[0]) / max(most - 1, 1)
+    excess = at_most - capacity.room * at_most / capacity.taken(row)
+    return min(max(int(most - excess / each), 1), most - 1) if each > 0 else most - 1
 
 
 def _valid(spec: RunSpec, axes: Mapping[str, str | int]) -> RunSpec | None:
@@ -165,7 +201,7 @@ class Setting:
 
 
 def search(model: ModelSpec, axes: Mapping[str, Sequence], capacity: Capacity, training: TrainingSpec) -> list[Setting]:
-    """Settings of a model against a card: those that fit come first, then the tight ones, each by what is given up.
+    """Settings of a model against a card: those that fit come first, each by what is given up.
 
     Axes that `axes` does not mention are searched (`SEARCHED`) or keep their defaults; without `seq`, the lengths of
     `sequences` are tried; without `batch`, the largest that fits is searched.
@@ -173,26 +209,49 @@ def search(model: ModelSpec, axes: Mapping[str, Sequence], capacity: Capacity, t
     values = {axis: (default,) for axis, default in AXIS_DEFAULTS.items()} | SEARCHED | {"seq": sequences(model)}
     batches = axes.get("batch")
     values |= axes | {"batch": (1,)}
+    where = {"device": capacity.device, "card": capacity.card and capacity.card.key}
     runs = dict.fromkeys(
-        RunSpec(model=model, device=capacity.device, **dict(zip(values, cell, strict=True)))
-        for cell in product(*values.values())
+        RunSpec(model=model, **where, **dict(zip(values, cell, strict=True))) for cell in product(*values.values())
     )
-    if batches is None:
-        largest = _largest_batches(list(runs), capacity, training)
-    else:
-        largest = _largest_of(list(runs), batches, capacity, training)
-    smallest = 1 if batches is None else min(batches)
+    for batch in batches or ():
+        replace(next(iter(runs)), batch=batch)  # which says what is wrong with it
+    most = _most_batches(list(runs), capacity, training)
+    if batches is not None:
+        most = {run: min(bound, max(batches)) for run, bound in most.items()}
     settings: dict[RunSpec, list[RunSpec]] = {}
-    for run in largest:
+    for run in runs:
         settings.setdefault(replace(run, seq=1), []).append(run)
-    longest, most = [], []
-    for members in settings.values():
-        fitting = [replace(run, batch=largest[run]) for run in members if largest[run]]
-        least = replace(min(members, key=lambda run: run.seq), batch=smallest)
-        longest.append(max(fitting, key=lambda run: run.seq, default=least))
-        most.append(max(fitting, key=lambda run: (run.batch * run.seq, run.seq), default=least))
-    pairs = map(Setting, _candidates(longest, capacity, training), _candidates(most, capacity, training))
-    return sorted(pairs, key=lambda setting: (VERDICTS.index(setting.verdict), *_given_up(setting.longest.spec)))
+    found = [_setting(members, batches, most, capacity, training) for members in settings.values()]
+    return sorted(found, key=lambda setting: (VERDICTS.index(setting.verdict), *_given_up(setting.longest.spec)))
+
+
+def _setting(
+    members: Sequence[RunSpec],
+    batches: Sequence[int] | None,
+    most: Mapping[RunSpec, int],
+    capacity: Capacity,
+    training: TrainingSpec,
+) -> Setting:
+    """What fits of runs that differ in their sequences only, each with `most` sequences at most."""
+
+    @cache
+    def largest(run: RunSpec) -> int:
+        if batches is None:
+            return _largest(run, "batch", most[run], capacity, training)
+        tried = sorted((batch for batch in batches if batch <= most[run]), reverse=True)
+        return next((batch for batch in tried if capacity.holds(replace(run, batch=batch), training)), 0)
+
+    by_length = sorted(members, key=lambda run: run.seq, reverse=True)
+    longest = next((replace(run, batch=largest(run)) for run in by_length if largest(run)), None)
+    if longest is None:
+        least = replace(by_length[-1], batch=1 if batches is None else min(batches))
+        return Setting(Candidate(least, capacity, training), Candidate(least, capacity, training))
+    fullest = longest
+    for run in sorted(members, key=lambda run: most[run] * run.seq, reverse=True):
+        more = fullest.batch * fullest.seq // run.seq + 1
+        if more <= most[run] and capacity.holds(replace(run, batch=more), training):
+            fullest = replace(run, batch=largest(run))
+    return Setting(Candidate(longest, capacity, training), Candidate(fullest, capacity, training))
 
 
 def sequences(model: ModelSpec) -> tuple[int, ...]:
@@ -201,27 +260,18 @@ def sequences(model: ModelSpec) -> tuple[int, ...]:
     return (*(length for length in powers if SHORTEST <= length < model.context), model.context)
 
 
-def _largest_of(
-    runs: Sequence[RunSpec], batches: Sequence[int], capacity: Capacity, training: TrainingSpec
-) -> dict[RunSpec, int]:
-    """The largest of some batches with which each run fits, 0 if none."""
-    largest = dict.fromkeys(runs, 0)
-    for batch in sorted(batches):
-        rows = predict_many([replace(run, batch=batch) for run in runs], training)
-        fitting = (run for run, row in zip(runs, rows, strict=True) if capacity.verdict(row["peak_bytes"]) == FITS)
-        largest |= dict.fromkeys(fitting, batch)
-    return largest
+def _most_batches(runs: Sequence[RunSpec], capacity: Capacity, training: TrainingSpec) -> dict[RunSpec, int]:
+    """The largest batch whose tensors alone have room, 0 if none; all are bisected at once: a larger batch never frees.
 
-
-def _largest_batches(runs: Sequence[RunSpec], capacity: Capacity, training: TrainingSpec) -> dict[RunSpec, int]:
-    """The largest batch with which each run fits, 0 if none; all are bisected at once (a larger batch never frees)."""
+    On a CPU that is what fits.
+    """
     fits, exceeds = dict.fromkeys(runs, 0), dict.fromkeys(runs, LARGEST_BATCH + 1)
     tried = dict.fromkeys(runs, 1)
     while tried:
         tries = {run: _valid(run, {"batch": batch}) for run, batch in tried.items()}
-        rows = iter(predict_many([run for run in tries.values() if run is not None], training))
+        peaks = iter(least_peaks([run for run in tries.values() if run is not None], training))
         for run, valid in tries.items():
-            within = valid is not None and capacity.verdict(next(rows)["peak_bytes"]) == FITS
+            within = valid is not None and next(peaks) <= capacity.room
             (fits if within else exceeds)[run] = tried[run]
         tried = {run: (fits[run] + exceeds[run]) // 2 for run in runs if exceeds[run] - fits[run] > 1}
     return fits
@@ -240,8 +290,3 @@ def kept(axis: str, value: str | int) -> int:
         value = "attention"  # any other set of Linears stands with the set in the middle
     less = [less for step, values in STEPS if step == axis for less in values]
     return less.index(value) + 1 if value in less else 0
-
-
-def _candidates(runs: Sequence[RunSpec], capacity: Capacity, training: TrainingSpec) -> list[Candidate]:
-    rows = predict_many(runs, training)
-    return [Candidate(run, row, capacity) for run, row in zip(runs, rows, strict=True)]

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from footprint.predict.alike import Runs, alike
+from footprint.predict.allocator import DoesNotFitError
 from footprint.predict.kernels.choice import kernels_for
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.kernels.device import Kernels
@@ -72,8 +73,15 @@ def _columns(specs: Sequence[RunSpec], kernels: Kernels) -> dict[str, list]:
 
 
 def _simulated(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> dict[str, object]:
-    """The row of a run on a card of any size, read from its allocator as `measure.recorded_run` reads the real one."""
-    peaks, reserved_at_end = simulate(spec, training, kernels)
+    """The row of a run on a card, read from its allocator as `measure.recorded_run` reads the real one.
+
+    On a named card the allocator empties its cache where it must. What does not fit there is predicted as if it did.
+    """
+    try:
+        room = None if spec.card is None else kernels.card.total - kernels.card.context
+        peaks, reserved_at_end = simulate(spec, training, kernels, room)
+    except DoesNotFitError:
+        peaks, reserved_at_end = simulate(spec, training, kernels)
     highest = max(peaks, key=lambda peak: peak.allocated)
     at_rest = resident(spec)
     row = spec.axes() | {

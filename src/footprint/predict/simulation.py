@@ -1,8 +1,10 @@
 """A run on a card, simulated: its tensors in order through the card's allocator, and the peaks that come of it."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
+from itertools import groupby
+from operator import itemgetter
 
 from footprint.predict.alike import sizes_of
 from footprint.predict.allocator import Allocator, Block, DoesNotFitError
@@ -63,19 +65,19 @@ def simulate(
     `room` is what the card has for segments, None if that does not matter. Raises allocator.DoesNotFitError.
     """
     replay = _warmed_up(spec, training, kernels, room)
-    peaks = replay.step()
+    before, peaks = replay.allocator.layout(), replay.step()
     for _ in range(2 * training.measured_steps - 1):
-        before = replay.allocator.layout()
-        replay.step()
         if replay.allocator.layout() == before:  # so is it after every further step
             break
+        before = replay.allocator.layout()
+        replay.step()
     return peaks, replay.allocator.reserved
 
 
-def fits(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> bool:
-    """Whether a run gets through all its steps with what its card has for segments."""
+def fits(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int) -> bool:
+    """Whether a run gets through all its steps where a card has `room` bytes for segments."""
     try:
-        simulate(spec, training, kernels, kernels.card.total - kernels.card.context)
+        simulate(spec, training, kernels, room)
     except DoesNotFitError:
         return False
     return True
@@ -104,16 +106,18 @@ class Replay:
     """Carries out a tape with an allocator, its step as often as is wanted."""
 
     def __init__(self, whole: Tape, sorts: Sequence[tuple[int, str]], allocator: Allocator) -> None:
-        self.allocator, self._sorts, self._sort_of = allocator, sorts, whole.sort_of
-        self._stretches = list(_stretches(whole))
+        self.allocator = allocator
+        self._stretches = [
+            (phase, [(number, *sorts[sort]) for number, sort in zip(numbers, of, strict=True) if sorts[sort][0]])
+            for phase, numbers, of in _stretches(whole)
+        ]
         self._live: dict[int, Block] = {}
         self._requested = 0
         self._kinds = dict.fromkeys(BUCKET_OF, 0)
 
     def build(self) -> None:
         """Make the model."""
-        name, numbers = self._stretches[0]
-        self._phase(name, numbers)
+        self._phase(*self._stretches[0])
 
     def step(self, watch: Watch | None = None) -> list[Peak]:
         """Make one step; what outlived an earlier one exists already. `watch` is told the phase and the live bytes of
@@ -122,26 +126,25 @@ class Replay:
         peaks = [self._phase(*stretch, watch) for stretch in self._stretches[1:]]
         return [peak for peak in peaks if peak.phase in PHASES]
 
-    def _phase(self, phase: str, numbers: Sequence[int], watch: Watch | None = None) -> Peak:
-        allocator, live, sorts, sort_of = self.allocator, self._live, self._sorts, self._sort_of
+    def _phase(self, phase: str, events: Sequence[tuple[int, int, str]], watch: Watch | None = None) -> Peak:
+        """Carry out (tensor, bytes, kind) events: a positive number is an allocation, a negative one its release."""
+        allocator, live = self.allocator, self._live
+        allocate, release = allocator.allocate, allocator.release
         self._mark(phase)
         allocator.reset_peaks()
         requested, kinds = self._requested, self._kinds
         highest, at_highest = requested, dict(kinds)
-        for number in numbers:
-            size, kind = sorts[sort_of[abs(number) - 1]]
-            if size == 0:
-                continue
+        for number, size, kind in events:
             if number > 0:
                 if number in live:
                     continue
-                live[number] = allocator.allocate(size)
+                live[number] = allocate(size)
                 requested += size
                 kinds[kind] += size
                 if requested > highest:
                     highest, at_highest = requested, dict(kinds)
             else:
-                allocator.release(live.pop(-number))
+                release(live.pop(-number))
                 requested -= size
                 kinds[kind] -= size
             if watch is not None:
@@ -156,16 +159,15 @@ class Replay:
             self.allocator.release(self.allocator.allocate(MARK))
 
 
-def _stretches(whole: Tape) -> Iterator[tuple[str, list[int]]]:
-    """The tape phase by phase."""
-    phase, numbers = "build", []
-    for (pass_, _), number in zip(whole.pieces, whole.numbers, strict=True):
-        name = PHASE_OF.get(pass_, "backward")
-        if name != phase:
-            yield phase, numbers
-            phase, numbers = name, []
-        numbers.append(number)
-    yield phase, numbers
+@cache
+def _stretches(whole: Tape) -> list[tuple[str, list[int], list[int]]]:
+    """The tape phase by phase: the tensors of its events, and the sorts of those."""
+    phases = [PHASE_OF.get(pass_, "backward") for pass_, _ in whole.pieces]
+    stretches = []
+    for phase, events in groupby(zip(phases, whole.numbers, strict=True), key=itemgetter(0)):
+        numbers = [number for _, number in events]
+        stretches.append((phase, numbers, [whole.sort_of[abs(number) - 1] for number in numbers]))
+    return stretches
 
 
 PHASE_OF = {name: name for name in ("build", "forward", "step", NO_PHASE)} | {"after forward": "forward"}

@@ -46,10 +46,10 @@ def figure(predicted: pd.DataFrame) -> Drawing:
 def _panel(axes: Axes, predicted: pd.DataFrame) -> None:
     """One model: a line per regime and checkpointing over the cards."""
     right = SEQUENCES[-1] * 8
-    for card, capacity in CARDS.items():
-        axes.axhline(capacity / 2**30, color=PALETTE["rule"], linewidth=0.9, zorder=1)
+    for name, card in CARDS.items():
+        axes.axhline(card.total / 2**30, color=PALETTE["rule"], linewidth=0.9, zorder=1)
         above = {"xytext": (0, 1), "textcoords": "offset points", "ha": "right", "fontsize": 7.5}
-        axes.annotate(card, (right, capacity / 2**30), color=PALETTE["muted"], **above)
+        axes.annotate(name, (right, card.total / 2**30), color=PALETTE["muted"], **above)
     for (regime, mode), line in predicted.groupby(["regime", "checkpointing"], sort=False):
         peaks = line["peak_bytes"] / 2**30
         axes.plot(line["seq"], peaks, color=PALETTE[regime], linestyle=_LINES[mode])

@@ -1,15 +1,13 @@
 """Other hardware: what fits on which card, and results of other devices."""
 
-from footprint.predict import capacity
 from footprint.report.figures.cards import figure
-from footprint.report.page.words import escape, listing, percent
+from footprint.report.page.words import escape, listing
 from footprint.report.reading import cards
 from footprint.report.reading.selection import source
 from footprint.report.sections.material import Material
 from footprint.report.sentences.cards import without_masters
 from footprint.report.tables import devices
 from footprint.report.tables.cards import table
-from footprint.spec.units import format_bytes
 
 
 def what_fits(report: Material) -> None:
@@ -26,9 +24,9 @@ def what_fits(report: Material) -> None:
         table(predicted),
         "Predicted peak with every block checkpointed, then the longest of the sequences tried "
         f"({listing(f'{seq:,}' for seq in cards.SEQUENCES)} tokens) that a card holds: without / with checkpointing "
-        f"(batch 1, rank 8 on all Linears, mixed precision). Of each card {percent(capacity.DRIVER_SHARE)} are left "
-        f"to its driver and {format_bytes(capacity.LARGEST_CONTEXT)} to the CUDA context; what the allocator sets "
-        "aside is not counted.",
+        "(batch 1, rank 8 on all Linears, mixed precision). Reserved is what the allocator takes with its cache for "
+        f"{cards.SEQUENCES[-1]:,} tokens; the card shows that and the CUDA context. A run fits where that is no more "
+        f"than the driver's total. Kernels are those of an {cards.CARDS['A100'].name}.",
     )
     page.say(
         without_masters(),

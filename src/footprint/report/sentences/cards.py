@@ -4,7 +4,7 @@ import pandas as pd
 
 from footprint.predict.prediction import predict
 from footprint.report.page.words import listing
-from footprint.report.reading.cards import CARDS, MODELS, longest
+from footprint.report.reading.cards import CARDS, MODELS, SETTING, longest
 from footprint.report.reading.selection import REGIME_NAMES
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import REGIMES, RunSpec
@@ -15,7 +15,7 @@ def without_masters() -> str:
     """What full fine-tuning of the smallest model takes in other precisions, in one sentence."""
     peaks = {
         precision: predict(
-            RunSpec(model=PRESETS[MODELS[0]], regime="full", precision=precision, batch=1, seq=512, device="cuda")
+            RunSpec(model=PRESETS[MODELS[0]], regime="full", seq=512, **SETTING | {"precision": precision})
         )["peak_bytes"]
         for precision in ("mixed", "amp", "bf16")
     }
@@ -28,11 +28,11 @@ def without_masters() -> str:
 
 def finding(predicted: pd.DataFrame) -> str:
     """The largest model each regime trains on the smallest card, in one sentence."""
-    card, capacity = next(iter(CARDS.items()))
+    name, card = next(iter(CARDS.items()))
     fits = []
     for regime in REGIMES:
         rows = predicted[predicted["regime"] == regime]
-        models = [model for model in MODELS if longest(rows[rows["model"] == model], capacity)]
+        models = [model for model in MODELS if longest(rows[rows["model"] == model], card)]
         most = f"up to {models[-1].removeprefix('llama-').upper()}" if models else "none of these models"
         fits.append(f"{most} in {REGIME_NAMES[regime]}")
-    return f"A {card} card holds {listing(fits)}"
+    return f"An {name} ({format_bytes(card.total)}) holds {listing(fits)}"

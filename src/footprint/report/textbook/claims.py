@@ -5,7 +5,7 @@ from itertools import chain
 
 import pandas as pd
 
-from footprint.predict.capacity import Capacity
+from footprint.predict.capacity import of_size
 from footprint.predict.parameters import NF4_BLOCK, nf4_bytes, resident
 from footprint.predict.prediction import predict
 from footprint.predict.textbook import FROZEN_HALF, TRAINED
@@ -265,7 +265,9 @@ def _paging() -> Iterator[Claim]:
         f"{card} at rank {rank}"
         for card in ("40 GiB", "80 GiB")
         for rank, row in rows.items()
-        if row["peak_bytes"] - row["optimizer_bytes"] <= Capacity(parse_bytes(card), "cuda").sure < row["peak_bytes"]
+        if row["reserved_peak_bytes"] - row["optimizer_bytes"]
+        <= of_size(parse_bytes(card)).room
+        < row["reserved_peak_bytes"]
     ]
     yield Claim(
         topic="Paging",

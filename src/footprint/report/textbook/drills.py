@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from footprint.predict.capacity import Capacity
+from footprint.predict.capacity import of_size
 from footprint.predict.parameters import NF4_BLOCK, resident
 from footprint.predict.prediction import predict
 from footprint.report.page.empty import NoRunsError
@@ -31,7 +31,8 @@ def thirteen_billion() -> Table:
     shown, raw = [], []
     for regime in REGIMES:
         row = predict(llama("13b", regime, rank=RANK_13B))
-        room = Capacity(parse_bytes(CARD), "cuda").sure - row["peak_bytes"]
+        card = of_size(parse_bytes(CARD))
+        room = card.room - card.taken(row)
         verdict = f"fits, {format_bytes(room)} left" if room >= 0 else f"{format_bytes(-room)} too much"
         shown.append(
             {
