@@ -1,10 +1,12 @@
 """What a training step keeps, byte by byte: claims people repeat, held against the prediction and the real program."""
 
+import re
 from dataclasses import replace
 from math import prod
 
 import pytest
 import torch
+from clone import REPOSITORY
 from tiny import GPT, HALF, every_regime, prepared, run
 
 from footprint.jobs.fresh import random_batches
@@ -12,6 +14,7 @@ from footprint.predict.parameters import resident
 from footprint.predict.prediction import predict, timeline
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
+from footprint.tables.rows import read_table
 
 # --- bytes per parameter ---------------------------------------------------------------------------------------------
 
@@ -159,3 +162,13 @@ def test_the_loss_costs_its_bytes_per_token_and_vocabulary(precision, forward, b
     for phase, per_element in (("forward", forward), ("backward", backward)):
         small, large = (row[f"{phase}_peak_bytes"] - row["weights_bytes"] for row in rows)
         assert large - small == TOKENS * 20_000 * per_element
+
+
+def test_the_row_by_hand_adds_up_to_the_measured_peak():
+    """The last table of docs/memory-model.md, against the committed measurement and the prediction."""
+    text = (REPOSITORY / "docs" / "memory-model.md").read_text(encoding="utf-8").split("by hand")[1]
+    *parts, total = (int(cell.replace(",", "")) for cell in re.findall(r"\| \**([\d,]+)\** \|$", text, flags=re.M))
+    measured = read_table(REPOSITORY / "results" / "reference" / "cpu-amd-epyc-2-cores" / "measurements.csv")
+    (row,) = measured[(measured["regime"] == "full") & (measured["checkpointing"] == "none")].to_dict("records")
+    assert sum(parts) == total == row["peak_bytes"]
+    assert predict(RunSpec(model=PRESETS["minigpt-85m"], regime="full"))["weights_bytes"] == parts[0]
