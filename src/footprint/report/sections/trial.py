@@ -20,9 +20,10 @@ def claims(report: Material) -> None:
     if not report.on_a_gpu:
         page.note(
             "Figures for a GPU are predicted or rehearsed",
-            "What this page says of LLaMA models and of cards is predicted for CUDA. Such predictions were held against "
-            "rehearsals of random runs on a T4, an A100 and an H100, and were exact to the byte. No GPU has checked "
-            "either, except a T4 on which other people measured. Runs that were measured, were measured on CPUs.",
+            "What this page says of LLaMA models and of cards is predicted for CUDA. Such predictions were held "
+            "against rehearsals of random runs on a T4, an A100 and an H100, and were exact to the byte. No GPU has "
+            "checked either, except a T4 on which other people measured. Runs that were measured, were measured on "
+            "CPUs.",
         )
     page.table("claims", verdicts.table(found), "The claims and their verdicts.")
 
