@@ -114,9 +114,11 @@ def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
         return "\n".join([_run(spec), "", _failure(measured)])
     source = measured["source"]
     rows = [["", source, "predicted", "error"]]
-    for name in ("peak_bytes", *PHASE_PEAKS, *BUCKET_BYTES, "textbook_bytes"):
-        actual = measured["peak_bytes" if name == "textbook_bytes" else name]
-        rows.append([_word(name), format_bytes(actual), format_bytes(predicted[name]), _error(predicted[name], actual)])
+    on_card = ("requested_peak_bytes", "reserved_peak_bytes", "process_peak_bytes") if spec.device == "cuda" else ()
+    for name in ("peak_bytes", *PHASE_PEAKS, *BUCKET_BYTES, *on_card, "textbook_bytes"):
+        actual, expected = measured["peak_bytes" if name == "textbook_bytes" else name], predicted[name]
+        if actual is not None:  # nothing is reserved by the run alone where the cache had to be emptied
+            rows.append([_word(name), format_bytes(actual), format_bytes(expected), _error(expected, actual)])
     return "\n".join(
         [
             _run(spec),
@@ -150,6 +152,8 @@ def _run(spec: RunSpec) -> str:
 
 def _word(column: str) -> str:
     """`frozen base` from `frozen_base_bytes`."""
+    if column == "process_peak_bytes":
+        return "on the card"
     return column.removesuffix("_bytes").removesuffix("_peak").replace("_", " ")
 
 
