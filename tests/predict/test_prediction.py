@@ -1,8 +1,10 @@
 """The prediction equals the measurement to the byte, and keeps its own laws for any valid run."""
 
+import random
 from dataclasses import replace
 from importlib import import_module
 
+import accuracy
 import pytest
 import torch
 from hypothesis import assume, given, settings
@@ -11,12 +13,13 @@ from tiny import GPT, LLAMA, TRAINING, run
 
 from footprint.errors import FootprintError
 from footprint.jobs.fresh import measure_each
-from footprint.predict.prediction import predict, predict_many, timeline
+from footprint.predict.prediction import least_peaks, predict, predict_many, timeline
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, PHASES, SHARED, WEIGHT_PARTS
 from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import QUANTIZATIONS, REGIMES, RunSpec
+from footprint.spec.training import TrainingSpec
 
 # oneDNN picks its kernels, and so their scratchpads, by instruction set; onednn.py derives those of AVX512-bf16.
 CAPABILITIES = torch.cpu.get_capabilities()
@@ -197,3 +200,19 @@ def test_a_name_without_a_formula_is_named_in_the_error(monkeypatch, table, axis
     monkeypatch.setattr(f"footprint.spec.{table}", (*known, name))
     with pytest.raises(FootprintError, match=name):
         predict(run("qlora", model=replace(GPT, block=name)) if axis == "block" else run("qlora", **{axis: name}))
+
+
+# --- on a card ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("card", "half"), [("t4", "bf16"), ("h100-80gb", "bf16"), ("rtx-2080-ti", "fp16")])
+def test_many_runs_at_once_request_what_each_does_when_its_allocator_is_simulated(card, half):
+    """Two ways to one number: blocks folded and thousands of runs in arrays, or every tensor of one run in order."""
+    generator, training = random.Random(7), TrainingSpec(half=half)
+    specs = [accuracy.draw_on_card(generator, BLOCKS, card) for _ in range(40)]
+    scalars = {"bf16": 0, "fp16": 5 * 4}[half]  # those of a scaled loss belong to a whole run
+    for spec, least in zip(specs, least_peaks(specs, training), strict=True):
+        row = predict(spec, training)
+        assert 0 <= row["requested_peak_bytes"] - least <= scalars
+        assert row["requested_peak_bytes"] <= row["peak_bytes"] <= row["reserved_peak_bytes"]
+        assert sum(row[name] for name in BUCKET_BYTES) == row["peak_bytes"]

@@ -138,17 +138,22 @@ def phases(specs: Sequence[RunSpec], kernels: Kernels) -> Phases:
     return Phases(*columns)
 
 
-_DECIDES_STRUCTURE = attrgetter(
-    *(f"model.{name}" for name in ("block", "tied_head", "layers", "heads", "kv_heads", "head_width")),
-    *("regime", "targets", "checkpointing", "precision", "quantization", "many_tokens", "many_sequences"),
+_DECIDES_STRUCTURE = (
+    *(f"model.{name}" for name in ("block", "tied_head", "layers")),
+    *("regime", "targets", "checkpointing", "precision", "quantization"),
+)
+_DECIDES_ATTENTION = (
+    *(f"model.{name}" for name in ("heads", "kv_heads", "head_width")),
+    *("many_tokens", "many_sequences"),
 )
 
 
 def _by_structure(specs: Sequence[RunSpec], kernels: Kernels) -> dict[Structure, np.ndarray]:
     """Indices of the runs of each structure."""
     cells: dict[tuple, list[int]] = defaultdict(list)
+    decides = attrgetter(*_DECIDES_STRUCTURE, *(_DECIDES_ATTENTION if kernels.chooses_attention else ()))
     for index, spec in enumerate(specs):
-        cells[_DECIDES_STRUCTURE(spec)].append(index)
+        cells[decides(spec)].append(index)
     groups: dict[Structure, list[int]] = defaultdict(list)
     for indices in cells.values():
         groups[structure_of(specs[indices[0]], kernels)] += indices

@@ -42,10 +42,9 @@ def predict_many(specs: Sequence[RunSpec], training: TrainingSpec | None = None)
     columns = _columns(specs, kernels)
     columns |= dict.fromkeys(("requested_peak_bytes", "reserved_peak_bytes"), columns["peak_bytes"])
     columns["process_peak_bytes"] = [None] * len(specs)
-    return [
-        spec.axes() | {name: columns[name][number] for name in PREDICTIONS if name not in AXES}
-        for number, spec in enumerate(specs)
-    ]
+    names = [name for name in PREDICTIONS if name not in AXES]
+    rows = zip(*(columns[name] for name in names), strict=True)
+    return [spec.axes() | dict(zip(names, row, strict=True)) for spec, row in zip(specs, rows, strict=True)]
 
 
 def least_peaks(specs: Sequence[RunSpec], training: TrainingSpec | None = None) -> list[int]:

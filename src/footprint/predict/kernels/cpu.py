@@ -20,6 +20,7 @@ class CpuKernels:
     norms_in_full_under_autocast = False
     workspace = 0
     number = 8
+    chooses_attention = False
     casts_attention = False
     casts_operands = True  # TensorIterator.cpp does so on the CPU only
     keeps_nested_scales = False

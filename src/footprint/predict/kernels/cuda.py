@@ -39,6 +39,7 @@ class CudaKernels:
     norms_in_full_under_autocast = True  # layer_norm is on autocast's fp32 list; rms_norm since 2.12 (autocast_mode.h)
     workspace = CUBLAS_WORKSPACE
     number = 0  # a scalar operand is a kernel argument
+    chooses_attention = True
     casts_attention = True
     casts_operands = False
     keeps_nested_scales = True

@@ -59,6 +59,9 @@ class Kernels(Protocol):
     """Bytes that each thread's handle of the library of products keeps from PyTorch's allocator, from its first product
     on."""
 
+    chooses_attention: bool
+    """Whether the shape of heads and batch decides which attention kernel runs, and how its operands are laid out."""
+
     casts_attention: bool
     """Whether autocast hands attention its operands in half precision."""
 
