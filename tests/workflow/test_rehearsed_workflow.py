@@ -68,11 +68,11 @@ def test_rows_of_another_card_are_refused_and_made_again(rehearsed):
     """A run file that was copied from one card's folder to another's does not pass for the other's."""
     clone, _ = rehearsed
     run = next((results(clone, "t4") / "runs").glob("*.json"))
-    clone.snakemake("--profile", "rehearsal", "--config", "card=v100-16gb", **HERE)
-    (results(clone, "v100-16gb") / "runs" / run.name).write_text(run.read_text())
-    told = ["--profile", "rehearsal", "--config", "card=v100-16gb", "--forcerun", "gather"]
+    clone.snakemake("--profile", "rehearsal", "--config", "card=rtx-3060", **HERE)
+    (results(clone, "rtx-3060") / "runs" / run.name).write_text(run.read_text())
+    told = ["--profile", "rehearsal", "--config", "card=rtx-3060", "--forcerun", "gather"]
     said = clone.snakemake(*told, status=1, **HERE)
-    assert "was measured with card t4, but this experiment has v100-16gb" in said
+    assert "was measured with card t4, but this experiment has rtx-3060" in said
 
 
 def test_the_cloud_profile_runs_end_to_end_on_two_pretended_gpus_where_one_run_is_too_large(tmp_path):
