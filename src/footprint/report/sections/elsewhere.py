@@ -22,11 +22,11 @@ def what_fits(report: Material) -> None:
     page.table(
         "cards",
         table(predicted),
-        "Predicted peak with every block checkpointed, then the longest of the sequences tried "
-        f"({listing(f'{seq:,}' for seq in cards.SEQUENCES)} tokens) that a card holds: without / with checkpointing "
-        "(batch 1, rank 8 on all Linears, mixed precision). Reserved is what the allocator takes with its cache for "
-        f"{cards.SEQUENCES[-1]:,} tokens; the card shows that and the CUDA context. A run fits where that is no more "
-        f"than the driver's total. Kernels are those of an {cards.CARDS['A100'].name}.",
+        f"Predicted for one sequence of {cards.SEQUENCES[-1]:,} tokens with every block checkpointed (rank 8 on all "
+        "Linears, mixed precision): what the allocator counts, what it reserves with its cache, and what the card "
+        "shows with the CUDA context. Then the longest of the sequences tried "
+        f"({listing(f'{seq:,}' for seq in cards.SEQUENCES)} tokens) that a card holds: without / with checkpointing. "
+        f"Kernels are those of an {cards.CARDS['A100'].name}.",
     )
     page.say(
         without_masters(),

@@ -1,4 +1,4 @@
-"""What fits on which card, as a table: for each model and regime the peak at both ends and the longest sequence."""
+"""What fits on which card, as a table: what a long sequence takes in each regime, and the longest that fits."""
 
 import pandas as pd
 
@@ -9,14 +9,14 @@ from footprint.spec.units import format_bytes
 
 
 def table(predicted: pd.DataFrame) -> Table:
-    """For each model and regime the peak at both ends with checkpointing, and the longest sequence each card holds."""
+    """For each model and regime what the longest sequence takes, and the longest sequence each card holds."""
     shown, raw = [], []
     for (model, regime), rows in predicted.groupby(["model", "regime"], sort=False):
         by_mode = {mode: rows[rows["checkpointing"] == mode] for mode in CHECKPOINTING}
         ends = by_mode["block"].set_index("seq")["peak_bytes"].loc[[SEQUENCES[0], SEQUENCES[-1]]]
         held = {name: [longest(part, card) for part in by_mode.values()] for name, card in CARDS.items()}
-        cells = {f"{seq:,} tokens": format_bytes(size) for seq, size in ends.items()}
         fullest = by_mode["block"].iloc[-1]
+        cells = {"Allocated": format_bytes(fullest["peak_bytes"])}
         cells |= {"Reserved": format_bytes(fullest["reserved_peak_bytes"])}
         cells |= {"On the card": format_bytes(fullest["process_peak_bytes"])}
         cells |= {card: " / ".join(f"{seq:,}" if seq else "–" for seq in lengths) for card, lengths in held.items()}
