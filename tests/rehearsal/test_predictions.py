@@ -58,3 +58,12 @@ def test_the_longest_sequence_that_is_predicted_to_fit_does_and_one_more_token_d
         fitting, exceeding = (tried, exceeding) if capacity.holds(run(tried), training) else (fitting, tried)
     held, refused = rehearse_each([run(fitting), run(exceeding)], training)
     assert (held["status"], refused["status"]) == ("ok", "oom")
+
+
+def test_a_product_saves_only_what_the_other_factor_needs():
+    """Adapters on up_proj alone: in the first block nothing before the gate trains, so up_proj's result is not kept."""
+    model = PRESETS["minillama-3m"]
+    spec = RunSpec(model=model, regime="qlora", targets="up", precision="bf16", device="cuda", card="a10g")
+    (rehearsed,) = rehearse_each([spec], TrainingSpec())
+    predicted = predict(spec, TrainingSpec())
+    assert {name: predicted[name] for name in COMPARED} == {name: rehearsed[name] for name in COMPARED}

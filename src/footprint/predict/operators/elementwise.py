@@ -102,10 +102,11 @@ class Elementwise:
         return Variable(self.shadow.allocate(name, size), x.element, node)
 
     def multiply(self, x: Variable, y: Variable, width: Size) -> Variable:
-        """x * y for equal shapes and dtypes; saves both."""
+        """x * y for equal shapes and dtypes; saves of each what the gradient of the other needs."""
         node = self.shadow.node(x, y)
-        self.shadow.save(node, x.storage, y.storage)
+        self.shadow.save(node, *(one.storage for one, other in ((x, y), (y, x)) if other.node is not None))
         size = self.tokens * width * x.element
         if node is not None:
-            node.run = lambda g: [self._gradient("product", size) for _ in range(2)][::-1]  # that of y is made first
+            wanted = [one.node is not None for one in (y, x)]  # that of y is made first
+            node.run = lambda g: [self._gradient("product", size) if wants else None for wants in wanted][::-1]
         return Variable(self.shadow.allocate("product", size), x.element, node)
