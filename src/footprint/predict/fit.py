@@ -140,12 +140,14 @@ def _largest(spec: RunSpec, axis: str, most: int, capacity: Capacity, training: 
     """The largest value of a number, `most` at most, with which the run fits and with one more does not; 0 if none."""
 
     def within(value: int) -> bool:
-        return value == 0 or (value <= most and capacity.holds(replace(spec, **{axis: value}), training))
+        return value == 0 or capacity.holds(replace(spec, **{axis: value}), training)
 
-    if most == 0 or within(most):
+    if most == 0:
+        return 0
+    row = predict(replace(spec, **{axis: most}), training)
+    if capacity.taken(row) <= capacity.room:
         return most
-    fits = _guess(spec, axis, most, capacity, training)
-    exceeds, step = most, 1
+    fits, exceeds, step = _guess(spec, axis, most, row, capacity, training), most + 1, 1
     while not within(fits):
         fits, exceeds, step = max(fits - step, 0), fits, 2 * step
     while exceeds - fits > 1:
@@ -154,14 +156,13 @@ def _largest(spec: RunSpec, axis: str, most: int, capacity: Capacity, training: 
     return fits
 
 
-def _guess(spec: RunSpec, axis: str, most: int, capacity: Capacity, training: TrainingSpec) -> int:
-    """About the largest value below `most` that fits, if the allocator adds as much for every tensor."""
-    largest, smallest = (replace(spec, **{axis: value}) for value in (most, 1))
-    row = predict(largest, training)
+def _guess(spec: RunSpec, axis: str, most: int, row: Mapping, capacity: Capacity, training: TrainingSpec) -> int:
+    """About the largest value below `most`, whose row is given, if the allocator adds as much for every tensor."""
     at_most = row["requested_peak_bytes"]
-    each = (at_most - least_peaks([smallest], training)[0]) / max(most - 1, 1)
+    least = least_peaks([replace(spec, **{axis: 1})], training)[0]
+    each = (at_most - least) / max(most - 1, 1)
     excess = at_most - capacity.room * at_most / capacity.taken(row)
-    return min(max(int(most - excess / each), 1), most - 1) if each > 0 else most - 1
+    return min(max(int(most - excess / each), 1), most) if each > 0 else most
 
 
 def _valid(spec: RunSpec, axes: Mapping[str, str | int]) -> RunSpec | None:
