@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from footprint.predict.capacity import FITS, TOO_LARGE, Capacity, of_card, of_size
-from footprint.predict.fit import COSTS, STEPS, Change, cheapest_change, kept, search, sequences
+from footprint.predict.fit import COSTS, STEPS, Candidate, Change, cheapest_change, kept, search, sequences
 from footprint.predict.prediction import predict, predict_many
 from footprint.spec.cards import find
 from footprint.spec.model import ModelSpec
@@ -55,9 +55,9 @@ def test_a_run_fits_a_card_that_has_what_its_allocator_reserves_beside_the_conte
     spec = run("lora", model=SMALL, seq=300)
     row = predict(spec, TRAINING)
     exact, smaller = (of_size(row["process_peak_bytes"] - less) for less in (0, 2**21))
-    assert exact.verdict(spec, row, TRAINING) == FITS
+    assert exact.verdict(row) == FITS
     assert exact.room == row["process_peak_bytes"] - exact.card.context
-    assert smaller.verdict(spec, row, TRAINING) == TOO_LARGE or smaller.taken(row) > smaller.room
+    assert smaller.verdict(row) == TOO_LARGE
 
 
 def test_a_run_fits_where_the_allocator_has_to_empty_its_cache():
@@ -70,6 +70,12 @@ def test_a_run_fits_where_the_allocator_has_to_empty_its_cache():
     assert held[0]
     assert not held[-1]
     assert sum(held) > 1
+    least = of_size(rooms[sum(held) - 1] + context)
+    tightest = Candidate(spec, least, TRAINING)
+    assert tightest.verdict == FITS
+    assert tightest.empties_cache
+    assert tightest.row["reserved_peak_bytes"] <= least.room < row["reserved_peak_bytes"]
+    assert not Candidate(spec, of_size(2**40), TRAINING).empties_cache
 
 
 def test_another_card_of_the_same_size_may_hold_another_run():
@@ -83,8 +89,8 @@ def test_another_card_of_the_same_size_may_hold_another_run():
 def test_in_memory_that_is_no_card_nothing_but_tensors_counts():
     spec = replace(run("lora", model=SMALL, seq=300), device="cpu")
     row = predict(spec, TRAINING)
-    assert holding(row["peak_bytes"]).verdict(spec, row, TRAINING) == FITS
-    assert holding(row["peak_bytes"] - 1).verdict(spec, row, TRAINING) == TOO_LARGE
+    assert holding(row["peak_bytes"]).verdict(row) == FITS
+    assert holding(row["peak_bytes"] - 1).verdict(row) == TOO_LARGE
 
 
 # --- the cheapest single change -------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from footprint.command.arguments import AXES, parser
 from footprint.command.script import require_installed
 from footprint.errors import USER_ERROR, FootprintError, user_errors
 from footprint.jobs.runtime import prepare_environment
-from footprint.predict.capacity import FITS, TOO_LARGE, Capacity
+from footprint.predict.capacity import FITS, TOO_LARGE, Capacity, of_card
 from footprint.spec.cards import Card
 from footprint.spec.checks import require
 from footprint.spec.run import DEVICES, REGIMES, RunSpec
@@ -67,12 +67,13 @@ def _predict(parsed: Namespace) -> int:
     if parsed.timeline is not None:
         require(not parsed.timeline.is_dir(), "timeline", str(parsed.timeline), "a file to write")
         write_timeline(parsed.timeline, timeline(spec, training))
-    row = predict(spec, training)
     if capacity is None:
+        row = predict(spec, training)
         answer = dict.fromkeys(("gpu_memory_bytes", "verdict", "fits", "headroom_bytes"))
         _print_json(row | answer) if parsed.json else _print(readout.prediction(spec, row, capacity))
         return 0
     candidate = Candidate(spec, capacity, training)
+    row = candidate.row
     if parsed.json:
         answer = {"gpu_memory_bytes": capacity.memory, "verdict": candidate.verdict, "fits": candidate.verdict == FITS}
         _print_json(row | answer | {"headroom_bytes": candidate.headroom})
@@ -178,7 +179,7 @@ def _rehearse_run(card: Card, parsed: Namespace) -> int:
     parsed.device, parsed.card = "cuda", card.key
     spec, training = asked.run(parsed)
     enter(card)
-    return _carry_out(spec, training, predict(spec, training), as_json=parsed.json)
+    return _carry_out(spec, training, predict(spec, training, room=of_card(card).room), as_json=parsed.json)
 
 
 def _cards(parsed: Namespace) -> int:

@@ -78,10 +78,10 @@ def verdict(candidate: Candidate, change: Change | None) -> str:
     where, left = _room(candidate.capacity), candidate.headroom
     if candidate.verdict == TOO_LARGE:
         said = [f"It does not fit {where}: {format_bytes(-left)} too much."]
-    elif left:
-        said = [f"It fits {where}, with {format_bytes(left)} to spare."]
     else:
-        said = [f"It fits {where}, but only by emptying the allocator's cache on the way."]
+        said = [f"It fits {where}, with {format_bytes(left)} to spare."]
+        if candidate.empties_cache:
+            said.append("The allocator has to empty its cache on the way, which takes time.")
     return "\n".join([*said, *([] if change is None else _advice(change)), *_besides(candidate.capacity)])
 
 

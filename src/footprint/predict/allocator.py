@@ -28,7 +28,6 @@ class DoesNotFitError(FootprintError):
 
     def __init__(self, requested: int, reserved: int) -> None:
         super().__init__(f"the card has no room for {requested} bytes beside the {reserved} that are reserved")
-        self.requested, self.reserved = requested, reserved
 
 
 class Block:

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass, replace
 
+from footprint.predict.allocator import DoesNotFitError
 from footprint.predict.kernels.choice import kernels_for
 from footprint.predict.prediction import least_peaks
-from footprint.predict.simulation import fits
+from footprint.predict.simulation import Simulation, simulate
 from footprint.spec.cards import Card, newest
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
@@ -32,24 +33,29 @@ class Capacity:
         """Bytes that an allocator can have: of a card without its CUDA context."""
         return self.memory if self.card is None else self.memory - self.card.context
 
-    def verdict(self, spec: RunSpec, row: dict[str, object], training: TrainingSpec) -> str:
-        """`fits` or `does not fit`, of a run and its row of `predictions.csv`.
-
-        Where a card's allocator would reserve more than there is, it empties its cache first: then the run is carried
-        out with so much room, request by request.
-        """
-        if row["requested_peak_bytes"] > self.room:
-            return TOO_LARGE
-        return FITS if self.taken(row) <= self.room or self.holds(spec, training) else TOO_LARGE
+    def verdict(self, row: dict[str, object]) -> str:
+        """`fits` or `does not fit`, of the row of a run that was predicted for this room."""
+        return FITS if self.taken(row) <= self.room else TOO_LARGE
 
     def holds(self, spec: RunSpec, training: TrainingSpec) -> bool:
-        """Whether a run gets through; for a search, which needs no row of those that do not."""
+        """Whether a run gets through all its steps; for a search, which needs no row of those that do not."""
         if self.card is None:
             return least_peaks([spec], training)[0] <= self.room
-        return fits(spec, training, kernels_for("cuda", training, spec.card), self.room)
+        try:
+            self._simulated(spec, training)
+        except DoesNotFitError:
+            return False
+        return True
+
+    def empties_cache(self, spec: RunSpec, training: TrainingSpec) -> bool:
+        """Whether a run that fits does so only because the allocator gives free segments back on the way."""
+        return self.card is not None and self._simulated(spec, training).retries > 0
+
+    def _simulated(self, spec: RunSpec, training: TrainingSpec) -> Simulation:
+        return simulate(spec, training, kernels_for("cuda", training, spec.card), self.room)
 
     def taken(self, row: dict[str, object]) -> int:
-        """Bytes that a run takes of the room if it can have as much as it wants."""
+        """Bytes that a run takes of the room: by its tensors, or all that a card's allocator reserved."""
         return row["peak_bytes"] if self.card is None else row["process_peak_bytes"] - self.card.context
 
 

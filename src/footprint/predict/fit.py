@@ -61,18 +61,22 @@ class Candidate:
     @cached_property
     def row(self) -> dict[str, object]:
         """The prediction."""
-        return predict(self.spec, self.training)
+        return predict(self.spec, self.training, room=self.capacity.room)
 
-    @cached_property
+    @property
     def verdict(self) -> str:
         """`fits` or `does not fit`."""
-        return self.capacity.verdict(self.spec, self.row, self.training)
+        return self.capacity.verdict(self.row)
+
+    @property
+    def empties_cache(self) -> bool:
+        """Whether it fits only because the allocator gives free segments back on the way."""
+        return self.verdict == FITS and self.capacity.empties_cache(self.spec, self.training)
 
     @property
     def headroom(self) -> int:
-        """Bytes left when the run has what it wants; 0 where it fits with less; negative where it does not fit."""
-        left = self.capacity.room - self.capacity.taken(self.row)
-        return max(left, 0) if self.verdict == FITS else left
+        """Bytes that nothing has reserved at the end; negative where the run does not fit."""
+        return self.capacity.room - self.capacity.taken(self.row)
 
     @property
     def largest_bucket(self) -> tuple[str, int]:
@@ -144,7 +148,7 @@ def _largest(spec: RunSpec, axis: str, most: int, capacity: Capacity, training: 
 
     if most == 0:
         return 0
-    row = predict(replace(spec, **{axis: most}), training)
+    row = predict(replace(spec, **{axis: most}), training, room=capacity.room)
     if capacity.taken(row) <= capacity.room:
         return most
     fits, exceeds, step = _guess(spec, axis, most, row, capacity, training), most + 1, 1

@@ -23,22 +23,27 @@ ALLOCATOR = ("requested_peak_bytes", "reserved_peak_bytes", "process_peak_bytes"
 """Columns of which the first two are the peak where no allocator rounds or caches, as on the CPU."""
 
 
-def predict(spec: RunSpec, training: TrainingSpec | None = None) -> dict[str, object]:
-    """The row of `predictions.csv` for one run."""
-    return predict_many([spec], training)[0]
+def predict(spec: RunSpec, training: TrainingSpec | None = None, *, room: int | None = None) -> dict[str, object]:
+    """The row of `predictions.csv` for one run; `room` as `predict_many` has it."""
+    return predict_many([spec], training, room=room)[0]
 
 
-def predict_many(specs: Sequence[RunSpec], training: TrainingSpec | None = None) -> list[dict[str, object]]:
+def predict_many(
+    specs: Sequence[RunSpec], training: TrainingSpec | None = None, *, room: int | None = None
+) -> list[dict[str, object]]:
     """Rows of `predictions.csv`, in order. All runs are on one device: that of the first spec.
 
     On a GPU every run goes through the card's allocator, one after another; on the CPU thousands are predicted at once.
+    `room` is what a card has for segments: a named card's own unless given, else no end of them.
     """
     if not specs:
         return []
     training = training or TrainingSpec()
     kernels = kernels_for(specs[0].device, training, specs[0].card)
     if specs[0].device == "cuda":
-        return [_simulated(spec, training, kernels) for spec in specs]
+        if room is None and specs[0].card is not None:
+            room = kernels.card.total - kernels.card.context
+        return [_simulated(spec, training, kernels, room) for spec in specs]
     columns = _columns(specs, kernels)
     columns |= dict.fromkeys(("requested_peak_bytes", "reserved_peak_bytes"), columns["peak_bytes"])
     columns["process_peak_bytes"] = [None] * len(specs)
@@ -71,16 +76,16 @@ def _columns(specs: Sequence[RunSpec], kernels: Kernels) -> dict[str, list]:
     return columns
 
 
-def _simulated(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> dict[str, object]:
+def _simulated(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None) -> dict[str, object]:
     """The row of a run on a card, read from its allocator as `measure.recorded_run` reads the real one.
 
-    On a named card the allocator empties its cache where it must. What does not fit there is predicted as if it did.
+    The allocator empties its cache where it must. What has no room is predicted as if it had, and so takes more.
     """
     try:
-        room = None if spec.card is None else kernels.card.total - kernels.card.context
-        peaks, reserved_at_end = simulate(spec, training, kernels, room)
+        simulation = simulate(spec, training, kernels, room)
     except DoesNotFitError:
-        peaks, reserved_at_end = simulate(spec, training, kernels)
+        simulation = simulate(spec, training, kernels)
+    peaks = simulation.peaks
     highest = max(peaks, key=lambda peak: peak.allocated)
     at_rest = resident(spec)
     row = spec.axes() | {
@@ -94,7 +99,7 @@ def _simulated(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> d
         **{f"{kind}_bytes": highest.kinds[kind] for kind in ("frozen_base", "adapter", "master")},
         "requested_peak_bytes": max(peak.requested for peak in peaks),
         "reserved_peak_bytes": max(peak.reserved for peak in peaks),
-        "process_peak_bytes": reserved_at_end + kernels.card.context,
+        "process_peak_bytes": simulation.reserved + kernels.card.context,
     }
     row["activations_bytes"] += highest.allocated - highest.requested  # what rounding adds is nobody's tensor
     return row

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 
 from footprint.predict.alike import sizes_of
-from footprint.predict.allocator import Allocator, Block, DoesNotFitError
+from footprint.predict.allocator import Allocator, Block
 from footprint.predict.formula import Evaluation, Formula, dimension
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.phases import structure_of
@@ -23,6 +23,9 @@ MARK = 7
 """Bytes that the recorder takes and gives back where a phase begins and where it ends (measure/trace/cuda.py)."""
 
 NO_PHASE = "between"
+
+TAPES = 64
+"""Structures that are kept for further runs of theirs; that of a large model takes some 10 MB."""
 
 Watch = Callable[[str, Mapping[str, int]], None]
 
@@ -41,7 +44,19 @@ class Peak:
     """What was live when requested bytes were highest: bytes of each key of `BUCKET_OF`."""
 
 
-@cache
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """What a measurement of a run comes to on a card."""
+
+    peaks: list[Peak]
+    """Of the first measured step, phase by phase."""
+    reserved: int
+    """Bytes that are reserved after all steps."""
+    retries: int
+    """How often the allocator had to empty its cache."""
+
+
+@lru_cache(maxsize=TAPES)
 def tape(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> Tape:
     """The run of a structure, with formulas for sizes."""
     sizes = Sizes(**{field.name: dimension(field.name) for field in fields(Sizes)})
@@ -57,12 +72,10 @@ def recipe_of(spec: RunSpec, training: TrainingSpec) -> Recipe:
     )
 
 
-def simulate(
-    spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None = None
-) -> tuple[list[Peak], int]:
-    """The peaks of the first measured step, phase by phase, and the bytes reserved after all steps of a measurement.
+def simulate(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None = None) -> Simulation:
+    """Build a run and make all its steps where a card has `room` bytes for segments, or no end of them.
 
-    `room` is what the card has for segments, None if that does not matter. Raises allocator.DoesNotFitError.
+    Raises allocator.DoesNotFitError.
     """
     replay = _warmed_up(spec, training, kernels, room)
     before, peaks = replay.allocator.layout(), replay.step()
@@ -71,16 +84,7 @@ def simulate(
             break
         before = replay.allocator.layout()
         replay.step()
-    return peaks, replay.allocator.reserved
-
-
-def fits(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int) -> bool:
-    """Whether a run gets through all its steps where a card has `room` bytes for segments."""
-    try:
-        simulate(spec, training, kernels, room)
-    except DoesNotFitError:
-        return False
-    return True
+    return Simulation(peaks, replay.allocator.reserved, replay.allocator.retries)
 
 
 def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list[tuple[str, dict[str, int]]]:
@@ -159,7 +163,7 @@ class Replay:
             self.allocator.release(self.allocator.allocate(MARK))
 
 
-@cache
+@lru_cache(maxsize=TAPES)
 def _stretches(whole: Tape) -> list[tuple[str, list[int], list[int]]]:
     """The tape phase by phase: the tensors of its events, and the sorts of those."""
     phases = [PHASE_OF.get(pass_, "backward") for pass_, _ in whole.pieces]

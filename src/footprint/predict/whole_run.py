@@ -55,6 +55,7 @@ class WholeRun:
         self.kept: list[Storage] = []
         self.trained: list[Size] = []
         """Elements of every trained parameter, in the order the optimizer steps them."""
+        self._tables_made = False
 
     def run(self) -> Tape:
         """The tape; its passes are `build`, those of a step, `step` and `between`, where the step is cleared away."""
@@ -94,7 +95,6 @@ class WholeRun:
         full = structure.regime == "full"
         element = structure.trained if full else structure.base
         kind = TRAINED if full else FROZEN_BASE
-        self._tables_made = False
 
         def dense(name: str, elements: Size) -> None:
             self._keep(name, elements * element, kind)
