@@ -15,159 +15,22 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
+from random_runs.draws import SIZES, draw, draw_on_card
+from random_runs.on_card import try_on_card
 
 from footprint.errors import user_errors
 from footprint.jobs.fresh import measure_each
-from footprint.jobs.rehearsals import rehearse_each
-from footprint.predict.capacity import of_card
-from footprint.predict.prediction import predict, predict_many
+from footprint.predict.prediction import predict_many
 from footprint.spec.cards import find
-from footprint.spec.checkpointing import CHECKPOINTING
-from footprint.spec.columns import BUCKET_BYTES, COMPARED, PHASE_PEAKS
-from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
-from footprint.spec.precision import PRECISIONS
-from footprint.spec.run import AXES, DEVICES, OPTIMIZERS, QUANTIZATIONS, REGIMES, RunSpec
+from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS
+from footprint.spec.model import BLOCKS
+from footprint.spec.run import AXES, DEVICES, RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.tables.rows import write_table
 
 OUTPUT = Path("results/bench/accuracy.csv")
 MEAN, WORST, PHASE_WORST = 0.002, 0.01, 0.015
 """Targets: relative errors of the peak over all runs, and of any phase peak of any run."""
-
-EXACT = {"requested": 0.99, "allocated": 0.98, "reserved": 0.95}
-"""Targets on a card: shares of runs that are exact to the byte."""
-WORST_ALLOCATED, WORST_RESERVED = 0.001, 0.01
-"""Targets on a card: relative errors."""
-
-# What a draw may cost, so that 120 runs of three steps take minutes; a draw above any of these is drawn again.
-MOST_LOGITS = 60_000_000  # batch x seq x vocab: 240 MB in fp32, four of them live at once
-MOST_ACTIVATIONS = 10_000_000  # batch x seq x width x layers
-MOST_PARAMETERS = 100_000_000  # trained ones take up to 20 bytes each
-MOST_ODD = 2_000_000  # quantized weights with an odd d_in: bitsandbytes then compiles a routine, for several seconds
-
-HEAD_WIDTHS = (16, 17, 24, 31, 32, 40, 48, 64, 96, 97)
-VOCABULARIES = (96, 97, 256, 1000, 5003, 32000, 50000)
-SIZES = ("layers", "width", "heads", "head_width", "kv_heads", "context", "mlp_width", "vocab", "tied_head", "block")
-
-
-def draw(generator: random.Random, blocks: tuple[str, ...]) -> RunSpec:
-    """One random run within the caps, valid by construction of the specs."""
-    while True:
-        model = _draw_model(generator, generator.choice(blocks))
-        spec = RunSpec(
-            model=model,
-            regime=generator.choice(REGIMES),
-            rank=generator.randint(1, min(64, *(min(shape) for shape in model.linears.values()))),
-            targets=_draw_targets(generator, model),
-            checkpointing=generator.choice(CHECKPOINTING),
-            precision=generator.choice(list(PRECISIONS)),
-            optimizer=generator.choice(("adamw", "adamw-fused")),
-            quantization=generator.choice(QUANTIZATIONS),
-            batch=generator.randint(1, 8),
-            seq=generator.randint(32, 512),
-        )
-        if _affordable(spec):
-            return spec
-
-
-CARD_HEAD_WIDTHS = (16, 17, 24, 31, 32, 40, 48, 64, 80, 96, 97, 100, 112, 128, 160, 192, 208, 256, 288)
-CARD_VOCABULARIES = (96, 97, 256, 1000, 32000, 50257, 128256)
-CARD_SEQUENCES = (1, 2, 17, 64, 100, 127, 128, 256, 300, 512, 777, 1000, 1024, 2048, 4096, 8192)
-MOST_ON_A_CARD = 1_000_000_000
-"""Parameters. No kernel runs in a rehearsal, so that large models take no longer than small ones."""
-
-
-def draw_on_card(generator: random.Random, blocks: tuple[str, ...], card: str) -> RunSpec:
-    """One random run for a card: models to 1B, sequences to 8,192 tokens, every optimizer; most fit into 80 GB."""
-    while True:
-        block = generator.choice(blocks)
-        head_width = generator.choice([width for width in CARD_HEAD_WIDTHS if block == "gpt" or width % 2 == 0])
-        heads = generator.choice((1, 2, 3, 4, 6, 8, 12, 16, 20, 24, 32))
-        width, layers, vocab = (
-            heads * head_width,
-            generator.choice((1, 2, 3, 5, 8, 13, 22)),
-            generator.choice(CARD_VOCABULARIES),
-        )
-        mlp_width = generator.choice((4 * width, generator.randint(width, 4 * width)))
-        batch, seq = generator.choice((1, 1, 2, 3, 4, 8, 16, 32)), generator.choice(CARD_SEQUENCES)
-        parameters = layers * width * (4 * width + 3 * mlp_width) + 2 * vocab * width
-        tokens = batch * seq
-        if not 64 <= width <= 4096 or parameters > MOST_ON_A_CARD or tokens * max(vocab, width * layers) > 3e9:
-            continue
-        model = ModelSpec(
-            name="random",
-            block=block,
-            layers=layers,
-            width=width,
-            heads=heads,
-            head_width=head_width,
-            kv_heads=generator.choice([n for n in range(1, heads + 1) if heads % n == 0])
-            if block == "llama"
-            else heads,
-            mlp_width=mlp_width,
-            vocab=vocab,
-            context=max(seq, generator.choice((512, 8192))),
-            tied_head=generator.random() < 0.25,
-        )
-        return RunSpec(
-            model=model,
-            regime=generator.choice(REGIMES),
-            rank=min(generator.choice((1, 4, 8, 16, 64)), *(min(shape) for shape in model.linears.values())),
-            targets=_draw_targets(generator, model),
-            checkpointing=generator.choice(CHECKPOINTING),
-            precision=generator.choice(list(PRECISIONS)),
-            optimizer=generator.choice(OPTIMIZERS),
-            quantization=generator.choice(QUANTIZATIONS),
-            batch=batch,
-            seq=seq,
-            device="cuda",
-            card=card,
-        )
-
-
-def _draw_targets(generator: random.Random, model: ModelSpec) -> str | list[str]:
-    """A set with a name, or now and then any other."""
-    if generator.random() < 0.8:
-        return generator.choice(TARGETS)
-    return generator.sample(list(model.linears), generator.randint(1, len(model.linears)))
-
-
-def _draw_model(generator: random.Random, block: str) -> ModelSpec:
-    """A model of width 64 to 768, odd and prime sizes included; rotary embeddings need an even width per head."""
-    llama = block == "llama"
-    widths = [width for width in HEAD_WIDTHS if not (llama and width % 2)]
-    shapes = [(n, d) for n in range(1, 13) for d in widths if 64 <= n * d <= 768]
-    heads, head_width = generator.choice(shapes)
-    width = heads * head_width
-    return ModelSpec(
-        name="random",
-        block=block,
-        layers=generator.randint(2, 13),
-        width=width,
-        heads=heads,
-        head_width=generator.choice(widths) if generator.random() < 0.2 else head_width,
-        kv_heads=_draw_kv_heads(generator, heads) if llama else heads,
-        mlp_width=generator.choice((4 * width, generator.randint(width, 4 * width))),
-        vocab=generator.choice(VOCABULARIES),
-        context=generator.choice((300, 512, 777) if llama else (512, 777)),
-        tied_head=generator.random() < 0.2,
-    )
-
-
-def _draw_kv_heads(generator: random.Random, heads: int) -> int:
-    return generator.choice([n for n in range(1, heads + 1) if heads % n == 0])
-
-
-def _affordable(spec: RunSpec) -> bool:
-    model, tokens = spec.model, spec.batch * spec.seq
-    in_blocks = model.layers * sum(d_in * d_out for d_in, d_out in model.linears.values())
-    odd = spec.regime == "qlora" and (model.width % 2 or model.mlp_width % 2)
-    return (
-        tokens * model.vocab <= MOST_LOGITS
-        and tokens * model.width * model.layers <= MOST_ACTIVATIONS
-        and in_blocks + 2 * model.vocab * model.width <= MOST_PARAMETERS
-        and (not odd or in_blocks <= MOST_ODD)
-    )
 
 
 def compared(specs: list[RunSpec], rows: Iterable[dict]) -> Iterator[dict]:
@@ -238,63 +101,18 @@ def main() -> int:
     parser.add_argument("--half", default="bf16", choices=("bf16", "fp16"), help="half precision on a card")
     arguments = parser.parse_args()
     generator, blocks = random.Random(arguments.seed), tuple(arguments.blocks.split(","))
-    with user_errors():
-        if arguments.device == "cuda":
-            return _on_card(generator, blocks, arguments)
+    if arguments.device == "cuda":
+        with user_errors():
+            card, training = find(arguments.card), TrainingSpec(measured_steps=1, half=arguments.half)
+            specs = [draw_on_card(generator, blocks, card.key) for _ in range(arguments.specs)]
+            print(f"{card.key}, {arguments.half}, seed {arguments.seed}:", end=" ")
+            return int(not try_on_card(specs, training, OUTPUT.with_name(f"accuracy-{card.key}-{arguments.half}.csv")))
     specs = [draw(generator, blocks) for _ in range(arguments.specs)]
     rows = measure_each(specs, TrainingSpec(measured_steps=1), workers=arguments.workers)
     frame = pd.DataFrame(list(compared(specs, rows)))
     write_table(OUTPUT, frame)
     print(error_table(frame), worst_runs(frame), sep="\n\n")
     return _verdict(frame, arguments.seed)
-
-
-def _on_card(generator: random.Random, blocks: tuple[str, ...], arguments: argparse.Namespace) -> int:
-    card, training = find(arguments.card), TrainingSpec(measured_steps=1, half=arguments.half)
-    specs = [draw_on_card(generator, blocks, card.key) for _ in range(arguments.specs)]
-    frame = pd.DataFrame(list(rehearsed_and_predicted(specs, training)))
-    output = OUTPUT.with_name(f"accuracy-{card.key}-{arguments.half}.csv")
-    write_table(output, frame)
-    ran = frame[(frame["status_rehearsed"] == "ok") & (frame["status_predicted"] == "ok")]
-    verdicts = (frame["status_rehearsed"] == frame["status_predicted"]).sum()
-    print(f"{card.key}, {arguments.half}, seed {arguments.seed}: {verdicts} of {len(frame)} verdicts agree")
-    missed = len(frame) - verdicts
-    for what, target in EXACT.items():
-        error = ran[f"{what}_error"].dropna()  # nothing is reserved by the run alone where the cache was emptied
-        exact = (error == 0).mean()
-        print(f"  {what}: exact in {(error == 0).sum()} of {len(error)} (target {target:.0%}), worst {error.max():.4%}")
-        missed += exact < target
-    missed += ran["allocated_error"].max() >= WORST_ALLOCATED or ran["reserved_error"].max() >= WORST_RESERVED
-    worst = ran[ran[[f"{what}_error" for what in EXACT]].max(axis=1) > 0]
-    for index in worst["allocated_error"].nlargest(10).index:
-        row = frame.loc[index]
-        print(
-            f"  {row['allocated_error']:.4%} in {row['differing']}: "
-            + " ".join(f"{n}={row[n]}" for n in (*AXES, *SIZES))
-        )
-    print(f"-> {output}")
-    return int(missed > 0)
-
-
-PEAKS = {"requested": "requested_peak_bytes", "allocated": "peak_bytes", "reserved": "reserved_peak_bytes"}
-
-
-def rehearsed_and_predicted(specs: list[RunSpec], training: TrainingSpec) -> Iterator[dict]:
-    """One row per spec, all on one card: axes and sizes, both verdicts, both opinions of each peak, what differs."""
-    capacity = of_card(find(specs[0].card))
-    for spec, rehearsed in zip(specs, rehearse_each(specs, training), strict=True):
-        predicted = predict(spec, training)
-        row = spec.axes() | {name: getattr(spec.model, name) for name in SIZES}
-        row |= {
-            "status_rehearsed": rehearsed["status"],
-            "status_predicted": "ok" if capacity.holds(spec, training) else "oom",
-        }
-        for what, column in PEAKS.items():
-            row |= {f"{what}_rehearsed": rehearsed[column], f"{what}_predicted": predicted[column]}
-            row[f"{what}_error"] = abs(predicted[column] / rehearsed[column] - 1) if rehearsed[column] else None
-        known = [name for name in COMPARED if rehearsed[name] is not None]
-        row["differing"] = " ".join(name for name in known if rehearsed[name] != predicted[name])
-        yield row
 
 
 def _verdict(frame: pd.DataFrame, seed: int) -> int:

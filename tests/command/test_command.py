@@ -1,8 +1,11 @@
 """The command `footprint`: what it prints, its exit status, and one sentence for whatever a person may mistype."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -333,6 +336,18 @@ def test_a_reader_that_stops_reading_is_no_error():
     closed = "import os, sys; os.close(1); os.dup2(os.pipe()[1], 1)"
     program = f"{closed}\nfrom footprint.command.main import main; sys.exit(main())"
     assert footprint(*PREDICT, program=program).stderr == ""
+
+
+def test_ctrl_c_ends_a_search_without_a_word():
+    command = [sys.executable, "-c", "from footprint.command.main import main; print('on', flush=True); exit(main())"]
+    search = [*command, "fit", "--model", "llama-70b", "--card", "h200"]
+    with subprocess.Popen(
+        search, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        process.stdout.readline()
+        time.sleep(1)  # the search takes several
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        assert (*process.communicate(), process.returncode) == ("", "", cli.STOPPED)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["predict", "--help"], ["fit", "--help"], ["measure", "--help"]])

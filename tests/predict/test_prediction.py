@@ -4,11 +4,11 @@ import random
 from dataclasses import replace
 from importlib import import_module
 
-import accuracy
 import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from random_runs.draws import draw_on_card
 from tiny import GPT, LLAMA, TRAINING, run
 
 from footprint.errors import FootprintError
@@ -209,7 +209,7 @@ def test_a_name_without_a_formula_is_named_in_the_error(monkeypatch, table, axis
 def test_many_runs_at_once_request_what_each_does_when_its_allocator_is_simulated(card, half):
     """Two ways to one number: blocks folded and thousands of runs in arrays, or every tensor of one run in order."""
     generator, training = random.Random(7), TrainingSpec(half=half)
-    specs = [accuracy.draw_on_card(generator, BLOCKS, card) for _ in range(40)]
+    specs = [draw_on_card(generator, BLOCKS, card) for _ in range(40)]
     scalars = {"bf16": 0, "fp16": 5 * 4}[half]  # those of a scaled loss belong to a whole run
     for spec, least in zip(specs, least_peaks(specs, training), strict=True):
         row = predict(spec, training)

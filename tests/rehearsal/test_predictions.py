@@ -2,12 +2,15 @@
 
 import random
 
-import accuracy
 import pytest
+from random_runs import on_card
+from random_runs.draws import draw_on_card
+from random_runs.on_card import first_difference
 
 from footprint.jobs.rehearsals import rehearse_each
 from footprint.predict.capacity import of_card
 from footprint.predict.prediction import predict
+from footprint.predict.simulation import watched
 from footprint.spec.cards import find
 from footprint.spec.columns import COMPARED
 from footprint.spec.model import BLOCKS
@@ -31,7 +34,7 @@ def _interpreter(monkeypatch):
 @pytest.mark.parametrize(("card", "half"), CARDS.items())
 def test_random_runs_take_what_was_predicted_in_every_phase_and_bucket(card, half):
     generator, training = random.Random(0), TrainingSpec(half=half)
-    specs = [accuracy.draw_on_card(generator, BLOCKS, card) for _ in range(16)]
+    specs = [draw_on_card(generator, BLOCKS, card) for _ in range(16)]
     capacity, finished = of_card(find(card)), 0
     for spec, rehearsed in zip(specs, rehearse_each(specs, training), strict=True):
         assert capacity.holds(spec, training) == (rehearsed["status"] == "ok"), spec
@@ -67,3 +70,18 @@ def test_a_product_saves_only_what_the_other_factor_needs():
     (rehearsed,) = rehearse_each([spec], TrainingSpec())
     predicted = predict(spec, TrainingSpec())
     assert {name: predicted[name] for name in COMPARED} == {name: rehearsed[name] for name in COMPARED}
+
+
+def test_a_wrong_prediction_is_traced_to_its_tensor(monkeypatch):
+    spec = RunSpec(model=PRESETS["minigpt-3m"], regime="lora", device="cuda", card="a10g")
+    assert first_difference(spec, TrainingSpec()) is None
+
+    def with_a_longer_gradient(*given) -> list:
+        points = watched(*given)
+        made = next(index for index, (_, tensor, _) in enumerate(points) if tensor == "log-probabilities")
+        for _, _, kinds in points[made:]:
+            kinds["activations"] += 4
+        return points
+
+    monkeypatch.setattr(on_card, "watched", with_a_longer_gradient)
+    assert first_difference(spec, TrainingSpec()).startswith("log-probabilities in forward: ")

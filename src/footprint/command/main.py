@@ -31,6 +31,9 @@ STATUSES = {FITS: 0, TOO_LARGE: 1}
 NOT_MEASURED = 1
 """Exit status of a measurement that ran out of memory or diverged."""
 
+STOPPED = 130
+"""Exit status after Ctrl-C, as shells report it."""
+
 UNBROKEN = {"break_long_words": False, "break_on_hyphens": False}
 """How sentences are wrapped: an option or a name stays in one piece."""
 
@@ -47,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             status = parsed.action(parsed)
             sys.stdout.flush()
             return status
+    except KeyboardInterrupt:
+        return STOPPED
     except BrokenPipeError:  # `footprint ... | head`: nobody reads on, which is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -89,6 +94,7 @@ def _predict(parsed: Namespace) -> int:
 
 def _fit(parsed: Namespace) -> int:
     from footprint.command import readout
+    from footprint.jobs.side_by_side import side_by_side
     from footprint.predict.fit import search
 
     setup = asked.setup(parsed.config, asked.device(parsed))
@@ -96,7 +102,9 @@ def _fit(parsed: Namespace) -> int:
     given = parsed.gpu_memory is not None or parsed.card is not None
     require(given, "card", None, "one of those `footprint cards` lists, or give --gpu-memory")
     capacity = asked.capacity(parsed, asked.device(parsed))
-    settings = search(asked.model(parsed, setup), axes, capacity, setup.training)
+    model = asked.model(parsed, setup)
+    with side_by_side() as each:
+        settings = search(model, axes, capacity, setup.training, each)
     if parsed.json:
         _print_json({"gpu_memory_bytes": capacity.memory, "settings": [setting.as_dict() for setting in settings]})
     else:

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from footprint.jobs.pretended import interpreter
@@ -28,9 +28,41 @@ def rehearse_each(specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator[
 
     Raises FootprintError where nothing can be rehearsed, RuntimeError where a run fails for another reason than memory.
     """
+    return _answers(_row, specs, training)
+
+
+def totals_of_each(specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator[list[tuple[str, int]]]:
+    """As `rehearse_each`, but (phase, requested bytes) after every event of the first measured step of every spec."""
+    return _answers(_totals, specs, training)
+
+
+def _row(spec: RunSpec, training: TrainingSpec) -> dict[str, object]:
+    from footprint.jobs.fresh import random_batches
+    from footprint.measure.measurement import batches_needed, measure
+
+    return measure(spec, training, random_batches(spec, batches_needed(training))).row
+
+
+def _totals(spec: RunSpec, training: TrainingSpec) -> list[tuple[str, int]]:
+    from footprint.jobs.fresh import random_batches
+    from footprint.measure.measurement import nothing
+    from footprint.measure.recorded_run import RecordedRun, phase_name
+
+    run = RecordedRun(spec, training)
+    run.build(fill=nothing)
+    run.record(random_batches(spec, run.recorded_steps))
+    events = zip(run.trace.events, run.trace.live, strict=True)
+    first = f"{training.warmup_steps}/"
+    return [
+        (phase_name(event.phase), total) for event, total in events if event.delta and event.phase.startswith(first)
+    ]
+
+
+def _answers(function: Callable, specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator:
+    """What `function`, one of this module, gives for every spec, each in a process with the card."""
     python = interpreter()
     told = os.environ | environment(find(specs[0].card), python) | {"PYTHONPATH": str(SOURCES)}
-    command = [python, "-m", __name__]
+    command = [python, "-m", __name__, function.__name__]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=told) as server:
         for spec in specs:
             server.stdin.write(run_json(spec, training) + "\n")
@@ -42,24 +74,23 @@ def rehearse_each(specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator[
         server.stdin.close()
 
 
-def _serve() -> None:
-    """Answer every run on standard input with its row, from a process of its own."""
+def _serve(function: Callable) -> None:
+    """Answer every run on standard input, from a process of its own."""
     prepare_environment("cuda")
     answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
     import torch
 
-    from footprint.jobs.fresh import random_batches
-    from footprint.measure.measurement import batches_needed, measure
+    import footprint.jobs.fresh  # noqa: F401, which imports all that a run needs, once for every fork
 
     warnings.simplefilter("ignore")  # bitsandbytes says of every odd matrix that a kernel is slow, which does nothing
     torch.cuda._is_in_bad_fork = lambda: False
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            spec, training = parse_run(line)
-            row = measure(spec, training, random_batches(spec, batches_needed(training))).row
-            os.write(answers, json.dumps(row).encode() + b"\n")
+            answer = json.dumps(function(*parse_run(line))).encode() + b"\n"
+            while answer:  # a pipe takes only so much at a time
+                answer = answer[os.write(answers, answer) :]
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status:
@@ -67,4 +98,4 @@ def _serve() -> None:
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(globals()[sys.argv[1]])

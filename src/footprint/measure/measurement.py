@@ -52,13 +52,13 @@ def measure(spec: RunSpec, training: TrainingSpec, batches: Batches) -> Measurem
     run = RecordedRun(spec, training)
 
     def train() -> Steps:
-        run.build(fill=_nothing if rehearsed() else None)
+        run.build(fill=nothing if rehearsed() else None)
         return run.record(batches[: run.recorded_steps]), run.go_on(batches[run.recorded_steps :])
 
     return measured(run, train)
 
 
-def _nothing(tensor: torch.Tensor, name: str) -> None:
+def nothing(tensor: torch.Tensor, name: str) -> None:
     """Draws no weights: kernels that do nothing never look at them."""
 
 

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 
-from footprint.predict.allocator import DoesNotFitError
 from footprint.predict.kernels.choice import kernels_for
 from footprint.predict.prediction import least_peaks
 from footprint.predict.simulation import Simulation, simulate
@@ -41,17 +40,13 @@ class Capacity:
         """Whether a run gets through all its steps; for a search, which needs no row of those that do not."""
         if self.card is None:
             return least_peaks([spec], training)[0] <= self.room
-        try:
-            self._simulated(spec, training)
-        except DoesNotFitError:
-            return False
-        return True
+        return self._simulated(spec, training) is not None
 
     def empties_cache(self, spec: RunSpec, training: TrainingSpec) -> bool:
         """Whether a run that fits does so only because the allocator gives free segments back on the way."""
         return self.card is not None and self._simulated(spec, training).retries > 0
 
-    def _simulated(self, spec: RunSpec, training: TrainingSpec) -> Simulation:
+    def _simulated(self, spec: RunSpec, training: TrainingSpec) -> Simulation | None:
         return simulate(spec, training, kernels_for("cuda", training, spec.card), self.room)
 
     def taken(self, row: dict[str, object]) -> int:

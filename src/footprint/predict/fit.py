@@ -8,9 +8,9 @@ A change is cheap when it gives up little. From the cheapest (the order of `STEP
 - another regime trains something else, and a shorter sequence cuts texts.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import product
 
 from footprint.errors import FootprintError
@@ -50,18 +50,18 @@ SHORTEST, LARGEST_BATCH = 128, 65536
 """Ends of a search: tokens of the shortest sequence (shorter only for a model of less context), sequences."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """A run and its row of `predictions.csv`, held against a card."""
 
     spec: RunSpec
     capacity: Capacity
     training: TrainingSpec
+    row: dict[str, object] = field(init=False)
+    """The prediction."""
 
-    @cached_property
-    def row(self) -> dict[str, object]:
-        """The prediction."""
-        return predict(self.spec, self.training, room=self.capacity.room)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "row", predict(self.spec, self.training, room=self.capacity.room))
 
     @property
     def verdict(self) -> str:
@@ -140,23 +140,26 @@ def _largest_below(spec: RunSpec, axis: str, value: int, capacity: Capacity, tra
     return replace(spec, **{axis: fitting}) if fitting else None
 
 
-def _largest(spec: RunSpec, axis: str, most: int, capacity: Capacity, training: TrainingSpec) -> int:
-    """The largest value of a number, `most` at most, with which the run fits and with one more does not; 0 if none."""
+def _largest(spec: RunSpec, axis: str, most: int, capacity: Capacity, training: TrainingSpec, *, fits: int = 0) -> int:
+    """The largest value of a number, `most` at most, with which the run fits and with one more does not; 0 if none.
 
-    def within(value: int) -> bool:
-        return value == 0 or capacity.holds(replace(spec, **{axis: value}), training)
-
-    if most == 0:
-        return 0
+    With `fits` it is known to.
+    """
+    if most <= fits:
+        return fits
     row = predict(replace(spec, **{axis: most}), training, room=capacity.room)
     if capacity.taken(row) <= capacity.room:
         return most
-    fits, exceeds, step = _guess(spec, axis, most, row, capacity, training), most + 1, 1
-    while not within(fits):
-        fits, exceeds, step = max(fits - step, 0), fits, 2 * step
-    while exceeds - fits > 1:
-        tried = (fits + exceeds) // 2
-        fits, exceeds = (tried, exceeds) if within(tried) else (fits, tried)
+    exceeds, step = most, 1
+    tried = min(max(_guess(spec, axis, most, row, capacity, training), fits + 1), exceeds - 1)
+    while exceeds - fits > 1:  # away from the guess in steps that double, then by halves
+        if not fits < tried < exceeds:
+            tried = (fits + exceeds) // 2
+        if capacity.holds(replace(spec, **{axis: tried}), training):
+            fits, tried = tried, tried + step
+        else:
+            exceeds, tried = tried, tried - step
+        step *= 2
     return fits
 
 
@@ -205,11 +208,18 @@ class Setting:
         }
 
 
-def search(model: ModelSpec, axes: Mapping[str, Sequence], capacity: Capacity, training: TrainingSpec) -> list[Setting]:
+def search(
+    model: ModelSpec,
+    axes: Mapping[str, Sequence],
+    capacity: Capacity,
+    training: TrainingSpec,
+    each: Callable[..., Iterable] = map,
+) -> list[Setting]:
     """Settings of a model against a card: those that fit come first, each by what is given up.
 
     Axes that `axes` does not mention are searched (`SEARCHED`) or keep their defaults; without `seq`, the lengths of
-    `sequences` are tried; without `batch`, the largest that fits is searched.
+    `sequences` are tried; without `batch`, the largest that fits is searched. `each` maps a function over the settings;
+    one that does so on several cores is faster.
     """
     values = {axis: (default,) for axis, default in AXIS_DEFAULTS.items()} | SEARCHED | {"seq": sequences(model)}
     batches = axes.get("batch")
@@ -226,7 +236,8 @@ def search(model: ModelSpec, axes: Mapping[str, Sequence], capacity: Capacity, t
     settings: dict[RunSpec, list[RunSpec]] = {}
     for run in runs:
         settings.setdefault(replace(run, seq=1), []).append(run)
-    found = [_setting(members, batches, most, capacity, training) for members in settings.values()]
+    find = partial(_setting, batches=batches, most=most, capacity=capacity, training=training)
+    found = list(each(find, settings.values()))
     return sorted(found, key=lambda setting: (VERDICTS.index(setting.verdict), *_given_up(setting.longest.spec)))
 
 
@@ -239,23 +250,23 @@ def _setting(
 ) -> Setting:
     """What fits of runs that differ in their sequences only, each with `most` sequences at most."""
 
-    @cache
-    def largest(run: RunSpec) -> int:
+    def largest(run: RunSpec, fits: int = 0) -> int:
         if batches is None:
-            return _largest(run, "batch", most[run], capacity, training)
+            return _largest(run, "batch", most[run], capacity, training, fits=fits)
         tried = sorted((batch for batch in batches if batch <= most[run]), reverse=True)
         return next((batch for batch in tried if capacity.holds(replace(run, batch=batch), training)), 0)
 
     by_length = sorted(members, key=lambda run: run.seq, reverse=True)
-    longest = next((replace(run, batch=largest(run)) for run in by_length if largest(run)), None)
+    found = ((run, largest(run)) for run in by_length)
+    longest = next((replace(run, batch=batch) for run, batch in found if batch), None)
     if longest is None:
-        least = replace(by_length[-1], batch=1 if batches is None else min(batches))
-        return Setting(Candidate(least, capacity, training), Candidate(least, capacity, training))
+        longest = replace(by_length[-1], batch=1 if batches is None else min(batches))
+        return Setting(Candidate(longest, capacity, training), Candidate(longest, capacity, training))
     fullest = longest
     for run in sorted(members, key=lambda run: most[run] * run.seq, reverse=True):
         more = fullest.batch * fullest.seq // run.seq + 1
         if more <= most[run] and capacity.holds(replace(run, batch=more), training):
-            fullest = replace(run, batch=largest(run))
+            fullest = replace(run, batch=largest(run, fits=more))
     return Setting(Candidate(longest, capacity, training), Candidate(fullest, capacity, training))
 
 

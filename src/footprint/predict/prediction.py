@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from footprint.predict.alike import Runs, alike
-from footprint.predict.allocator import DoesNotFitError
 from footprint.predict.kernels.choice import kernels_for
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.kernels.device import Kernels
@@ -81,10 +80,7 @@ def _simulated(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room
 
     The allocator empties its cache where it must. What has no room is predicted as if it had, and so takes more.
     """
-    try:
-        simulation = simulate(spec, training, kernels, room)
-    except DoesNotFitError:
-        simulation = simulate(spec, training, kernels)
+    simulation = simulate(spec, training, kernels, room) or simulate(spec, training, kernels)
     peaks = simulation.peaks
     highest = max(peaks, key=lambda peak: peak.allocated)
     at_rest = resident(spec)
@@ -144,7 +140,7 @@ def timeline(spec: RunSpec, training: TrainingSpec | None = None) -> list[Point]
     training = training or TrainingSpec()
     kernels = kernels_for(spec.device, training, spec.card)
     if spec.device == "cuda":
-        return [Point(phase, **_buckets(kinds)) for phase, kinds in watched(spec, training, kernels)]
+        return [Point(phase, **_buckets(kinds)) for phase, _, kinds in watched(spec, training, kernels)]
     at_rest = resident(spec)
     points = []
     for phase, gradients, activations in unrolled(spec, kernels):

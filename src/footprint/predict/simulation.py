@@ -7,7 +7,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from footprint.predict.alike import sizes_of
-from footprint.predict.allocator import Allocator, Block
+from footprint.predict.allocator import Allocator, Block, DoesNotFitError
 from footprint.predict.formula import Evaluation, Formula, dimension
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.phases import structure_of
@@ -27,7 +27,10 @@ NO_PHASE = "between"
 TAPES = 64
 """Structures that are kept for further runs of theirs; that of a large model takes some 10 MB."""
 
-Watch = Callable[[str, Mapping[str, int]], None]
+SIMULATIONS = 256
+"""Simulations that are kept: a search comes back to what it has tried."""
+
+Watch = Callable[[str, str, Mapping[str, int]], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +75,29 @@ def recipe_of(spec: RunSpec, training: TrainingSpec) -> Recipe:
     )
 
 
-def simulate(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None = None) -> Simulation:
+@lru_cache(maxsize=SIMULATIONS)
+def simulate(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None = None) -> Simulation | None:
     """Build a run and make all its steps where a card has `room` bytes for segments, or no end of them.
 
-    Raises allocator.DoesNotFitError.
+    None where that is too little.
     """
-    replay = _warmed_up(spec, training, kernels, room)
-    before, peaks = replay.allocator.layout(), replay.step()
-    for _ in range(2 * training.measured_steps - 1):
-        if replay.allocator.layout() == before:  # so is it after every further step
-            break
-        before = replay.allocator.layout()
-        replay.step()
+    try:
+        replay = _warmed_up(spec, training, kernels, room)
+        before, peaks = replay.allocator.layout(), replay.step()
+        for _ in range(2 * training.measured_steps - 1):
+            if replay.allocator.layout() == before:  # so is it after every further step
+                break
+            before = replay.allocator.layout()
+            replay.step()
+    except DoesNotFitError:
+        return None
     return Simulation(peaks, replay.allocator.reserved, replay.allocator.retries)
 
 
-def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list[tuple[str, dict[str, int]]]:
-    """(phase, requested bytes of every kind) after every event of the first measured step."""
+def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list[tuple[str, str, dict[str, int]]]:
+    """(phase, tensor, requested bytes of every kind) after every event of the first measured step."""
     replay, seen = _warmed_up(spec, training, kernels, None), []
-    replay.step(lambda phase, kinds: seen.append((phase, dict(kinds))))
+    replay.step(lambda phase, tensor, kinds: seen.append((phase, tensor, dict(kinds))))
     return [point for point in seen if point[0] in PHASES]
 
 
@@ -98,7 +105,10 @@ def _warmed_up(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room
     """The run at the start of its first measured step."""
     whole = tape(structure_of(spec, kernels, unrolled=True), recipe_of(spec, training), kernels)
     evaluation = Evaluation(sizes_of([spec]))
-    sorts = [(int(evaluation.of(s)[0]) if isinstance(s, Formula) else int(s), kind) for _, kind, s in whole.sorts]
+    sorts = [
+        (int(evaluation.of(size)[0]) if isinstance(size, Formula) else int(size), kind, name)
+        for name, kind, size in whole.sorts
+    ]
     replay = Replay(whole, sorts, Allocator(room))
     replay.build()
     for _ in range(training.warmup_steps):
@@ -109,7 +119,7 @@ def _warmed_up(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room
 class Replay:
     """Carries out a tape with an allocator, its step as often as is wanted."""
 
-    def __init__(self, whole: Tape, sorts: Sequence[tuple[int, str]], allocator: Allocator) -> None:
+    def __init__(self, whole: Tape, sorts: Sequence[tuple[int, str, str]], allocator: Allocator) -> None:
         self.allocator = allocator
         self._stretches = [
             (phase, [(number, *sorts[sort]) for number, sort in zip(numbers, of, strict=True) if sorts[sort][0]])
@@ -124,21 +134,22 @@ class Replay:
         self._phase(*self._stretches[0])
 
     def step(self, watch: Watch | None = None) -> list[Peak]:
-        """Make one step; what outlived an earlier one exists already. `watch` is told the phase and the live bytes of
-        every kind after every event.
+        """Make one step; what outlived an earlier one exists already.
+
+        After every event `watch` is told the phase, the tensor and the live bytes of every kind.
         """
         peaks = [self._phase(*stretch, watch) for stretch in self._stretches[1:]]
         return [peak for peak in peaks if peak.phase in PHASES]
 
-    def _phase(self, phase: str, events: Sequence[tuple[int, int, str]], watch: Watch | None = None) -> Peak:
-        """Carry out (tensor, bytes, kind) events: a positive number is an allocation, a negative one its release."""
+    def _phase(self, phase: str, events: Sequence[tuple[int, int, str, str]], watch: Watch | None = None) -> Peak:
+        """Carry out (tensor, bytes, kind, name) events: a positive tensor is allocated, a negative one released."""
         allocator, live = self.allocator, self._live
         allocate, release = allocator.allocate, allocator.release
         self._mark(phase)
         allocator.reset_peaks()
         requested, kinds = self._requested, self._kinds
         highest, at_highest = requested, dict(kinds)
-        for number, size, kind in events:
+        for number, size, kind, name in events:
             if number > 0:
                 if number in live:
                     continue
@@ -152,7 +163,7 @@ class Replay:
                 requested -= size
                 kinds[kind] -= size
             if watch is not None:
-                watch(phase, kinds)
+                watch(phase, name, kinds)
         self._requested = requested
         peak = Peak(phase, allocator.peak_allocated, highest, allocator.peak_reserved, at_highest)
         self._mark(phase)
