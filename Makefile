@@ -31,7 +31,7 @@ install: $(INSTALLED) ## install the pinned environment in .venv, each file chec
 
 install-rehearsal: $(REHEARSAL)/.installed ## install a CUDA build of PyTorch for rehearsals in .venv-rehearsal (530 MB)
 
-install-programs: $(REHEARSAL)/.programs ## install TRL and Lightning there, which tests rehearse (100 MB)
+install-programs: $(REHEARSAL)/.programs ## install TRL, Lightning and torchtune there, which tests rehearse (120 MB)
 
 install-versions: $(VERSIONS:=/.installed) ## install the oldest and the newest PyTorch that rehearsals are tested with (1.4 GB)
 

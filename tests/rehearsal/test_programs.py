@@ -45,6 +45,26 @@ def test_lightning_trains_under_autocast():
     assert process["buckets"]["optimizer"] == 2 * weights  # two moments; steps are counted on the host
 
 
+@needs_programs
+def test_torchtune_carries_out_its_recipe_from_a_checkpoint(tmp_path):
+    """Two layers of width 256 with adapters on q and v, in bf16; the recipe ends by itself and saves the adapters."""
+    status, answer, said = rehearsed("torchtune_lora", str(tmp_path), card="a10g", options=("--steps", "all"))
+    assert status == 0, said[-2000:]
+    (process,) = answer["processes"]
+    assert process["steps"] == 16 / 2 / 2
+    adapters = 2 * 8 * ((256 + 256) + (256 + 128))
+    assert process["buckets"]["optimizer"] >= 2 * 2 * adapters
+    assert (tmp_path / "out" / "epoch_0" / "adapter_model.safetensors").exists()
+
+
+def test_a_program_that_asks_for_pytorch_before_it_imports_it_is_watched():
+    """As Transformers does where it is imported first."""
+    asking = ("-c", "import importlib.util as u, runpy, sys; u.find_spec('torch'); runpy.run_path(sys.argv[1])")
+    status, answer, said = rehearsed("loop", card="a10g", launcher=asking)
+    assert status == 0, said[-2000:]
+    assert answer["processes"][0]["steps"] == 3
+
+
 def test_accelerate_launches_a_program():
     launched = ("-m", "accelerate.commands.launch", "--num_processes", "1", "--mixed_precision", "no")
     status, answer, said = rehearsed("loop", card="a10g", launcher=launched)

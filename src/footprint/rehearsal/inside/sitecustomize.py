@@ -8,13 +8,22 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class _Attach:
-    """A finder that lets PyTorch be imported as ever, then attaches the rehearsal to it."""
+    """A finder that lets PyTorch be imported as ever, then attaches the rehearsal to it.
+
+    It stays: whoever only asks whether there is a PyTorch, as Transformers does, has not imported it yet.
+    """
+
+    def __init__(self):
+        self._asking = False
 
     def find_spec(self, name, path=None, target=None):
-        if name != "torch":
+        if name != "torch" or self._asking:
             return None
-        sys.meta_path.remove(self)
-        spec = find_spec(name)
+        self._asking = True
+        try:
+            spec = find_spec(name)
+        finally:
+            self._asking = False
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module
