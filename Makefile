@@ -89,8 +89,10 @@ $(INSTALLED): envs/requirements.lock envs/torch.txt pyproject.toml
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(REHEARSAL)/.programs: envs/programs.txt $(REHEARSAL)/.installed
-	$(REHEARSAL)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r $<
+$(REHEARSAL)/.programs: envs/programs.txt envs/torchtune.txt $(REHEARSAL)/.installed
+	$(REHEARSAL)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps -r envs/programs.txt
+	$(REHEARSAL)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --upgrade -r envs/torchtune.txt \
+	  --target $(REHEARSAL)/torchtune
 	@touch $@
 
 $(REHEARSAL)/.installed: envs/torch-cuda.txt

@@ -2,6 +2,7 @@
 
 import random
 
+from footprint.spec.block import CHOICES, STYLES
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import TARGETS, ModelSpec
 from footprint.spec.precision import PRECISIONS
@@ -15,7 +16,10 @@ MOST_ODD = 2_000_000  # quantized weights with an odd d_in: bitsandbytes then co
 
 HEAD_WIDTHS = (16, 17, 24, 31, 32, 40, 48, 64, 96, 97)
 VOCABULARIES = (96, 97, 256, 1000, 5003, 32000, 50000)
-SIZES = ("layers", "width", "heads", "head_width", "kv_heads", "context", "mlp_width", "vocab", "tied_head", "block")
+SIZES = (
+    *("layers", "width", "heads", "head_width", "rotary_width", "kv_heads", "context", "mlp_width", "vocab"),
+    *("tied_head", "block", *CHOICES),
+)
 
 
 def draw(generator: random.Random, blocks: tuple[str, ...]) -> RunSpec:
@@ -64,14 +68,12 @@ def draw_on_card(generator: random.Random, blocks: tuple[str, ...], card: str) -
             continue
         model = ModelSpec(
             name="random",
-            block=block,
+            **_draw_kind(generator, block, head_width),
             layers=layers,
             width=width,
             heads=heads,
             head_width=head_width,
-            kv_heads=generator.choice([n for n in range(1, heads + 1) if heads % n == 0])
-            if block == "llama"
-            else heads,
+            kv_heads=_draw_kv_heads(generator, heads) if generator.random() < 0.5 else heads,
             mlp_width=mlp_width,
             vocab=vocab,
             context=max(seq, generator.choice((512, 8192))),
@@ -93,6 +95,17 @@ def draw_on_card(generator: random.Random, blocks: tuple[str, ...], card: str) -
         )
 
 
+def _draw_kind(generator: random.Random, block: str, head_width: int) -> dict[str, str | int]:
+    """As the style has it, or every part of it drawn, and how much of a head is turned; turned heads are even."""
+    parts = {} if generator.random() < 0.5 else {name: generator.choice(values) for name, values in CHOICES.items()}
+    if head_width % 2:
+        parts |= {"positions": "learned"}
+    rotary = parts.get("positions", STYLES[block].positions) == "rotary"
+    if rotary and generator.random() < 0.2:
+        parts |= {"rotary_width": generator.randrange(2, head_width + 1, 2)}
+    return {"block": block} | parts
+
+
 def _draw_targets(generator: random.Random, model: ModelSpec) -> str | list[str]:
     """A set with a name, or now and then any other."""
     if generator.random() < 0.8:
@@ -107,17 +120,21 @@ def _draw_model(generator: random.Random, block: str) -> ModelSpec:
     shapes = [(n, d) for n in range(1, 13) for d in widths if 64 <= n * d <= 768]
     heads, head_width = generator.choice(shapes)
     width = heads * head_width
+    if generator.random() < 0.2:
+        head_width = generator.choice(widths)
+    kind = _draw_kind(generator, block, head_width)
+    beyond = (300,) if kind.get("positions", STYLES[block].positions) == "rotary" else ()
     return ModelSpec(
         name="random",
-        block=block,
+        **kind,
         layers=generator.randint(2, 13),
         width=width,
         heads=heads,
-        head_width=generator.choice(widths) if generator.random() < 0.2 else head_width,
-        kv_heads=_draw_kv_heads(generator, heads) if llama else heads,
+        head_width=head_width,
+        kv_heads=_draw_kv_heads(generator, heads) if generator.random() < 0.5 else heads,
         mlp_width=generator.choice((4 * width, generator.randint(width, 4 * width))),
         vocab=generator.choice(VOCABULARIES),
-        context=generator.choice((300, 512, 777) if llama else (512, 777)),
+        context=generator.choice((512, 777, *beyond)),
         tied_head=generator.random() < 0.2,
     )
 

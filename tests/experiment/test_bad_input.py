@@ -149,7 +149,9 @@ MISTAKES = [
     ("grids/0/precision", "fp8", "grids[0].precision: 'fp8' is not allowed", "one of mixed, amp, bf16, fp32"),
     # combinations that cannot run
     ("models/tiny/heads", 5, "models.tiny.heads: 5 is not allowed", "a divisor of width 64"),
-    ("models/tiny/kv_heads", 2, "models.tiny.kv_heads: 2 is not allowed", "block: llama"),
+    ("models/tiny/kv_heads", 3, "models.tiny.kv_heads: 3 is not allowed", "a divisor of heads"),
+    ("models/tiny/qk_norm", "all", "models.tiny.qk_norm: 'all' is not allowed", "head"),
+    ("models/tiny/rotary_width", 8, "models.tiny.rotary_width: 8 is not allowed", "0, or positions: rotary"),
     (
         "models/tiny",
         {**VALID["models"]["tiny"], "width": 65536, "vocab": 2**20},

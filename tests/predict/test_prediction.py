@@ -9,11 +9,12 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from random_runs.draws import draw_on_card
-from tiny import GPT, LLAMA, TRAINING, run
+from tiny import GPT, LLAMA, SIZES, TRAINING, run
 
 from footprint.errors import FootprintError
 from footprint.jobs.fresh import measure_each
 from footprint.predict.prediction import least_peaks, predict, predict_many, timeline
+from footprint.spec.block import CHOICES
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, PHASES, SHARED, WEIGHT_PARTS
 from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
@@ -27,8 +28,16 @@ PREDICTED_KERNELS = CAPABILITIES.get("avx512_bf16", False) and not CAPABILITIES.
 
 DEEP = replace(GPT, name="deep", layers=5)  # sqrt: segments of 3 and 2 blocks
 ODD = ModelSpec(name="odd", layers=3, width=93, heads=3, vocab=101, context=64, mlp_width=211)
-WIDE_HEADS = replace(LLAMA, name="wide-heads", heads=4, kv_heads=2, head_width=24)  # 96 elements of heads, 64 of width
+WIDE_HEADS = replace(
+    LLAMA, name="wide-heads", heads=4, kv_heads=2, head_width=24, rotary_width=24
+)  # 96 elements of heads, 64 of width
 NARROW_HEADS = replace(GPT, name="narrow-heads", head_width=10)
+QWEN3 = ModelSpec(name="qwen3", block="llama", qk_norm="head", kv_heads=1, **SIZES)
+OLMO2 = ModelSpec(name="olmo2", block="llama", qk_norm="width", residual="after", kv_heads=1, **SIZES)
+NEOX = ModelSpec(name="neox", positions="rotary", rotary_width=8, residual="parallel", **SIZES)
+STABLELM = ModelSpec(name="stablelm", block="llama", norm="layer", biases="qkv", rotary_width=8, **SIZES)
+OPT = ModelSpec(name="opt", mlp="relu", **SIZES)
+AFTER = ModelSpec(name="after", residual="after", biases="attention", **SIZES)
 TIED = replace(GPT, name="tied", tied_head=True, vocab=1009)
 
 SPECS = [
@@ -55,6 +64,17 @@ SPECS = [
     run("qlora", model=WIDE_HEADS, precision="mixed", targets=("gate_proj", "up_proj", "down_proj"), seq=100),
     run("lora", model=NARROW_HEADS, precision="mixed", targets="o_proj"),
     run("full", model=NARROW_HEADS),
+    run("full", model=QWEN3, precision="amp", checkpointing="block"),
+    run("qlora", model=QWEN3, precision="mixed"),
+    run("lora", model=OLMO2, precision="bf16"),
+    run("full", model=OLMO2),
+    run("full", model=NEOX, precision="bf16"),
+    run("lora", model=NEOX, precision="mixed", checkpointing="block"),
+    run("qlora", model=STABLELM, precision="amp"),
+    run("full", model=STABLELM, precision="mixed"),
+    run("full", model=OPT, precision="amp"),
+    run("lora", model=OPT, checkpointing="sqrt"),
+    run("full", model=AFTER, precision="amp"),
 ]
 
 
@@ -91,15 +111,16 @@ def test_the_measured_specs_cover_every_value_of_every_axis():
 
 @st.composite
 def models(draw):
-    block = draw(st.sampled_from(BLOCKS))
     heads, pairs = draw(st.integers(1, 6)), draw(st.integers(7, 20))
+    parts = {name: draw(st.sampled_from((None, *values))) for name, values in CHOICES.items()}
     return ModelSpec(
         name="any",
-        block=block,
+        block=draw(st.sampled_from(BLOCKS)),
+        **parts,
         layers=draw(st.integers(1, 11)),
         width=heads * pairs * 2,
         heads=heads,
-        kv_heads=draw(st.sampled_from([n for n in (1, heads) if block == "llama"] or [heads])),
+        kv_heads=draw(st.sampled_from((1, heads))),
         mlp_width=draw(st.integers(14, 300)),
         vocab=draw(st.integers(2, 3000)),
         context=256,
@@ -190,7 +211,6 @@ def test_in_half_precision_one_token_more_can_take_less_on_a_cpu():
     ("table", "axis", "name"),
     [
         ("run.OPTIMIZERS", "optimizer", "lion"),
-        ("model.BLOCKS", "block", "mamba"),
         ("run.QUANTIZATIONS", "quantization", "int3"),
     ],
 )
@@ -199,7 +219,7 @@ def test_a_name_without_a_formula_is_named_in_the_error(monkeypatch, table, axis
     known = getattr(import_module(f"footprint.spec.{module}"), names)
     monkeypatch.setattr(f"footprint.spec.{table}", (*known, name))
     with pytest.raises(FootprintError, match=name):
-        predict(run("qlora", model=replace(GPT, block=name)) if axis == "block" else run("qlora", **{axis: name}))
+        predict(run("qlora", **{axis: name}))
 
 
 # --- on a card ------------------------------------------------------------------------------------------------------

@@ -5,7 +5,17 @@ import os
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig
+from facts import MODELS
+from transformers import (
+    CONFIG_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    MistralConfig,
+    Qwen3Config,
+)
 
 from footprint.command import main as cli
 from footprint.errors import FootprintError
@@ -14,26 +24,52 @@ from footprint.spec.presets import PRESETS
 from footprint.spec.published import FAMILIES, read_shape
 
 SMALL = {"hidden_size": 64, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 96, "vocab_size": 99}
-PUBLISHED = {
-    "llama": LlamaConfig(**SMALL, num_key_value_heads=2),
+OPTIONS = {
     "llama, tied": LlamaConfig(**SMALL, tie_word_embeddings=True),
-    "mistral": MistralConfig(**SMALL, num_key_value_heads=2),
+    "llama, biases": LlamaConfig(**SMALL, attention_bias=True, mlp_bias=True),
+    "llama, biases of attention": LlamaConfig(**SMALL, attention_bias=True),
     "mistral, heads wider than width over heads": MistralConfig(**SMALL, num_key_value_heads=2, head_dim=24),
-    "gpt2": GPT2Config(n_embd=48, n_head=3, n_layer=2, vocab_size=77),
+    "qwen3, biases": Qwen3Config(**SMALL, num_key_value_heads=2, attention_bias=True),
     "gpt2, untied": GPT2Config(n_embd=48, n_head=3, n_layer=2, n_inner=100, vocab_size=77, tie_word_embeddings=False),
-}
+    "gpt_neox, tied": GPTNeoXConfig(**SMALL, tie_word_embeddings=True),
+} | {f"{family}, by default": CONFIG_MAPPING[family]() for family in FAMILIES}
+"""What a family's files may say beside sizes, and the least they may say."""
 
 
-@pytest.mark.parametrize("config", PUBLISHED.values(), ids=PUBLISHED.keys())
-def test_a_shape_has_as_many_parameters_as_transformers_gives_the_model(config, tmp_path):
-    config.save_pretrained(tmp_path)
+def parameters_in_transformers(folder) -> int:
     with torch.device("meta"):
-        theirs = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
-    assert parameter_count(read_shape(tmp_path / "config.json")) == theirs.num_parameters()
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).num_parameters()
+
+
+@pytest.mark.parametrize(("family", "told", "published"), MODELS.values(), ids=MODELS)
+def test_a_published_model_has_the_parameters_its_card_names_here_and_in_transformers(
+    family, told, published, tmp_path
+):
+    (tmp_path / "config.json").write_text(json.dumps(told | {"model_type": family}))
+    assert parameter_count(read_shape(tmp_path)) == parameters_in_transformers(tmp_path) == published
+
+
+@pytest.mark.parametrize("config", OPTIONS.values(), ids=OPTIONS)
+def test_what_a_family_may_say_is_read_as_transformers_reads_it(config, tmp_path):
+    config.save_pretrained(tmp_path)
+    assert parameter_count(read_shape(tmp_path)) == parameters_in_transformers(tmp_path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_a_file_leaves_out_means_what_transformers_means_by_it(family, tmp_path):
+    """Only what no family has a default for is said."""
+    sizes = FAMILIES[family].sizes
+    told = {"model_type": family} | {
+        sizes[name]: getattr(CONFIG_MAPPING[family](), sizes[name])
+        for name in sizes
+        if sizes[name] not in FAMILIES[family].absent
+    }
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    assert parameter_count(read_shape(tmp_path)) == parameters_in_transformers(tmp_path)
 
 
 def test_every_family_is_held_against_transformers():
-    assert {config.model_type for config in PUBLISHED.values()} == set(FAMILIES)
+    assert {family for family, _, _ in MODELS.values()} == set(FAMILIES)
 
 
 # As published beside the weights, shortened to what decides the shape.
@@ -94,12 +130,24 @@ def test_predict_takes_a_file_and_names_the_model_after_its_folder(tmp_path, cap
     ("changes", "sentence"),
     [
         (
-            {"model_type": "qwen2"},
-            "model_type: 'qwen2' is not allowed; use one of llama, mistral, gpt2, or --model-json",
+            {"model_type": "rwkv"},
+            "model_type: 'rwkv' is not allowed; use one of llama, mistral, qwen2,",
         ),
+        (
+            {"model_type": "mixtral"},
+            "model_type: 'mixtral' is not allowed; use `footprint rehearse`, which takes any model: it has experts and "
+            "their router, as no block here does",
+        ),
+        ({"model_type": "gemma2"}, "it has norms on both sides of attention and MLP, as no block here does"),
+        ({"model_type": "t5"}, "it has an encoder and attention across, as no block here does"),
         ({"model_type": "gone"}, "model_type: None is not allowed"),
         ({"model_type": ["llama"]}, "model_type: ['llama'] is not allowed"),
-        ({"attention_bias": True}, "attention_bias: True is not allowed; use False: no block here has such tensors"),
+        ({"mlp_bias": True}, "biases: 'mlp' is not allowed; use one of none, qkv, attention, all"),
+        (
+            {"model_type": "stablelm", "qk_layernorm": True},
+            "qk_layernorm: True is not allowed; use False: no block here has such tensors",
+        ),
+        ({"model_type": "phi3", "partial_rotary_factor": "0.5"}, "rotary_width: '0.5' is not allowed; use a whole"),
         ({"hidden_size": "gone"}, "hidden_size: is missing; a llama config has it"),
         ({"head_dim": 127}, "head_width: 127 is not allowed; use an even width per head"),
         ({"num_attention_heads": 7}, "heads: 7 is not allowed; use a divisor of width 4096, or give head_width"),

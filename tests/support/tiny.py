@@ -1,7 +1,6 @@
 """Models and runs small enough to train within a test, and what the tests of the training code share."""
 
 from contextlib import nullcontext
-from dataclasses import replace
 
 import pytest
 import torch
@@ -15,8 +14,9 @@ from footprint.train.loop import train
 from footprint.train.optimizers import build
 from footprint.train.regimes import prepare, trainable
 
-GPT = ModelSpec(name="tiny", layers=2, width=64, heads=2, vocab=96, context=64)
-LLAMA = replace(GPT, name="tiny-llama", block="llama", kv_heads=1, mlp_width=160)
+SIZES = {"layers": 2, "width": 64, "heads": 2, "vocab": 96, "context": 64}
+GPT = ModelSpec(name="tiny", **SIZES)
+LLAMA = ModelSpec(name="tiny-llama", block="llama", kv_heads=1, mlp_width=160, **SIZES)
 
 TRAINING = TrainingSpec(measured_steps=1)
 HALF = torch.bfloat16

@@ -5,11 +5,13 @@ from math import log
 
 import pytest
 import torch
-from tiny import GPT, LLAMA, prepared, run
+from tiny import GPT, LLAMA, SIZES, prepared, run, trained
 
 from footprint.jobs.fresh import random_batches
 from footprint.measure.trace.cpu import CpuRecorder
 from footprint.predict.parameters import parameter_count
+from footprint.spec.block import CHOICES, STYLES
+from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS
 from footprint.train.minigpt import MiniGPT, Rotary
 
@@ -93,8 +95,37 @@ def test_a_tied_head_is_the_embedding_itself():
     assert count(untrained(GPT)) - count(model) == GPT.vocab * GPT.width
 
 
+def test_a_partial_turn_leaves_the_rest_of_a_head_alone():
+    rotary = Rotary(positions=32, width=6)
+    rotary.reset()
+    heads = torch.randn(2, 3, 32, 16, generator=torch.Generator().manual_seed(0))
+    turned = rotary(heads)
+    assert torch.equal(turned[..., 6:], heads[..., 6:])
+    assert not torch.equal(turned[:, :, 1:, :6], heads[:, :, 1:, :6])
+
+
+OTHER_BLOCKS = [
+    {name: value}
+    for name, values in CHOICES.items()
+    for value in values
+    if value not in (getattr(STYLES["gpt"], name), getattr(STYLES["llama"], name))
+]
+
+
+@pytest.mark.parametrize("block", ["gpt", "llama"])
+@pytest.mark.parametrize("part", OTHER_BLOCKS, ids=str)
+def test_every_kind_of_block_learns(block, part):
+    """Three steps on the same tokens make their loss smaller, and move every parameter."""
+    spec = run(model=ModelSpec(name="other", block=block, **SIZES, **part))
+    (batch,) = random_batches(spec, 1)
+    model, _, steps = trained(spec, [batch] * 3)
+    assert steps[-1].loss < steps[0].loss
+    before = dict(prepared(spec).named_parameters())
+    assert [name for name, after in model.named_parameters() if torch.equal(after, before[name])] == []
+
+
 def test_rotated_queries_and_keys_meet_by_distance_only():
-    rotary = Rotary(positions=32, head_width=16)
+    rotary = Rotary(positions=32, width=16)
     rotary.reset()
     query, key = torch.randn(2, 16, generator=torch.Generator().manual_seed(0))
     queries, keys = (rotary(x.expand(1, 1, 32, 16))[0, 0] for x in (query, key))

@@ -101,7 +101,7 @@ def _allowed(schema: Mapping) -> str:
     if "x-allowed" in schema:
         return schema["x-allowed"]
     if "enum" in schema:
-        return "one of " + ", ".join(schema["enum"])
+        return "one of " + ", ".join("null" if name is None else name for name in schema["enum"])
     if schema["type"] == "boolean":
         return "true or false"
     if schema["type"] == "object":

@@ -10,7 +10,7 @@ import numpy as np
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 
-MODEL_SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "mlp_width", "vocab", "context")
+MODEL_SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "rotary_width", "mlp_width", "vocab", "context")
 RUN_SIZES = ("rank", "batch", "seq")
 
 

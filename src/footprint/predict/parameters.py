@@ -54,7 +54,7 @@ def parameters(spec: RunSpec) -> Iterator[Parameter]:
         yield Parameter(name, elements, count, full)
     for name, (d_in, d_out) in model.linears.items():
         yield Parameter(name, d_in * d_out, model.layers, full, quantized=spec.regime == "qlora")
-        if model.biases:
+        if name in model.biased:
             yield Parameter(f"{name} bias", d_out, model.layers, full)
     for name in model.adapted(spec.targets):
         d_in, d_out = model.linears[name]
@@ -67,13 +67,15 @@ def _dense(model: ModelSpec) -> Iterator[tuple[str, int, int]]:
     yield "tokens", model.vocab * model.width, 1
     if not model.tied_head:
         yield "head", model.vocab * model.width, 1
-    norms = 2 * model.layers + 1
-    yield "norm weight", model.width, norms
-    if model.block not in ("gpt", "llama"):
-        raise missing_formula("block", model.block)
-    if model.block == "gpt":
+    for name in model.kind.norm_parameters:
+        yield name, model.width, 2 * model.layers + 1
+    if model.positions == "learned":
         yield "positions", model.context * model.width, 1
-        yield "norm bias", model.width, norms
+    if model.qk_norm == "head":
+        yield "norm weight of heads", model.head_width, 2 * model.layers
+    if model.qk_norm == "width":
+        yield "norm weight of queries", model.attention_width, model.layers
+        yield "norm weight of keys", model.kv_width, model.layers
 
 
 def parameter_count(model: ModelSpec) -> int:
@@ -191,8 +193,8 @@ def _library_tables(spec: RunSpec) -> int:
 
 def _rotary_bytes(spec: RunSpec) -> int:
     """Cosines and sines of the rotary embedding, a buffer in the dtype of the queries."""
-    if spec.model.block != "llama":
+    if spec.model.positions != "rotary":
         return 0
     precision = PRECISIONS[spec.precision]
     element = HALF if precision.autocast else precision.base
-    return 2 * spec.positions * spec.model.head_width * element
+    return 2 * spec.positions * spec.model.rotary_width * element

@@ -17,6 +17,7 @@ from footprint.predict.pieces import Recording
 from footprint.predict.profile import Bytes, Profile, nothing
 from footprint.predict.program import Layout, Program, Sizes, Structure
 from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size
+from footprint.spec.block import CHOICES
 from footprint.spec.checkpointing import segment_lengths
 from footprint.spec.precision import FULL, PRECISIONS
 from footprint.spec.run import RunSpec
@@ -81,7 +82,8 @@ def structure_of(spec: RunSpec, kernels: Kernels, *, unrolled: bool = False) -> 
         segments = tuple(explicit(group[0].length) for group in stretches(model.layers, spec.checkpointing))
     attention = kernels.attention(spec)
     return Structure(
-        block=model.block,
+        block=model.kind,
+        partly_rotary=model.partly_rotary,
         regime=spec.regime,
         nested_scales=spec.quantization == "nf4-double",
         adapted=model.adapted(spec.targets),
@@ -92,16 +94,22 @@ def structure_of(spec: RunSpec, kernels: Kernels, *, unrolled: bool = False) -> 
         segments=segments,
         layers=model.layers if unrolled else explicit(model.layers),
         attention=attention,
-        layout=_layout(spec, attention),
+        layout=_layout(spec, attention, kernels),
     )
 
 
-def _layout(spec: RunSpec, attention: str) -> Layout:
-    """Flash attention and the memory-efficient kernel have tokens before heads, as projections do."""
+def _layout(spec: RunSpec, attention: str, kernels: Kernels) -> Layout:
+    """Kernels have tokens before heads, as projections do, unless plain operators, padding or a partial turn reordered
+    them. Flash attention leaves its result laid out as its queries were.
+    """
     model = spec.model
+    queries, keys = (spec.many_tokens and many for many in (model.many_heads, model.many_kv_heads))
     if attention not in ("math", "padded"):
-        return Layout()
-    queries, keys = (spec.seq > 1 and heads > 1 for heads in (model.heads, model.kv_heads))
+        if not model.partly_rotary:
+            return Layout()
+        follows = queries and attention == "flash"
+        kept = follows and kernels.reorders_kept_result
+        return Layout(result=follows, kept=kept, queries=queries, keys=keys)
     plain = attention == "math"
     return Layout(
         grouped=model.grouped_queries,
@@ -109,7 +117,8 @@ def _layout(spec: RunSpec, attention: str) -> Layout:
         result=queries or (not plain and model.heads > 1),
         queries=queries,
         keys=keys,
-        transposed_keys=plain and spec.seq > 1 and not model.grouped_queries,
+        values=keys,
+        transposed_keys=plain and spec.seq > 1 and not model.grouped_queries and not model.partly_rotary,
         sequences=spec.batch > 1,
     )
 
@@ -139,13 +148,11 @@ def phases(specs: Sequence[RunSpec], kernels: Kernels) -> Phases:
 
 
 _DECIDES_STRUCTURE = (
-    *(f"model.{name}" for name in ("block", "tied_head", "layers")),
+    *(f"model.{name}" for name in (*CHOICES, "partly_rotary", "tied_head", "layers")),
     *("regime", "targets", "checkpointing", "precision", "quantization"),
+    *("model.many_heads", "model.many_kv_heads", "many_tokens"),
 )
-_DECIDES_ATTENTION = (
-    *(f"model.{name}" for name in ("heads", "kv_heads", "head_width")),
-    *("many_tokens", "many_sequences"),
-)
+_DECIDES_ATTENTION = (*(f"model.{name}" for name in ("heads", "kv_heads", "head_width")), "many_sequences")
 
 
 def _by_structure(specs: Sequence[RunSpec], kernels: Kernels) -> dict[Structure, np.ndarray]:

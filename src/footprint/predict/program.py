@@ -3,13 +3,14 @@
 Every function mirrors the module of the same name, down to which Python reference keeps a tensor alive.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from footprint.predict.kernels.device import AttentionShape, Kernels
-from footprint.predict.operators import INT64, Operators
-from footprint.predict.operators.products import Weight
+from footprint.predict.operators import INT64, Normed, Operators, Weight
 from footprint.predict.shadow import Gradient, Node, Shadow, Storage, Variable
 from footprint.predict.tape import Size, Tape
+from footprint.spec.block import BIASED, Block
 from footprint.spec.precision import FULL, HALF
 
 
@@ -26,7 +27,11 @@ class Layout:
     queries: bool = False
     """Whether the queries' gradient is."""
     keys: bool = False
-    """Whether the gradients of keys and values are."""
+    """Whether the keys' gradient is."""
+    values: bool = False
+    """Whether the values' gradient is."""
+    kept: bool = False
+    """Whether backward copies the result that was kept for it."""
     transposed_keys: bool = False
     """Whether the keys' gradient is transposed instead, which products take as it is if there is one sequence."""
     sequences: bool = False
@@ -37,7 +42,9 @@ class Layout:
 class Structure:
     """What decides which tensors exist; runs that share it differ in sizes only."""
 
-    block: str
+    block: Block
+    partly_rotary: bool
+    """Whether only some elements of a head are turned."""
     regime: str
     nested_scales: bool
     adapted: tuple[str, ...]
@@ -65,6 +72,7 @@ class Sizes:
     heads: Size
     kv_heads: Size
     head_width: Size
+    rotary_width: Size
     mlp_width: Size
     vocab: Size
     context: Size
@@ -108,7 +116,7 @@ class Program:
         sizes = self.sizes
         shared = self.shadow.parameter_node() if self.structure.tied_head and self.full else None
         x = self.ops.embedding(sizes.vocab, sizes.width, self.element, self.full, shared=shared)
-        if self.structure.block == "gpt":
+        if self.structure.block.positions == "learned":
             x = self.ops.add_positions(x, sizes.context, sizes.width, self.element, self.full)
         if self.structure.segments:
             start = 0
@@ -134,36 +142,60 @@ class Program:
         return segment
 
     def _block(self, x: Variable) -> Variable:
+        residual = self.structure.block.residual
+        if residual == "parallel":
+            x_and_attention = self.ops.add(x, self._attention(self._norm(x)), self.sizes.width)
+            return self.ops.add(x_and_attention, self._mlp(self._norm(x)), self.sizes.width)
+        if residual == "after":
+            x = self.ops.add(x, self._norm(self._attention(x)), self.sizes.width)
+            return self.ops.add(x, self._norm(self._mlp(x)), self.sizes.width)
         x = self.ops.add(x, self._attention(self._norm(x)), self.sizes.width)
         return self.ops.add(x, self._mlp(self._norm(x)), self.sizes.width)
 
     def _norm(self, x: Variable) -> Variable:
-        norm = self.ops.layer_norm if self.structure.block == "gpt" else self.ops.rms_norm
+        normed = Normed(self.sizes.width, self.element, self.full)
+        if self.structure.block.norm == "rms":
+            return self._normalized(self.ops.rms_norm, x, normed, parameters=1)
+        return self._normalized(self.ops.layer_norm, x, normed, parameters=2)
+
+    def _normalized(self, norm: Callable, x: Variable, normed: Normed, parameters: int) -> Variable:
+        """A norm with so many parameters; where autocast takes it to fp32, they are copied first."""
         if not (self.structure.autocast and self.kernels.norms_in_full_under_autocast):
-            return norm(x, self.sizes.width, self.element, self.full)
-        parameters = 2 if self.structure.block == "gpt" else 1
+            return norm(x, normed)
         copies = parameters if self.element == HALF else 0
-        kept = [self.shadow.allocate("norm parameter in fp32", self.sizes.width * FULL) for _ in range(copies)]
-        x = self.ops.cast(x, self.sizes.width, FULL)
-        return norm(x, self.sizes.width, FULL, self.full, kept)
+        kept = [self.shadow.allocate("norm parameter in fp32", normed.width * FULL) for _ in range(copies)]
+        x = self.ops.cast(x, normed.across, FULL)
+        return norm(x, replace(normed, element=FULL), kept)
 
     def _attention(self, x: Variable) -> Variable:
-        sizes = self.sizes
-        q_width, kv_width = sizes.head_width * sizes.heads, sizes.head_width * sizes.kv_heads
-        layout = self.structure.layout
-        q = self._heads("q_proj", x, q_width, copied=layout.queries)
-        k = self._heads("k_proj", x, kv_width, copied=layout.keys, transposed=layout.transposed_keys)
-        v = self._heads("v_proj", x, kv_width, copied=layout.keys)
-        if self.structure.block == "llama":
-            q, k = self.ops.rotary(q, q_width), self.ops.rotary(k, kv_width)
+        sizes, layout = self.sizes, self.structure.layout
+        q = self._heads("q_proj", x, sizes.heads, copied=layout.queries)
+        k = self._heads("k_proj", x, sizes.kv_heads, copied=layout.keys, transposed=layout.transposed_keys)
+        v = self._heads("v_proj", x, sizes.kv_heads, copied=layout.values)
+        if self.structure.block.positions == "rotary":
+            q, k = self._rotary(q, sizes.heads), self._rotary(k, sizes.kv_heads)
         y = self._attend(q, k, v)
+        q_width = sizes.head_width * sizes.heads
         laid_out = self.ops.lay_out(y, q_width) if layout.result else y
         return self._projection("o_proj", laid_out, q_width, sizes.width)
 
-    def _heads(self, name: str, x: Variable, width: Size, *, copied: bool, transposed: bool = False) -> Variable:
-        """A projection seen as heads; its gradient may arrive in another layout."""
-        projected = self._projection(name, x, self.sizes.width, width, transposed=transposed)
-        return self.ops.gathered(projected, width) if copied and not transposed else projected
+    def _heads(self, name: str, x: Variable, heads: Size, *, copied: bool, transposed: bool = False) -> Variable:
+        """A projection seen as heads, perhaps normalized; its gradient may arrive in another layout."""
+        width = self.sizes.head_width * heads
+        norm = "none" if name == "v_proj" else self.structure.block.qk_norm
+        scattered = copied or transposed
+        transposed = transposed and norm == "none"
+        x = self._projection(name, x, self.sizes.width, width, transposed=transposed)
+        if norm == "width":
+            x = self._normalized(self.ops.rms_norm, x, Normed(width, self.element, self.full), parameters=1)
+        if norm == "head":
+            normed = Normed(self.sizes.head_width, self.element, self.full, heads=heads, scattered=scattered)
+            return self._normalized(self.ops.rms_norm, x, normed, parameters=1)
+        return self.ops.gathered(x, width) if scattered and not transposed else x
+
+    def _rotary(self, x: Variable, heads: Size) -> Variable:
+        width, turning = self.sizes.head_width * heads, self.sizes.rotary_width * heads
+        return self.ops.partly_rotary(x, turning, width) if self.structure.partly_rotary else self.ops.rotary(x, width)
 
     def _attend(self, q: Variable, k: Variable, v: Variable) -> Variable:
         """scaled_dot_product_attention; what autocast casts for it lives as long as the call."""
@@ -174,16 +206,17 @@ class Program:
             q = self.ops.cast(q, sizes.head_width * sizes.heads, HALF)
         shape = AttentionShape(sizes.batch, sizes.seq, sizes.heads, sizes.kv_heads, sizes.head_width, q.element)
         if self.structure.attention == "math":
-            layout = self.structure.layout
-            return self.ops.plain_attention(q, k, v, shape, grouped=layout.grouped, spread=layout.spread)
+            layout, joined = self.structure.layout, self.structure.partly_rotary
+            return self.ops.plain_attention(q, k, v, shape, grouped=layout.grouped, spread=layout.spread, joined=joined)
         if self.structure.attention == "padded":
             return self.ops.padded_attention(q, k, v, shape)
-        return self.ops.attention(self.structure.attention, q, k, v, shape)
+        return self.ops.attention(self.structure.attention, q, k, v, shape, copies=int(self.structure.layout.kept))
 
     def _mlp(self, x: Variable) -> Variable:
         width, mlp_width = self.sizes.width, self.sizes.mlp_width
-        if self.structure.block == "gpt":
-            inner = self.ops.gelu(self._projection("up_proj", x, width, mlp_width), mlp_width)
+        if self.structure.block.mlp != "swiglu":
+            activation = self.ops.gelu if self.structure.block.mlp == "gelu" else self.ops.relu
+            inner = activation(self._projection("up_proj", x, width, mlp_width), mlp_width)
             return self._projection("down_proj", inner, mlp_width, width)
         gate = self.ops.silu(self._projection("gate_proj", x, width, mlp_width), mlp_width)
         inner = self.ops.multiply(gate, self._projection("up_proj", x, width, mlp_width), mlp_width)
@@ -200,7 +233,7 @@ class Program:
             d_out,
             self.element,
             self.full,
-            bias=self.structure.block == "gpt",
+            bias=name in BIASED[self.structure.block.biases],
             nested_scales=self.structure.nested_scales,
         )
         if name not in self.structure.adapted:

@@ -5,7 +5,7 @@ The shadow of a step (`program`) starts where weights and optimizer state exist.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -27,6 +27,7 @@ from footprint.predict.parameters import (
 from footprint.predict.program import Program, Sizes, Structure
 from footprint.predict.shadow import Gradient, Handle, Shadow, Storage, Variable
 from footprint.predict.tape import ACTIVATIONS, ADAPTER, FROZEN_BASE, MASTER, OPTIMIZER, TRAINED, Size, Tape
+from footprint.spec.block import BIASED
 from footprint.spec.precision import FULL, HALF
 
 SCALAR, DOUBLE = 4, 8
@@ -101,13 +102,12 @@ class WholeRun:
             if full:
                 self.trained.append(elements)
 
-        def norm() -> None:
-            dense("norm weight", sizes.width)
-            if structure.block == "gpt":
-                dense("norm bias", sizes.width)
+        def norm(width: Size = sizes.width, names: Sequence[str] = structure.block.norm_parameters) -> None:
+            for name in names:
+                dense(name, width)
 
         dense("tokens", sizes.vocab * sizes.width)
-        if structure.block == "gpt":
+        if structure.block.positions == "learned":
             dense("positions", sizes.context * sizes.width)
         else:
             self._rotary()
@@ -115,13 +115,15 @@ class WholeRun:
             norm()
             for name, (d_in, d_out) in self._linears():
                 if name == self._first_of_mlp:
+                    for width in self._normed_heads():
+                        norm(width, ("norm weight of heads",))
                     norm()
                 matrix = None
                 if structure.regime == "qlora":
                     matrix = self.shadow.allocate("matrix to quantize", d_in * d_out * element)
                 else:
                     dense(name, d_in * d_out)
-                if structure.block == "gpt":
+                if name in BIASED[structure.block.biases]:
                     dense(f"{name} bias", d_out)
                 if matrix is not None:
                     self._quantize(d_in * d_out)
@@ -137,12 +139,19 @@ class WholeRun:
             for elements in self.trained:
                 self._keep("master copy", elements * self.recipe.stepped, MASTER)
 
+    def _normed_heads(self) -> tuple[Size, ...]:
+        """Elements of the norms of queries and keys."""
+        sizes, of = self.sizes, self.structure.block.qk_norm
+        if of == "head":
+            return sizes.head_width, sizes.head_width
+        return (sizes.head_width * sizes.heads, sizes.head_width * sizes.kv_heads) if of == "width" else ()
+
     def _keep(self, name: str, size: Size, kind: str) -> None:
         self.kept.append(self.shadow.allocate(name, size, kind))
 
     @property
     def _first_of_mlp(self) -> str:
-        return "up_proj" if self.structure.block == "gpt" else "gate_proj"
+        return "gate_proj" if self.structure.block.mlp == "swiglu" else "up_proj"
 
     def _linears(self) -> Iterator[tuple[str, tuple[Size, Size]]]:
         """The Linears of a block, (d_in, d_out), in the order they are registered."""
@@ -152,14 +161,14 @@ class WholeRun:
         yield "k_proj", (width, sizes.kv_heads * sizes.head_width)
         yield "v_proj", (width, sizes.kv_heads * sizes.head_width)
         yield "o_proj", (inner, width)
-        if self.structure.block == "llama":
+        if self.structure.block.mlp == "swiglu":
             yield "gate_proj", (width, sizes.mlp_width)
         yield "up_proj", (width, sizes.mlp_width)
         yield "down_proj", (sizes.mlp_width, width)
 
     def _rotary(self) -> None:
         """The tables in fp32, cast to the dtype of the queries, then filled (minigpt.Rotary.reset)."""
-        rows, half_width = np.maximum(self.sizes.context, self.sizes.seq), self.sizes.head_width // 2
+        rows, half_width = np.maximum(self.sizes.context, self.sizes.seq), self.sizes.rotary_width // 2
         element = HALF if self.structure.autocast else self.structure.base
         if self.structure.regime == "full" and not self.structure.autocast:
             element = self.structure.trained

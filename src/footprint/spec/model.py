@@ -1,17 +1,15 @@
 """A model by its sizes, and the Linears of its blocks that can carry adapters."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from footprint.spec.block import BIASED, CHOICES, LINEARS, STYLES, Block
 from footprint.spec.checks import one_of, require, whole
 
-BLOCKS = ("gpt", "llama")
+BLOCKS = tuple(STYLES)
 
 TARGETS = ("all-linear", "attention", "qv")
 """Sets of Linears with a name; any other set is written as its Linears without `_proj`, joined by `+`: `gate+up`."""
-LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-"""Linears of a block in forward order; a `gpt` block has no gate_proj."""
-
 LARGEST_TENSOR = 2**31 - 1
 """Elements of one weight a spec may ask for: kernels with 32-bit indices (cuBLAS, bitsandbytes) stop here."""
 
@@ -41,14 +39,23 @@ class ModelSpec:
     heads: int
     vocab: int
     context: int
-    """Rows of the position table. The longest sequence of a `gpt` block, which learns its positions; rotary positions
-    go on beyond it."""
+    """Rows of the position table. The longest sequence where positions are learned; rotary ones go on beyond it."""
     block: str = "gpt"
-    """`gpt`: LayerNorm, learned positions, GELU MLP, biases. `llama`: RMSNorm, rotary, SwiGLU, no biases."""
+    """`gpt`: LayerNorm, learned positions, GELU MLP, biases. `llama`: RMSNorm, rotary, SwiGLU, no biases. What is not
+    said below is as there."""
+    norm: str | None = None
+    positions: str | None = None
+    mlp: str | None = None
+    biases: str | None = None
+    qk_norm: str | None = None
+    residual: str | None = None
+    """These six are the fields of `spec.block.Block`."""
     kv_heads: int | None = None
-    """Key/value heads (grouped-query attention); `heads` when not given. `llama` blocks only."""
+    """Key/value heads (grouped-query attention); `heads` when not given."""
     head_width: int | None = None
     """Elements of one attention head; width / heads when not given."""
+    rotary_width: int | None = None
+    """Elements of a head that are turned; all when not given, 0 where positions are learned."""
     mlp_width: int | None = None
     """Inner width of the MLP; 4 x width when not given."""
     tied_head: bool = False
@@ -59,7 +66,11 @@ class ModelSpec:
         if self.mlp_width is None and isinstance(self.width, int):
             object.__setattr__(self, "mlp_width", 4 * self.width)
         where = f"models.{self.name}"
-        one_of(f"{where}.block", self.block, BLOCKS)
+        object.__setattr__(self, "block", one_of(f"{where}.block", self.block, BLOCKS))
+        told = {name: getattr(self, name) for name in CHOICES if getattr(self, name) is not None}
+        kind = replace(STYLES[self.block], **told).checked(where)
+        for name in CHOICES:
+            object.__setattr__(self, name, getattr(kind, name))
         whole(f"{where}.layers", self.layers, 1, 1024)
         whole(f"{where}.width", self.width, 1, 65536)
         whole(f"{where}.heads", self.heads, 1, 1024)
@@ -79,11 +90,15 @@ class ModelSpec:
             self.kv_heads,
             f"a divisor of heads {self.heads}",
         )
-        if self.block == "gpt":
-            require(self.kv_heads == self.heads, f"{where}.kv_heads", self.kv_heads, "block: llama for grouped queries")
+        if self.rotary_width is None:
+            object.__setattr__(self, "rotary_width", self.head_width if self.positions == "rotary" else 0)
+        whole(f"{where}.rotary_width", self.rotary_width, 0, self.head_width)
+        if self.positions == "learned":
+            require(self.rotary_width == 0, f"{where}.rotary_width", self.rotary_width, "0, or positions: rotary")
         else:
-            even = self.head_width % 2 == 0
-            require(even, f"{where}.head_width", self.head_width, "an even width per head (rotary pairs)")
+            given = "head_width" if self.rotary_width == self.head_width else "rotary_width"
+            pairs = self.rotary_width > 0 and self.rotary_width % 2 == 0
+            require(pairs, f"{where}.{given}", self.rotary_width, "an even width per head (rotary pairs)")
         for key, rows in self._rows_of_weights().items():
             most = LARGEST_TENSOR // self.width
             require(
@@ -92,13 +107,13 @@ class ModelSpec:
 
     def _rows_of_weights(self) -> dict[str, int]:
         """Rows of the weights that are as wide as the model, by the size that decides them."""
-        positions = {"context": self.context} if self.block == "gpt" else {}
+        positions = {"context": self.context} if self.positions == "learned" else {}
         return {"vocab": self.vocab, "mlp_width": self.mlp_width, "heads": self.attention_width} | positions
 
     @property
     def longest_seq(self) -> int:
         """The longest sequence the model can be trained on: learned positions end with their table."""
-        return self.context if self.block == "gpt" else LONGEST
+        return self.context if self.positions == "learned" else LONGEST
 
     @property
     def attention_width(self) -> int:
@@ -116,9 +131,29 @@ class ModelSpec:
         return self.kv_heads != self.heads
 
     @property
-    def biases(self) -> bool:
-        """Whether Linears in blocks have a bias."""
-        return self.block == "gpt"
+    def kind(self) -> Block:
+        """What its blocks consist of."""
+        return Block(**{name: getattr(self, name) for name in CHOICES})
+
+    @property
+    def many_heads(self) -> bool:
+        """Whether there is more than one head of queries."""
+        return self.heads > 1
+
+    @property
+    def many_kv_heads(self) -> bool:
+        """Whether there is more than one of keys."""
+        return self.kv_heads > 1
+
+    @property
+    def partly_rotary(self) -> bool:
+        """Whether only some elements of a head are turned."""
+        return self.positions == "rotary" and self.rotary_width != self.head_width
+
+    @property
+    def biased(self) -> tuple[str, ...]:
+        """The Linears of a block that have a bias."""
+        return tuple(name for name in BIASED[self.biases] if name in self.linears)
 
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
@@ -130,13 +165,8 @@ class ModelSpec:
             "v_proj": (width, kv_width),
             "o_proj": (self.attention_width, width),
         }
-        if self.block == "gpt":
-            return attention | {"up_proj": (width, mlp_width), "down_proj": (mlp_width, width)}
-        return attention | {
-            "gate_proj": (width, mlp_width),
-            "up_proj": (width, mlp_width),
-            "down_proj": (mlp_width, width),
-        }
+        gate = {"gate_proj": (width, mlp_width)} if self.mlp == "swiglu" else {}
+        return attention | gate | {"up_proj": (width, mlp_width), "down_proj": (mlp_width, width)}
 
     def adapted(self, targets: str) -> tuple[str, ...]:
         """Names of the block's Linears that carry an adapter for an axis value of `targets`."""

@@ -2,69 +2,16 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from footprint.errors import FootprintError
 from footprint.files import read_bounded
 from footprint.spec.checks import require
+from footprint.spec.families import FAMILIES, LACKING, OFFSETS
 from footprint.spec.model import ModelSpec
 
 LARGEST_FILE = 2**20
 """Bytes of a config.json; those published have a few thousand."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """A `model_type` whose tensors are those of one of MiniGPT's kinds of block."""
-
-    block: str
-    sizes: Mapping[str, str]
-    """Fields of `ModelSpec` and what the file calls them."""
-    absent: Mapping[str, object] = field(default_factory=dict)
-    """What is meant where the file leaves a key out."""
-    fixed: Mapping[str, object] = field(default_factory=dict)
-    """Keys that must have this value if they are there: another means tensors that no block here has."""
-
-
-_LLAMA = {
-    "layers": "num_hidden_layers",
-    "width": "hidden_size",
-    "heads": "num_attention_heads",
-    "kv_heads": "num_key_value_heads",
-    "head_width": "head_dim",
-    "mlp_width": "intermediate_size",
-    "vocab": "vocab_size",
-    "context": "max_position_embeddings",
-    "tied_head": "tie_word_embeddings",
-}
-_GPT2 = {
-    "layers": "n_layer",
-    "width": "n_embd",
-    "heads": "n_head",
-    "mlp_width": "n_inner",
-    "vocab": "vocab_size",
-    "context": "n_positions",
-    "tied_head": "tie_word_embeddings",
-}
-_NO_BIASES = {"attention_bias": False, "mlp_bias": False}
-
-FAMILIES = {
-    "llama": Family(
-        block="llama",
-        sizes=_LLAMA,
-        absent={"num_key_value_heads": None, "head_dim": None, "tie_word_embeddings": False},
-        fixed=_NO_BIASES,
-    ),
-    "mistral": Family(
-        block="llama",
-        sizes=_LLAMA,
-        absent={"num_key_value_heads": 8, "head_dim": None, "tie_word_embeddings": False},
-        fixed=_NO_BIASES,
-    ),
-    "gpt2": Family(block="gpt", sizes=_GPT2, absent={"n_inner": None, "tie_word_embeddings": True}),
-}
 
 
 def read_shape(path: Path) -> ModelSpec:
@@ -75,22 +22,28 @@ def read_shape(path: Path) -> ModelSpec:
     """
     path = path / "config.json" if path.is_dir() else path
     told = _read(path)
-    known = FAMILIES.get(told.get("model_type")) if isinstance(told.get("model_type"), str) else None
-    require(
-        known is not None,
-        f"{path}: model_type",
-        told.get("model_type"),
-        f"one of {', '.join(FAMILIES)}, or --model-json",
-    )
+    family = told.get("model_type")
+    known = FAMILIES.get(family) if isinstance(family, str) else None
+    require(known is not None, f"{path}: model_type", family, _others(family))
     for key, value in known.fixed.items():
         require(
             told.get(key, value) == value, f"{path}: {key}", told.get(key), f"{value}: no block here has such tensors"
         )
     missing = [key for key in known.sizes.values() if key not in told and key not in known.absent]
     if missing:
-        raise FootprintError(f"{path}: {missing[0]}: is missing; a {told['model_type']} config has it")
+        raise FootprintError(f"{path}: {missing[0]}: is missing; a {family} config has it")
     sizes = {name: told.get(key, known.absent.get(key)) for name, key in known.sizes.items()}
-    return ModelSpec(name=_name(path), block=known.block, **sizes)
+    if family in OFFSETS and isinstance(sizes["context"], int):
+        sizes["context"] += OFFSETS[family]
+    return ModelSpec(name=_name(path), block=known.style, **sizes | known.parts(told))
+
+
+def _others(family: object) -> str:
+    """What a file of another family may be, or what its model has that no block here does."""
+    lacking = next((what for what, families in LACKING.items() if family in families), None)
+    if lacking is None:
+        return f"one of {', '.join(FAMILIES)}, or --model-json, or `footprint rehearse`, which takes any model"
+    return f"`footprint rehearse`, which takes any model: it has {lacking}, as no block here does"
 
 
 def _read(path: Path) -> dict:

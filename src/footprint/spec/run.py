@@ -79,7 +79,8 @@ class RunSpec:
     def positions(self) -> int:
         """Rows of the position table: those of the model, or more where rotary positions go on beyond its context."""
         context, beyond = self.model.context, self.seq - self.model.context
-        return context if self.model.block == "gpt" else context + (beyond > 0) * beyond  # sizes may be arrays
+        # sizes may be arrays
+        return context if self.model.positions == "learned" else context + (beyond > 0) * beyond
 
     @property
     def many_tokens(self) -> bool:

@@ -21,6 +21,7 @@ class CpuKernels:
     workspace = 0
     number = 8
     chooses_attention = False
+    reorders_kept_result = False
     casts_attention = False
     casts_operands = True  # TensorIterator.cpp does so on the CPU only
     keeps_nested_scales = False
@@ -33,11 +34,18 @@ class CpuKernels:
         return element
 
     def statistic(self, element: Size) -> Size:
-        """The CPU kernel keeps statistics in the input's dtype (layer_norm_kernel.cpp)."""
+        """Statistics have the wider dtype of input and parameters (layer_norm_kernel.cpp, param_scalar_type)."""
         return element
 
     def norm_gradients(
-        self, tokens: Size, width: Size, element: Size, names: Sequence[str], allocate: Allocate, keep: Keep
+        self,
+        rows: Size,
+        width: Size,
+        element: Size,
+        names: Sequence[str],
+        laid_out: Size,
+        allocate: Allocate,
+        keep: Keep,
     ) -> None:
         """Two rows per thread in the parameters' dtype (layer_norm_kernel.cpp, LayerNormBackwardKernelImplInternal)."""
         for name in names:

@@ -40,6 +40,7 @@ class CudaKernels:
     workspace = CUBLAS_WORKSPACE
     number = 0  # a scalar operand is a kernel argument
     chooses_attention = True
+    reorders_kept_result = True
     casts_attention = True
     casts_operands = False
     keeps_nested_scales = True
@@ -53,26 +54,34 @@ class CudaKernels:
         return FULL
 
     def norm_gradients(
-        self, tokens: Size, width: Size, element: Size, names: Sequence[str], allocate: Allocate, keep: Keep
+        self,
+        rows: Size,
+        width: Size,
+        element: Size,
+        names: Sequence[str],
+        laid_out: Size,
+        allocate: Allocate,
+        keep: Keep,
     ) -> None:
-        """Of many tokens some rows of partial sums, which are summed into new gradients (layer_norm_kernel.cu)."""
-        size, rows = width * element, call(self._norm_rows, tokens, width)
-        partial = np.minimum(rows, 1)
+        """Of many rows some partial sums, which are summed into new gradients (layer_norm_kernel.cu)."""
+        size, sums = width * element, call(self._norm_sums, rows, width)
+        partial = np.minimum(sums, 1)
         replaced = []
         for name in names:
             keep(name, size * (1 - partial))
             replaced.append(allocate("gradient to be replaced", size * partial))
-        sums = [allocate("rows of partial sums", rows * size) for _ in names]
+        copy = allocate("gradient laid out", laid_out)
+        buffers = [allocate("rows of partial sums", sums * size) for _ in names]
         for name in names:
             keep(name, size * partial)
-            self.column_sum(rows, width, allocate)
+            self.column_sum(sums, width, allocate)
             del replaced[0]
-        del sums
+        del buffers, copy
 
-    def _norm_rows(self, tokens: np.ndarray, width: np.ndarray) -> np.ndarray:
-        """Rows of partial sums: one for 32 tokens, of a million elements in all; 0 where thread blocks reduce alone."""
-        many = (tokens > 2**16) & (width // 32 < self.card.multiprocessors // 2)
-        return many * np.minimum(-(-tokens // 32), 2**20 // (-(-width // 32) * 32))
+    def _norm_sums(self, rows: np.ndarray, width: np.ndarray) -> np.ndarray:
+        """Partial sums: one for 32 rows, of a million elements in all; 0 where thread blocks reduce alone."""
+        many = (rows > 2**16) & (width // 32 < self.card.multiprocessors // 2)
+        return many * np.minimum(-(-rows // 32), 2**20 // (-(-width // 32) * 32))
 
     def matmul(
         self, m: Size, k: Size, n: Size, element: Size, *, a_transposed: bool = False, b_transposed: bool = False

@@ -65,6 +65,9 @@ class Kernels(Protocol):
     casts_attention: bool
     """Whether autocast hands attention its operands in half precision."""
 
+    reorders_kept_result: bool
+    """Whether flash attention's backward copies a result that does not have tokens before heads."""
+
     number: int
     """Bytes of a Python number made into a tensor; 0 where it stays on the host."""
 
@@ -78,12 +81,22 @@ class Kernels(Protocol):
         """Bytes of that tensor cast to the other operand's dtype."""
 
     def statistic(self, element: Size) -> Size:
-        """Bytes of one LayerNorm statistic (mean or reciprocal deviation) of one token."""
+        """Bytes of one LayerNorm statistic (mean or reciprocal deviation); `element` is that of input or parameters."""
 
     def norm_gradients(
-        self, tokens: Size, width: Size, element: Size, names: Sequence[str], allocate: Allocate, keep: Keep
+        self,
+        rows: Size,
+        width: Size,
+        element: Size,
+        names: Sequence[str],
+        laid_out: Size,
+        allocate: Allocate,
+        keep: Keep,
     ) -> None:
-        """The gradients of a norm's parameters, which `keep` allocates, and what summing them over tokens takes."""
+        """The gradients of a norm's parameters, which `keep` allocates, and what summing them over rows takes.
+
+        `laid_out` is what the arriving gradient takes where it must first be copied, else 0.
+        """
 
     def matmul(
         self, m: Size, k: Size, n: Size, element: Size, *, a_transposed: bool = False, b_transposed: bool = False

@@ -6,10 +6,10 @@ derivatives.yaml; temporaries follow the kernels named beside them. Sizes are by
 
 from footprint.predict.operators.attention import Attention
 from footprint.predict.operators.ends import Ends
-from footprint.predict.operators.norms import Norms
+from footprint.predict.operators.norms import Normed, Norms
 from footprint.predict.operators.products import Products, Weight
 
-__all__ = ["INT64", "Operators", "Weight"]
+__all__ = ["INT64", "Normed", "Operators", "Weight"]
 
 INT64 = 8
 """Bytes of a token id."""

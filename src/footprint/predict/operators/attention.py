@@ -10,6 +10,20 @@ from footprint.spec.precision import FULL
 class Attention(Elementwise):
     """What lies between the projections of an attention block."""
 
+    def partly_rotary(self, x: Variable, turning: Size, width: Size) -> Variable:
+        """The first `turning` elements of all heads are turned, the rest is joined to them again."""
+        size = self.tokens * width * x.element
+        split = self.shadow.node(x)
+        part = Variable(x.storage, x.element, split)
+        turned = self.rotary(part, turning)
+        node = self.shadow.node(turned, part)
+        result = Variable(self.shadow.allocate("joined heads", size), x.element, node)
+        if node is not None:
+            node.run = lambda g: [Gradient(g.storage, view=True), Gradient(g.storage, view=True)]
+            split.several = True
+            split.run = lambda g: [self._gradient("heads", size)]
+        return result
+
     def rotary(self, x: Variable, width: Size) -> Variable:
         """x * cos + cat(-second half, first half) * sin; the tables are buffers and are saved anyway."""
         size, half = self.tokens * width * x.element, self.tokens * width * x.element // 2
@@ -40,24 +54,28 @@ class Attention(Elementwise):
             node.run = lambda g: [self._gradient("rotated", size)]
         return Variable(self.shadow.allocate("times table", size), x.element, node)
 
-    def attention(self, kind: str, q: Variable, k: Variable, v: Variable, shape: AttentionShape) -> Variable:
-        """One kernel, which saves q, k, v, its output and statistics."""
+    def attention(
+        self, kind: str, q: Variable, k: Variable, v: Variable, shape: AttentionShape, *, copies: int = 0
+    ) -> Variable:
+        """One kernel, which saves q, k, v, its output and statistics.
+
+        Backward wants tokens before heads: so many of the output and its gradient it has to copy.
+        """
         node = self.shadow.node(q, k, v)
         self.shadow.save(node, q.storage, k.storage, v.storage)
         result = Variable(self.shadow.allocate("attention", shape.queries), shape.element, node)
         kept = self.kernels.attention_forward(kind, shape, self.shadow.allocate, trained=node is not None)
         self.shadow.save(node, result.storage, *kept)
         if node is not None:
-            node.run = lambda g: self._attention_gradients(kind, shape)
+            node.run = lambda g: self._attention_gradients(kind, shape, copies)
         return result
 
-    def _attention_gradients(self, kind: str, shape: AttentionShape) -> list[Gradient]:
-        # The kernel wants tokens before heads; padding left heads before tokens.
-        copied = shape.queries * (shape.heads > 1) * (shape.seq > 1) if kind == "padded" else 0
-        copies = [self.shadow.allocate("laid out for attention", copied) for _ in range(2)]
+    def _attention_gradients(self, kind: str, shape: AttentionShape, copies: int) -> list[Gradient]:
+        copied = shape.queries * (shape.heads > 1) * (shape.seq > 1)
+        laid_out = [self.shadow.allocate("laid out for attention", copied) for _ in range(copies)]
         gradients = [self._gradient("attention", size) for size in shape.operands]
         self.kernels.attention_backward(kind, shape, self.shadow.allocate)
-        del copies
+        del laid_out
         return gradients
 
     def padded_attention(self, q: Variable, k: Variable, v: Variable, shape: AttentionShape) -> Variable:
@@ -71,18 +89,19 @@ class Attention(Elementwise):
                 (v, wide.keys, shape.keys),
             )
         ]
-        result = self.attention("padded", *padded, wide)
+        result = self.attention("padded", *padded, wide, copies=2)  # padding left heads before tokens
         node = self.shadow.node(result)
         if node is not None:
             node.run = lambda g: [self._gradient("padded heads", wide.queries)]
         return Variable(result.storage, result.element, node)
 
     def plain_attention(
-        self, q: Variable, k: Variable, v: Variable, shape: AttentionShape, *, grouped: bool, spread: bool
+        self, q: Variable, k: Variable, v: Variable, shape: AttentionShape, *, grouped: bool, spread: bool, joined: bool
     ) -> Variable:
         """softmax(q k' / sqrt(d)) v, one operator after another in fp32.
 
-        Where heads are `spread` between the tokens of several sequences, products copy their operands to lay them out.
+        Where heads are `spread` between the tokens of several sequences, products copy their operands to lay them out;
+        queries and keys that were `joined` from turned and other elements lie as products want them.
         Source: attention.cpp, _scaled_dot_product_attention_math.
         """
         width, kv_width = shape.heads * shape.head_width, shape.kv_heads * shape.head_width
@@ -98,8 +117,9 @@ class Attention(Elementwise):
         scaled_k = self._passed("scaled keys", every_k, queries, queries)
 
         product = self.shadow.node(scaled_q, scaled_k)
-        laid_q = self.shadow.allocate("queries laid out", queries) if spread else scaled_q.storage
-        laid_k = self.shadow.allocate("keys laid out", queries) if spread and not grouped else scaled_k.storage
+        copied = spread and not joined
+        laid_q = self.shadow.allocate("queries laid out", queries) if copied else scaled_q.storage
+        laid_k = self.shadow.allocate("keys laid out", queries) if copied and not grouped else scaled_k.storage
         self._save_operands(product, (scaled_q, laid_q), (scaled_k, laid_k))
         scored = Variable(self.shadow.allocate("scores", scores * FULL), FULL, product)
         self._multiplied(shape.seq, shape.head_width, shape.seq, FULL)

@@ -89,6 +89,16 @@ class Elementwise:
         """gelu(x); saves its input."""
         return self._saves_input("gelu", x, width)
 
+    def relu(self, x: Variable, width: Size) -> Variable:
+        """relu(x); saves its result."""
+        node = self.shadow.node(x)
+        result = self._new("relu", width, x.element, node)
+        self.shadow.save(node, result.storage)
+        if node is not None:
+            size = self.tokens * width * x.element
+            node.run = lambda g: [self._gradient("relu", size)]
+        return result
+
     def silu(self, x: Variable, width: Size) -> Variable:
         """silu(x); saves its input."""
         return self._saves_input("silu", x, width)

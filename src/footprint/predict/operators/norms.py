@@ -1,6 +1,7 @@
 """LayerNorm and RMSNorm."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from footprint.predict.operators.elementwise import Elementwise
 from footprint.predict.shadow import Gradient, Storage, Variable
@@ -8,53 +9,74 @@ from footprint.predict.tape import Size
 from footprint.spec.precision import FULL
 
 
-class Norms(Elementwise):
-    """Normalization over the width of a token."""
+@dataclass(frozen=True, slots=True)
+class Normed:
+    """What a norm is taken of: vectors of `width` elements, `heads` of them in a token. Its parameters have `element`
+    bytes per element.
 
-    def layer_norm(
-        self, x: Variable, width: Size, element: Size, trained: bool, copies: Sequence[Storage] = ()
-    ) -> Variable:
-        """LayerNorm; saves its input, two statistics per token and its parameters, or autocast's `copies` of them.
+    `scattered` says that the gradient arrives in another layout, so that the kernel copies it.
+    """
+
+    width: Size
+    element: Size
+    trained: bool
+    heads: Size = 1
+    scattered: bool = False
+
+    @property
+    def across(self) -> Size:
+        """Elements of a token."""
+        return self.width * self.heads
+
+
+class Norms(Elementwise):
+    """LayerNorm and RMSNorm of a token, or of each of its heads."""
+
+    def layer_norm(self, x: Variable, norm: Normed, copies: Sequence[Storage] = ()) -> Variable:
+        """LayerNorm; saves its input, two statistics per row and its parameters, or autocast's `copies` of them.
 
         Kernel: layer_norm_kernel.cpp.
         """
-        node = self.shadow.node(x, trained=trained)
+        node = self.shadow.node(x, trained=norm.trained)
         self.shadow.save(node, x.storage, *(copies or [None]))
-        size = self.tokens * width * x.element
+        size = self.tokens * norm.across * x.element
         result = Variable(self.shadow.allocate("normalized", size), x.element, node)
-        statistics_size = self.tokens * self.kernels.statistic(x.element)
+        statistics_size = self.tokens * norm.heads * self.kernels.statistic(max(x.element, norm.element))
         mean = self.shadow.allocate("mean", statistics_size)
         rstd = self.shadow.allocate("rstd", statistics_size)
         self.shadow.save(node, mean, rstd)
         if node is not None:
             passes = x.node is not None
-            node.run = lambda g: [self._norm_gradient(size if passes else None, width, element, trained)]
+            names = ("norm weight", "norm bias")
+            node.run = lambda g: [self._norm_gradient(size, norm, names, passes)]
         return result
 
-    def _norm_gradient(self, size: Size | None, width: Size, element: Size, trained: bool) -> Gradient | None:
-        gradient = None if size is None else self._gradient("normalized", size)
-        if trained:
-            self._norm_parameters(("norm weight", "norm bias"), width, element)
+    def _norm_gradient(self, size: Size, norm: Normed, names: Sequence[str], passes: bool) -> Gradient | None:
+        """Of the input, of `size` bytes, if it `passes` one on, and of the parameters `names` if they train."""
+        gradient = self._gradient("normalized", size) if passes else None
+        laid_out = size * norm.scattered
+        if norm.trained:
+            allocate, keep = self.shadow.allocate, self._parameter_gradient
+            self.kernels.norm_gradients(
+                self.tokens * norm.heads, norm.width, norm.element, names, laid_out, allocate, keep
+            )
+        else:
+            self.shadow.scratch("gradient laid out", laid_out)
         return gradient
 
-    def _norm_parameters(self, names: Sequence[str], width: Size, element: Size) -> None:
-        self.kernels.norm_gradients(self.tokens, width, element, names, self.shadow.allocate, self._parameter_gradient)
-
-    def rms_norm(
-        self, x: Variable, width: Size, element: Size, trained: bool, copies: Sequence[Storage] = ()
-    ) -> Variable:
+    def rms_norm(self, x: Variable, norm: Normed, copies: Sequence[Storage] = ()) -> Variable:
         """RMSNorm: weight * x / sqrt(mean(x^2) + eps), computed in fp32."""
         if self.kernels.fuses_rms_norm:
-            return self._fused_rms_norm(x, width, element, trained, copies)
-        upcast = self.cast(x, width, FULL)
-        reciprocal = self._reciprocal_root_mean_square(upcast, width)
-        normalized = self._rescale(upcast, reciprocal, width)
-        normalized = self._scale_columns(normalized, width, element, trained)
-        return self.cast(normalized, width, x.element)
+            return self._fused_rms_norm(x, norm, copies)
+        upcast = self.cast(x, norm.across, FULL)
+        reciprocal = self._reciprocal_root_mean_square(upcast, norm)
+        normalized = self._rescale(upcast, reciprocal, norm)
+        normalized = self._scale_columns(normalized, norm)
+        return self.cast(normalized, norm.across, x.element)
 
-    def _reciprocal_root_mean_square(self, x: Variable, width: Size) -> Variable:
-        """rsqrt(pow(x, 2).mean() + eps), one number per token; the square lives until the expression ends."""
-        column, whole = self.tokens * FULL, self.tokens * width * FULL
+    def _reciprocal_root_mean_square(self, x: Variable, norm: Normed) -> Variable:
+        """rsqrt(pow(x, 2).mean() + eps), one number per row; the square lives until the expression ends."""
+        column, whole = self.tokens * norm.heads * FULL, self.tokens * norm.across * FULL
         power_node = self.shadow.node(x)
         self.shadow.save(power_node, x.storage)
         square = Variable(self.shadow.allocate("square", whole), FULL, power_node)
@@ -99,11 +121,11 @@ class Norms(Elementwise):
         del power, halved
         return gradient
 
-    def _rescale(self, x: Variable, column: Variable, width: Size) -> Variable:
-        """x * one number per token; saves both. The column's gradient is a full product, then summed."""
+    def _rescale(self, x: Variable, column: Variable, norm: Normed) -> Variable:
+        """x * one number per row; saves both. The column's gradient is a full product, then summed."""
         node = self.shadow.node(x, column)
         self.shadow.save(node, x.storage, column.storage)
-        whole, narrow = self.tokens * width * FULL, self.tokens * FULL
+        whole, narrow = self.tokens * norm.across * FULL, self.tokens * norm.heads * FULL
         if node is not None:
             node.run = lambda g: self._broadcast_gradients(whole, narrow)
         return Variable(self.shadow.allocate("normalized", whole), FULL, node)
@@ -116,58 +138,48 @@ class Norms(Elementwise):
         del product
         return [gradient, summed]
 
-    def _scale_columns(self, x: Variable, width: Size, element: Size, trained: bool) -> Variable:
+    def _scale_columns(self, x: Variable, norm: Normed) -> Variable:
         """x * weight, the weight cast to fp32 for the product; saves x if the weight trains."""
-        node = self.shadow.node(x, trained=trained)
-        self.shadow.save(node, *([x.storage] if trained else []), *([None] if x.node is not None else []))
-        whole = self.tokens * width * FULL
-        cast = self._weight_cast(width, element)
+        node = self.shadow.node(x, trained=norm.trained)
+        self.shadow.save(node, *([x.storage] if norm.trained else []), *([None] if x.node is not None else []))
+        whole = self.tokens * norm.across * FULL
+        cast = self._weight_cast(norm)
         result = Variable(self.shadow.allocate("scaled columns", whole), FULL, node)
         del cast
         if node is not None:
             passes = x.node is not None
-            node.run = lambda g: [self._column_gradients(whole, width, element, trained, passes)]
+            node.run = lambda g: [self._column_gradients(whole, norm, passes)]
         return result
 
-    def _weight_cast(self, width: Size, element: Size) -> Storage | None:
-        return None if element == FULL else self.shadow.allocate("norm weight cast", width * FULL)
+    def _weight_cast(self, norm: Normed) -> Storage | None:
+        return None if norm.element == FULL else self.shadow.allocate("norm weight cast", norm.width * FULL)
 
-    def _column_gradients(
-        self, whole: Size, width: Size, element: Size, trained: bool, passes: bool
-    ) -> Gradient | None:
-        product = self.shadow.allocate("weight product", whole) if trained else None
+    def _column_gradients(self, whole: Size, norm: Normed, passes: bool) -> Gradient | None:
+        product = self.shadow.allocate("weight product", whole) if norm.trained else None
         gradient = None
         if passes:
-            cast = self._weight_cast(width, element)
+            cast = self._weight_cast(norm)
             gradient = self._gradient("scaled columns", whole)
             del cast
         self.shadow.reduce()
-        if trained and element == FULL:
-            self._parameter_gradient("norm weight", width * FULL)
-        elif trained:
-            summed = self.shadow.allocate("norm weight sum", width * FULL)
+        if norm.trained and norm.element == FULL:
+            self._parameter_gradient("norm weight", norm.width * FULL)
+        elif norm.trained:
+            summed = self.shadow.allocate("norm weight sum", norm.width * FULL)
             del product
-            self._parameter_gradient("norm weight", width * element)
+            self._parameter_gradient("norm weight", norm.width * norm.element)
             del summed
         return gradient
 
-    def _fused_rms_norm(
-        self, x: Variable, width: Size, element: Size, trained: bool, copies: Sequence[Storage]
-    ) -> Variable:
-        """One kernel; saves its input and one fp32 statistic per token. Kernel: layer_norm_kernel.cu."""
-        node = self.shadow.node(x, trained=trained)
+    def _fused_rms_norm(self, x: Variable, norm: Normed, copies: Sequence[Storage]) -> Variable:
+        """One kernel; saves its input and one fp32 statistic per row. Kernel: layer_norm_kernel.cu."""
+        node = self.shadow.node(x, trained=norm.trained)
         self.shadow.save(node, x.storage, *(copies or [None]))
-        size = self.tokens * width * x.element
+        size = self.tokens * norm.across * x.element
         result = Variable(self.shadow.allocate("normalized", size), x.element, node)
-        reciprocal = self.shadow.allocate("reciprocal root", self.tokens * FULL)
+        reciprocal = self.shadow.allocate("reciprocal root", self.tokens * norm.heads * FULL)
         self.shadow.save(node, reciprocal)
         if node is not None:
             passes = x.node is not None
-            node.run = lambda g: [self._fused_rms_gradient(size if passes else None, width, element, trained)]
+            node.run = lambda g: [self._norm_gradient(size, norm, ("norm weight",), passes)]
         return result
-
-    def _fused_rms_gradient(self, size: Size | None, width: Size, element: Size, trained: bool) -> Gradient | None:
-        gradient = None if size is None else self._gradient("normalized", size)
-        if trained:
-            self._norm_parameters(("norm weight",), width, element)
-        return gradient
