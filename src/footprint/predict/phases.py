@@ -10,6 +10,7 @@ from operator import attrgetter
 import numpy as np
 
 from footprint.predict.alike import sizes_of
+from footprint.predict.collector import paused
 from footprint.predict.formula import Evaluation, Formula, dimension
 from footprint.predict.kernels.device import Kernels
 from footprint.predict.parameters import Resident
@@ -103,13 +104,12 @@ def _layout(spec: RunSpec, attention: str, kernels: Kernels) -> Layout:
     them. Flash attention leaves its result laid out as its queries were.
     """
     model = spec.model
-    queries, keys = (spec.many_tokens and many for many in (model.many_heads, model.many_kv_heads))
     if attention not in ("math", "padded"):
-        if not model.partly_rotary:
-            return Layout()
+        queries, keys = spec.reordered_heads
         follows = queries and attention == "flash"
         kept = follows and kernels.reorders_kept_result
         return Layout(result=follows, kept=kept, queries=queries, keys=keys)
+    queries, keys = (spec.many_tokens and heads > 1 for heads in (model.heads, model.kv_heads))
     plain = attention == "math"
     return Layout(
         grouped=model.grouped_queries,
@@ -124,6 +124,7 @@ def _layout(spec: RunSpec, attention: str, kernels: Kernels) -> Layout:
 
 
 @cache
+@paused()
 def record(structure: Structure, kernels: Kernels) -> Recording:
     """The events of one step of a structure, with formulas for sizes."""
     sizes = Sizes(**{name: dimension(name) for name in DIMENSIONS})
@@ -148,11 +149,13 @@ def phases(specs: Sequence[RunSpec], kernels: Kernels) -> Phases:
 
 
 _DECIDES_STRUCTURE = (
-    *(f"model.{name}" for name in (*CHOICES, "partly_rotary", "tied_head", "layers")),
-    *("regime", "targets", "checkpointing", "precision", "quantization"),
-    *("model.many_heads", "model.many_kv_heads", "many_tokens"),
+    *(f"model.{name}" for name in (*CHOICES, "tied_head", "layers")),
+    *("regime", "targets", "checkpointing", "precision", "quantization", "reordered_heads"),
 )
-_DECIDES_ATTENTION = (*(f"model.{name}" for name in ("heads", "kv_heads", "head_width")), "many_sequences")
+_DECIDES_ATTENTION = (
+    *(f"model.{name}" for name in ("heads", "kv_heads", "head_width")),
+    *("many_tokens", "many_sequences"),
+)
 
 
 def _by_structure(specs: Sequence[RunSpec], kernels: Kernels) -> dict[Structure, np.ndarray]:

@@ -8,6 +8,7 @@ from operator import itemgetter
 
 from footprint.predict.alike import sizes_of
 from footprint.predict.allocator import Allocator, Block, DoesNotFitError
+from footprint.predict.collector import paused
 from footprint.predict.formula import Evaluation, Formula, dimension
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.phases import structure_of
@@ -60,6 +61,7 @@ class Simulation:
 
 
 @lru_cache(maxsize=TAPES)
+@paused()
 def tape(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> Tape:
     """The run of a structure, with formulas for sizes."""
     sizes = Sizes(**{field.name: dimension(field.name) for field in fields(Sizes)})
@@ -76,6 +78,7 @@ def recipe_of(spec: RunSpec, training: TrainingSpec) -> Recipe:
 
 
 @lru_cache(maxsize=SIMULATIONS)
+@paused()
 def simulate(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None = None) -> Simulation | None:
     """Build a run and make all its steps where a card has `room` bytes for segments, or no end of them.
 

@@ -136,16 +136,6 @@ class ModelSpec:
         return Block(**{name: getattr(self, name) for name in CHOICES})
 
     @property
-    def many_heads(self) -> bool:
-        """Whether there is more than one head of queries."""
-        return self.heads > 1
-
-    @property
-    def many_kv_heads(self) -> bool:
-        """Whether there is more than one of keys."""
-        return self.kv_heads > 1
-
-    @property
     def partly_rotary(self) -> bool:
         """Whether only some elements of a head are turned."""
         return self.positions == "rotary" and self.rotary_width != self.head_width

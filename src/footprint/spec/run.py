@@ -88,6 +88,13 @@ class RunSpec:
         return self.seq > 1
 
     @property
+    def reordered_heads(self) -> tuple[bool, bool]:
+        """Whether turning a part of each head leaves queries, and keys, with heads before tokens."""
+        model = self.model
+        turned_apart = model.partly_rotary and self.seq > 1
+        return turned_apart and model.heads > 1, turned_apart and model.kv_heads > 1
+
+    @property
     def many_sequences(self) -> bool:
         """Whether a batch has more than one sequence."""
         return self.batch > 1

@@ -11,8 +11,8 @@ from footprint.spec.precision import FULL
 
 @dataclass(frozen=True, slots=True)
 class Normed:
-    """What a norm is taken of: vectors of `width` elements, `heads` of them in a token. Its parameters have `element`
-    bytes per element.
+    """What a norm is taken of: tokens of `width` elements, or `heads` as wide in each token. Its parameters have
+    `element` bytes per element.
 
     `scattered` says that the gradient arrives in another layout, so that the kernel copies it.
     """
@@ -20,13 +20,17 @@ class Normed:
     width: Size
     element: Size
     trained: bool
-    heads: Size = 1
+    heads: Size | None = None
     scattered: bool = False
 
     @property
     def across(self) -> Size:
         """Elements of a token."""
-        return self.width * self.heads
+        return self.width if self.heads is None else self.width * self.heads
+
+    def rows(self, tokens: Size) -> Size:
+        """Vectors in so many tokens."""
+        return tokens if self.heads is None else tokens * self.heads
 
 
 class Norms(Elementwise):
@@ -41,7 +45,7 @@ class Norms(Elementwise):
         self.shadow.save(node, x.storage, *(copies or [None]))
         size = self.tokens * norm.across * x.element
         result = Variable(self.shadow.allocate("normalized", size), x.element, node)
-        statistics_size = self.tokens * norm.heads * self.kernels.statistic(max(x.element, norm.element))
+        statistics_size = norm.rows(self.tokens) * self.kernels.statistic(max(x.element, norm.element))
         mean = self.shadow.allocate("mean", statistics_size)
         rstd = self.shadow.allocate("rstd", statistics_size)
         self.shadow.save(node, mean, rstd)
@@ -54,11 +58,11 @@ class Norms(Elementwise):
     def _norm_gradient(self, size: Size, norm: Normed, names: Sequence[str], passes: bool) -> Gradient | None:
         """Of the input, of `size` bytes, if it `passes` one on, and of the parameters `names` if they train."""
         gradient = self._gradient("normalized", size) if passes else None
-        laid_out = size * norm.scattered
+        laid_out = size if norm.scattered else 0
         if norm.trained:
             allocate, keep = self.shadow.allocate, self._parameter_gradient
             self.kernels.norm_gradients(
-                self.tokens * norm.heads, norm.width, norm.element, names, laid_out, allocate, keep
+                norm.rows(self.tokens), norm.width, norm.element, names, laid_out, allocate, keep
             )
         else:
             self.shadow.scratch("gradient laid out", laid_out)
@@ -76,7 +80,7 @@ class Norms(Elementwise):
 
     def _reciprocal_root_mean_square(self, x: Variable, norm: Normed) -> Variable:
         """rsqrt(pow(x, 2).mean() + eps), one number per row; the square lives until the expression ends."""
-        column, whole = self.tokens * norm.heads * FULL, self.tokens * norm.across * FULL
+        column, whole = norm.rows(self.tokens) * FULL, self.tokens * norm.across * FULL
         power_node = self.shadow.node(x)
         self.shadow.save(power_node, x.storage)
         square = Variable(self.shadow.allocate("square", whole), FULL, power_node)
@@ -125,7 +129,7 @@ class Norms(Elementwise):
         """x * one number per row; saves both. The column's gradient is a full product, then summed."""
         node = self.shadow.node(x, column)
         self.shadow.save(node, x.storage, column.storage)
-        whole, narrow = self.tokens * norm.across * FULL, self.tokens * norm.heads * FULL
+        whole, narrow = self.tokens * norm.across * FULL, norm.rows(self.tokens) * FULL
         if node is not None:
             node.run = lambda g: self._broadcast_gradients(whole, narrow)
         return Variable(self.shadow.allocate("normalized", whole), FULL, node)
@@ -177,7 +181,7 @@ class Norms(Elementwise):
         self.shadow.save(node, x.storage, *(copies or [None]))
         size = self.tokens * norm.across * x.element
         result = Variable(self.shadow.allocate("normalized", size), x.element, node)
-        reciprocal = self.shadow.allocate("reciprocal root", self.tokens * norm.heads * FULL)
+        reciprocal = self.shadow.allocate("reciprocal root", norm.rows(self.tokens) * FULL)
         self.shadow.save(node, reciprocal)
         if node is not None:
             passes = x.node is not None
