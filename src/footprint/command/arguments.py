@@ -12,6 +12,7 @@ from footprint.spec.model import TARGETS, sets_of_linears
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import AXIS_DEFAULTS, DEVICES, OPTIMIZERS, QUANTIZATIONS, REGIMES
+from footprint.spec.transformers_run import ATTENTION, BATCHES, HALVES, STACKS
 
 AXES = {
     "regime": ("what trains", REGIMES),
@@ -25,6 +26,19 @@ AXES = {
     "seq": ("tokens per sequence", "1 or more; with learned positions up to the model's context"),
 }
 """Options that are axes of a run: (what they say, what is allowed)."""
+
+
+RECIPE = {
+    "half": ("half-precision type", "bf16 or fp16 (default: bf16)"),
+    "autocast": ("whether Trainer is told bf16 or fp16", "true or false (default: with precision amp)"),
+    "dropout": ("LoRA's dropout", "0 to below 1 (default: 0.05)"),
+    "prepared": ("prepare_model_for_kbit_training for qlora", "true or false (default: true)"),
+    "attention": ("attn_implementation", "auto, sdpa or eager (default: auto, as Transformers chooses)"),
+    "accumulation": ("batches per step", "1 or more (default: 1)"),
+    "clipping": ("largest norm of all gradients", "0 for none (default: 1)"),
+    "batches": ("full sequences, or shorter ones with a mask", "packed or padded (default: packed)"),
+}
+"""Options that are fields of a `Recipe`."""
 
 
 class Paragraphs(HelpFormatter):
@@ -86,7 +100,8 @@ class ShowCompletion(Action):
 
 
 CHOICES = {axis: allowed for axis, (_, allowed) in AXES.items() if not isinstance(allowed, str)}
-CHOICES |= {"model": tuple(PRESETS), "targets": TARGETS, "device": DEVICES}
+CHOICES |= {"model": tuple(PRESETS), "targets": TARGETS, "device": DEVICES, "stack": STACKS}
+CHOICES |= {"attention": ATTENTION, "batches": BATCHES, "half": HALVES}
 """What a shell proposes for an option; what is allowed, the specs say."""
 
 
@@ -189,12 +204,14 @@ def _add_rehearse(commands) -> Parser:
         help="run any PyTorch program as if on a card that is not here",
         usage="footprint rehearse --card CARD [--gpu-memory SIZE] [--steps NUMBER] [--timeline FILE] "
         "[--snapshot FILE] [--json] -- COMMAND ...\n"
-        "       footprint rehearse --card CARD [--gpu-memory SIZE] [--json] --model NAME --regime VALUE ...",
+        "       footprint rehearse --card CARD [--gpu-memory SIZE] [--json] --hf-config FILE --regime VALUE ...",
         description="Run a program unchanged as if on that card: PyTorch's CUDA build allocates, kernels do nothing. "
         "Shown are the peak by phase and bucket, the largest tensors with the lines that made them, and the verdict. "
         "Losses and times of a rehearsal mean nothing. It needs a CUDA build of PyTorch and a C compiler, no GPU.\n"
-        "With --model in place of a program, it is one run of this project, shown beside its prediction.",
+        "With a model in place of a program: --hf-config trains it as people do, by Transformers' Trainer with PEFT "
+        "and bitsandbytes; --model by this project's own loop, beside its prediction. --stack says it otherwise.",
         epilog="examples:\n  footprint rehearse --card t4 -- python train.py --batch-size 8\n"
+        "  footprint rehearse --card a10g --hf-config Qwen3-8B/config.json --regime qlora --batch 1 --seq 2048\n"
         "  footprint rehearse --card t4 --model minigpt-85m --regime lora\n\n"
         "exit status: 0 it ran, 1 it ran out of memory there, 2 the input is wrong or it cannot be rehearsed, "
         "otherwise the program's own",
@@ -212,6 +229,7 @@ def _add_rehearse(commands) -> Parser:
     _add_json(command)
     _add_model(command, required=False)
     _add_axes(command, defaults={"regime": "none; a model needs one"})
+    _add_recipe(command)
     command.add_argument("program", nargs=REMAINDER, metavar="COMMAND", help="the program and its arguments, after --")
     return command
 
@@ -273,6 +291,17 @@ def _add_axes(
         )
 
 
+def _add_recipe(command: ArgumentParser) -> None:
+    group = command.add_argument_group("recipe of Transformers' Trainer")
+    group.add_argument(
+        "--stack",
+        metavar="NAME",
+        help=f"whose code trains: {' or '.join(STACKS)} (default: transformers with --hf-config, else minigpt)",
+    )
+    for name, (says, allowed) in RECIPE.items():
+        group.add_argument(f"--{name}", metavar="VALUE", type=_setting, help=f"{says}: {allowed}")
+
+
 def _add_card(command: ArgumentParser, default: str) -> None:
     command.add_argument(
         "--card", metavar="CARD", type=_named, help=f"one of those `footprint cards` lists (default: {default})"
@@ -302,6 +331,16 @@ def _named(text: str) -> str:
 def _value(text: str) -> int | str:
     """A number where it is one; what is allowed, the spec says."""
     return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text
+
+
+def _setting(text: str) -> float | bool | str:
+    """A number or a truth value where it is one."""
+    if text in ("true", "false"):
+        return text == "true"
+    try:
+        return _value(text) if text.isdecimal() else float(text)
+    except ValueError:
+        return text
 
 
 def _values(axis: str, text: str) -> tuple[int | str | tuple[str, ...], ...]:

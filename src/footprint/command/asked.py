@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from footprint.command.arguments import AXES
+from footprint.command.arguments import AXES, RECIPE
 from footprint.errors import FootprintError
 from footprint.predict.capacity import Capacity, of_card, of_size
 from footprint.spec.cards import Card, find
@@ -16,6 +16,7 @@ from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import DEVICES, RunSpec
 from footprint.spec.training import TrainingSpec
+from footprint.spec.transformers_run import STACKS, Recipe, TransformersRun, published
 from footprint.spec.units import parse_bytes
 
 CUSTOM = "custom"
@@ -50,6 +51,34 @@ def run(parsed: Namespace) -> tuple[RunSpec, TrainingSpec]:
 
         require_half(told.training, where)
     return RunSpec(model=model(parsed, told), device=where, card=_key(parsed, where), **given), told.training
+
+
+def stack(parsed: Namespace) -> str:
+    """Whose code is to train: what was asked for, or Transformers for a published config.json."""
+    asked_for = parsed.stack or ("transformers" if parsed.hf_config is not None else "minigpt")
+    found = one_of("stack", asked_for, STACKS)
+    recipe = [name for name in RECIPE if getattr(parsed, name) is not None]
+    require(
+        found == "transformers" or not recipe,
+        recipe[0] if recipe else "",
+        getattr(parsed, recipe[0]) if recipe else None,
+        "absent with --stack minigpt",
+    )
+    return found
+
+
+def transformers_run(parsed: Namespace, card: Card) -> TransformersRun:
+    """The run under Transformers that the options describe, on a card."""
+    from footprint.spec.published import name_of, read_config
+
+    recipe = Recipe(**{name: getattr(parsed, name) for name in RECIPE if getattr(parsed, name) is not None})
+    axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
+    if parsed.hf_config is not None:
+        name, config = name_of(parsed.hf_config), json.dumps(read_config(parsed.hf_config))
+    else:
+        found = model(parsed, setup(parsed.config, "cuda"))
+        name, config = found.name, published(found)
+    return TransformersRun(model=name, config=config, device="cuda", card=card.key, recipe=recipe, **axes)
 
 
 def _key(parsed: Namespace, where: str) -> str | None:

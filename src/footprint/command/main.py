@@ -8,6 +8,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from random import randrange
 from shutil import get_terminal_size
@@ -176,7 +177,7 @@ def _rehearse(parsed: Namespace) -> int:
     for option in ("steps", "timeline", "snapshot", "program"):
         require(not getattr(parsed, option), option, getattr(parsed, option), "absent where --model is given")
     require(parsed.regime is not None, "regime", None, f"one of {', '.join(REGIMES)}, which a model needs")
-    return _rehearse_run(card, parsed)
+    return (_rehearse_trainer if asked.stack(parsed) == "transformers" else _rehearse_run)(card, parsed)
 
 
 def _rehearse_run(card: Card, parsed: Namespace) -> int:
@@ -188,6 +189,25 @@ def _rehearse_run(card: Card, parsed: Namespace) -> int:
     spec, training = asked.run(parsed)
     enter(card)
     return _carry_out(spec, training, predict(spec, training, room=of_card(card).room), as_json=parsed.json)
+
+
+def _rehearse_trainer(card: Card, parsed: Namespace) -> int:
+    """A run under Transformers' Trainer; this process starts anew as if on the card."""
+    from footprint.command import readout
+    from footprint.jobs.pretended import enter
+
+    run = asked.transformers_run(parsed, card)
+    enter(card, alone=True)
+    from footprint.jobs.trainers import rehearse_trainer
+
+    row = rehearse_trainer(run)
+    verdict = FITS if row["status"] == "ok" else TOO_LARGE
+    if parsed.json:
+        told = {"stack": "transformers", "recipe": asdict(run.recipe), "card_total_bytes": card.total}
+        _print_json(row | told | {"verdict": verdict})
+    else:
+        _print(readout.trainer(run, row, card))
+    return STATUSES[verdict]
 
 
 def _cards(parsed: Namespace) -> int:

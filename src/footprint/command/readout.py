@@ -5,8 +5,10 @@ from functools import partial
 
 from footprint.predict.capacity import FITS, TOO_LARGE, Capacity
 from footprint.predict.fit import COLLAPSED, COSTS, Candidate, Change, Setting, kept
+from footprint.spec.cards import Card
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
 from footprint.spec.run import RunSpec
+from footprint.spec.transformers_run import TransformersRun
 from footprint.spec.units import format_bytes
 
 HONEST = (
@@ -131,6 +133,30 @@ def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
     )
 
 
+def trainer(run: TransformersRun, row: Mapping, card: Card) -> str:
+    """What a run under Transformers' Trainer takes of a card."""
+    said = [_run(run), _recipe(run), HONEST, ""]
+    if row["status"] != "ok":
+        return "\n".join([*said, _failure(row)])
+    parts = [[_word(name), format_bytes(row[name]), _mark(name, row)] for name in (*PHASE_PEAKS, *BUCKET_BYTES)]
+    totals = {"allocated": row["peak_bytes"], "requested": row["requested_peak_bytes"]}
+    totals |= {"reserved": row["reserved_peak_bytes"], "on the card": row["process_peak_bytes"]}
+    sizes = [[name, format_bytes(size), f"{size:,} bytes"] for name, size in totals.items() if size is not None]
+    spare = format_bytes(card.total - row["process_peak_bytes"])
+    return "\n".join([*said, *aligned(parts), "", *aligned(sizes), "", f"It fits on this card, with {spare} to spare."])
+
+
+def _recipe(run: TransformersRun) -> str:
+    """The settings of Trainer that matter to memory, in one line."""
+    recipe = run.recipe
+    said = [f"by Transformers' Trainer in {'autocast to ' if run.autocast else ''}{recipe.half}"]
+    said += [f"dropout {recipe.dropout:g}"] if run.regime != "full" else []
+    said += ["prepared for k-bit training"] if run.regime == "qlora" and recipe.prepared else []
+    said += [f"{recipe.attention} attention", f"{recipe.batches} batches"]
+    said += [f"{recipe.accumulation} batches a step"] if recipe.accumulation > 1 else []
+    return ", ".join([*said, f"gradients clipped to {recipe.clipping:g}" if recipe.clipping else "no clipping"])
+
+
 def _speed(measured: Mapping) -> list[str]:
     """How fast it was; of a rehearsal, that its kernels did nothing."""
     if measured["source"] == "rehearsed":
@@ -139,9 +165,9 @@ def _speed(measured: Mapping) -> list[str]:
     return [f"one step takes {seconds:.3f} s, {tokens:,.0f} tokens per second"]
 
 
-def _run(spec: RunSpec) -> str:
+def _run(spec: RunSpec | TransformersRun) -> str:
     """A run in one line: its model, the axes that apply, its device."""
-    said = [spec.model.name, spec.regime]
+    said = [spec.axes()["model"], spec.regime]
     if spec.regime != "full":
         said.append(f"rank {spec.rank} on {spec.targets}")
     if spec.regime == "qlora":
@@ -215,7 +241,7 @@ def _values(spec: RunSpec, axes: Iterable[str]) -> list[str]:
     return ["-" if getattr(spec, axis) == COLLAPSED.get(axis) else str(getattr(spec, axis)) for axis in axes]
 
 
-def _shape(spec: RunSpec) -> str:
+def _shape(spec: RunSpec | TransformersRun) -> str:
     return f"{spec.batch} x {spec.seq}"
 
 

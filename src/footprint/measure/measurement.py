@@ -92,7 +92,7 @@ def measured(run: RecordedRun, train: Callable[[], Steps]) -> Measurement:
     if row["status"] != "ok":
         return Measurement(row, [])
     row |= run.memory()
-    if not rehearsed():
+    if timed and not rehearsed():
         row |= _timing(timed, run.spec)
     return Measurement(row, run.timeline())
 

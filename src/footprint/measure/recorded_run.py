@@ -16,9 +16,8 @@ from footprint.spec.timeline import Point, sampled
 from footprint.spec.training import TrainingSpec
 from footprint.train.loop import StepResult, train
 from footprint.train.optimizers import MasterStepper, Schedule, Stepper, build
-from footprint.train.regimes import Fill, prepare, trainable
+from footprint.train.regimes import HALF_TYPES, Fill, prepare, trainable
 
-HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 RECORDERS = {"cpu": CpuRecorder, "cuda": CudaRecorder}
 
 Batches = list[tuple[Tensor, Tensor]]

@@ -16,12 +16,11 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from footprint.measure.recorded_run import HALF_TYPES
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.train.loop import train
 from footprint.train.optimizers import build
-from footprint.train.regimes import prepare, trainable
+from footprint.train.regimes import HALF_TYPES, prepare, trainable
 
 
 def simulate(spec: RunSpec, training: TrainingSpec) -> dict[str, int]:

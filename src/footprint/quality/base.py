@@ -16,7 +16,6 @@ from torch import Tensor
 
 from footprint.errors import FootprintError
 from footprint.files import ANEW_AS_TARGET, AS_TARGET, replacing, unreadable
-from footprint.measure.recorded_run import HALF_TYPES
 from footprint.quality.schedule import warmup_then_cosine
 from footprint.quality.validation import tensors
 from footprint.spec.model import ModelSpec
@@ -26,7 +25,7 @@ from footprint.text import corpus
 from footprint.train.loop import train
 from footprint.train.minigpt import MiniGPT
 from footprint.train.optimizers import Stepper, build
-from footprint.train.regimes import prepare, trainable
+from footprint.train.regimes import HALF_TYPES, prepare, trainable
 
 CHECKPOINTS = 10
 """A pretraining that is killed loses at most one part of this many."""

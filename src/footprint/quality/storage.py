@@ -8,7 +8,7 @@ from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 
 from footprint.measure.provenance import provenance
-from footprint.measure.recorded_run import HALF_TYPES, RECORDERS, frozen_parts
+from footprint.measure.recorded_run import RECORDERS, frozen_parts
 from footprint.quality.base import Base
 from footprint.quality.validation import bits_per_byte, tensors
 from footprint.spec.columns import BASES
@@ -16,7 +16,7 @@ from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.text import corpus
 from footprint.train.minigpt import MiniGPT
-from footprint.train.regimes import prepare
+from footprint.train.regimes import HALF_TYPES, prepare
 
 
 def storages(half: str) -> dict[str, dict[str, object]]:

@@ -20,8 +20,7 @@ def read_shape(path: Path) -> ModelSpec:
     Raises FootprintError for a file that is none, a model_type that is not in FAMILIES, and sizes that are missing or
     impossible.
     """
-    path = path / "config.json" if path.is_dir() else path
-    told = _read(path)
+    path, told = _file(path), read_config(path)
     family = told.get("model_type")
     known = FAMILIES.get(family) if isinstance(family, str) else None
     require(known is not None, f"{path}: model_type", family, _others(family))
@@ -35,7 +34,7 @@ def read_shape(path: Path) -> ModelSpec:
     sizes = {name: told.get(key, known.absent.get(key)) for name, key in known.sizes.items()}
     if family in OFFSETS and isinstance(sizes["context"], int):
         sizes["context"] += OFFSETS[family]
-    return ModelSpec(name=_name(path), block=known.style, **sizes | known.parts(told))
+    return ModelSpec(name=name_of(path), block=known.style, **sizes | known.parts(told))
 
 
 def _others(family: object) -> str:
@@ -46,7 +45,13 @@ def _others(family: object) -> str:
     return f"`footprint rehearse`, which takes any model: it has {lacking}, as no block here does"
 
 
-def _read(path: Path) -> dict:
+def _file(path: Path) -> Path:
+    return path / "config.json" if path.is_dir() else path
+
+
+def read_config(path: Path) -> dict:
+    """What the config.json at `path`, or in the folder `path`, says; FootprintError where it is none."""
+    path = _file(path)
     try:
         told = json.loads(read_bounded(path, LARGEST_FILE))
     except OSError as error:
@@ -57,7 +62,8 @@ def _read(path: Path) -> dict:
     return told
 
 
-def _name(path: Path) -> str:
-    """The folder's name, as models are downloaded; the file's where it has another name than config.json."""
+def name_of(path: Path) -> str:
+    """A model's name: that of its folder, as models are downloaded, or of a file that is not called config.json."""
+    path = _file(path)
     given = path.resolve().parent.name if path.name == "config.json" else path.stem
     return re.sub(r"[^A-Za-z0-9_.-]", "-", given).strip("-.")[:64] or "published"

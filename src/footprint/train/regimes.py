@@ -17,6 +17,8 @@ LORA_ALPHA_PER_RANK = 2
 """LoRA scales its update by alpha / rank; twice the rank keeps that factor at 2 for every rank."""
 
 
+HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
 Fill = Callable[[Tensor, str], None]
 """Writes the values of the parameter with that name into a tensor of its shape."""
 

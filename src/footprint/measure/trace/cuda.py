@@ -83,7 +83,9 @@ class CudaRecorder:
         _mark()
         torch.cuda.reset_peak_memory_stats()
         yield
-        self._statistics[name] = dict(torch.cuda.memory_stats())
+        before, now = self._statistics.get(name, {}), dict(torch.cuda.memory_stats())
+        # A phase may come again in its step, for a further batch.
+        self._statistics[name] = {key: max(value, before.get(key, value)) for key, value in now.items()}
         _mark()
 
     def stop(self) -> list[Event]:

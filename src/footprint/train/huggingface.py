@@ -1,0 +1,262 @@
+"""The stack that most people fine-tune with: a model of Transformers under its Trainer, PEFT's adapters, bitsandbytes.
+
+Nothing is fetched: a model is made from its config.json, or loaded from a checkpoint that is here. It goes the way of
+every checkpoint, `from_pretrained`, so that what loading and quantizing leave behind is as it is for everybody.
+"""
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from pathlib import Path
+
+# Read when transformers is imported: nothing is fetched, bars of progress are no results, and one thread loads
+# tensors in order, so that a run repeats.
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_DEACTIVATE_ASYNC_LOAD": "1",
+}
+
+import torch
+from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
+from torch import Tensor, nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    BitsAndBytesConfig,
+    PretrainedConfig,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+from transformers.utils.logging import disable_progress_bar
+
+from footprint.errors import FootprintError
+from footprint.spec.transformers_run import TransformersRun
+from footprint.train.optimizers import LEARNING_RATES
+from footprint.train.regimes import HALF_TYPES, LORA_ALPHA_PER_RANK, Fill, trainable
+
+disable_progress_bar()
+
+OPTIMIZERS = {
+    "adamw": "adamw_torch",
+    "adamw-fused": "adamw_torch_fused",
+    "adamw-8bit": "adamw_bnb_8bit",
+    "paged-adamw": "paged_adamw_32bit",
+}
+"""What Trainer calls them."""
+
+TARGETS = {
+    "all-linear": "all-linear",
+    "attention": ["q_proj", "k_proj", "v_proj", "o_proj"],
+    "qv": ["q_proj", "v_proj"],
+}
+"""What PEFT is given for a set with a name."""
+
+LEFT_OUT = "auto_map", "quantization_config"
+"""Keys of a config.json that nothing is made of: code that would have to be fetched, and how a checkpoint is stored."""
+
+IGNORED = -100
+"""Label of a token that no loss is taken of."""
+
+Phase = Callable[[int, str, bool], AbstractContextManager]
+"""A phase of a step by its number and name, and whether it is the last of that name in the step."""
+
+
+def prepare(run: TransformersRun, fill: Fill | None) -> nn.Module:
+    """The model as it trains: loaded, quantized, with its adapters.
+
+    `fill` draws the weights of one that is made from a config; without it they are zeros that take no memory.
+
+    Raises FootprintError for a config that Transformers cannot make a decoder of, and targets that it does not have.
+    """
+    model = _load(run, fill)
+    model.config.use_cache = False
+    if run.regime == "qlora" and run.recipe.prepared:
+        model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=run.checkpointing != "none")
+    return model if run.regime == "full" else _adapted(model, run)
+
+
+def _load(run: TransformersRun, fill: Fill | None) -> nn.Module:
+    half = HALF_TYPES[run.recipe.half]
+    dtype = half if run.half_weights else torch.float32
+    told = {"dtype": dtype, "device_map": {"": run.device}}
+    if run.recipe.attention != "auto":
+        told["attn_implementation"] = run.recipe.attention
+    if run.regime == "qlora":
+        told["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=run.quantization == "nf4-double",
+            bnb_4bit_compute_dtype=half if run.half_weights else torch.float32,
+        )
+    kind, weights = AutoModelForCausalLM, {}
+    if run.config.startswith("{"):
+        config = _config(run.config)
+        kind, drawn = _drawn(config, dtype, fill)
+        weights = {"config": config, "state_dict": drawn}
+    try:
+        return kind.from_pretrained(None if weights else run.config, **weights, **told)
+    except (ValueError, OSError) as error:
+        raise FootprintError(f"{run.model}: Transformers does not load it ({_first_line(error)})") from None
+
+
+def _config(text: str) -> PretrainedConfig:
+    """Transformers' own reading of a config.json."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = {name: value for name, value in json.loads(text).items() if name not in LEFT_OUT}
+        (Path(folder) / "config.json").write_text(json.dumps(told), encoding="utf-8")
+        try:
+            return AutoConfig.from_pretrained(folder)
+        except Exception as error:  # noqa: BLE001, for a config's class may stumble over anything
+            raise FootprintError(f"hf-config: Transformers cannot read it ({_first_line(error)})") from None
+
+
+def _drawn(
+    config: PretrainedConfig, dtype: torch.dtype, fill: Fill | None
+) -> tuple[type[nn.Module], dict[str, Tensor]]:
+    """The class of a config's model, and a checkpoint of it: each tensor once, though two modules may share it."""
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    except Exception as error:  # noqa: BLE001, for a model's class may too
+        raise FootprintError(f"hf-config: Transformers makes no decoder of it ({_first_line(error)})") from None
+    return type(model), {name: _weight(p.shape, dtype, fill, name) for name, p in model.named_parameters()}
+
+
+def _weight(shape: torch.Size, dtype: torch.dtype, fill: Fill | None, name: str) -> Tensor:
+    if fill is None:
+        return torch.zeros((), dtype=dtype).expand(shape)
+    weight = torch.empty(shape, dtype=dtype)
+    fill(weight, name)
+    return weight
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+
+
+def _adapted(model: nn.Module, run: TransformersRun) -> nn.Module:
+    config = LoraConfig(
+        r=run.rank,
+        lora_alpha=LORA_ALPHA_PER_RANK * run.rank,
+        lora_dropout=run.recipe.dropout,
+        target_modules=TARGETS.get(run.targets) or run.targets.split("+"),
+        task_type=TaskType.CAUSAL_LM,
+    )
+    try:
+        model = get_peft_model(model, config, autocast_adapter_dtype=not run.half_adapters)
+    except ValueError as error:
+        raise FootprintError(f"targets: PEFT finds no such Linears ({_first_line(error)})") from None
+    if run.half_adapters:
+        for parameter in trainable(model):  # those on NF4 weights would be fp32 all the same
+            parameter.data = parameter.data.to(HALF_TYPES[run.recipe.half])
+    return model
+
+
+def examples(run: TransformersRun, count: int, vocab: int, seed: int = 0) -> list[dict[str, Tensor]]:
+    """`count` sequences of random tokens with their labels, int64 (S,) each; padded ones have an `attention_mask`."""
+    generator = torch.Generator().manual_seed(seed)
+    found = []
+    for number in range(count):
+        tokens = torch.randint(0, vocab, (run.seq,), generator=generator)
+        if run.recipe.batches == "packed":
+            found.append({"input_ids": tokens, "labels": tokens.clone()})
+            continue
+        length = run.seq if number % run.batch == 0 else -(-run.seq // 2)
+        mask = (torch.arange(run.seq) < length).long()
+        labels = tokens.masked_fill(mask == 0, IGNORED)
+        found.append({"input_ids": tokens * mask, "attention_mask": mask, "labels": labels})
+    return found
+
+
+class PhasedTrainer(Trainer):
+    """The Trainer unchanged, but for the marks where a step's forward ends, its backward ends and its update ends."""
+
+    def __init__(self, model: nn.Module, run: TransformersRun, steps: int, phase: Phase) -> None:
+        self.losses: list[float] = []
+        self._run, self._phase, self._open, self._batches = run, phase, ExitStack(), 0
+        vocab = model.get_input_embeddings().weight.shape[0]
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            super().__init__(
+                model=model,
+                args=_arguments(run, steps, folder),
+                train_dataset=examples(run, steps * run.batch * run.recipe.accumulation, vocab),
+                callbacks=[_UpdateEnds(self)],
+            )
+        self.remove_callback(PrinterCallback)
+        self.create_optimizer()
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """What is stepped."""
+        return trainable(self.model)
+
+    def masters(self) -> tuple[Tensor, ...]:
+        """There are none."""
+        return ()
+
+    def states(self) -> Iterator[Tensor]:
+        """Every tensor the optimizer keeps between steps."""
+        for state in self.optimizer.state.values():
+            yield from (value for value in state.values() if isinstance(value, Tensor))
+
+    def _get_train_sampler(self, *arguments: object) -> None:
+        return None  # in order: padding is told by a sequence's number
+
+    def enter(self, name: str | None) -> None:
+        """End the phase under way and begin `name`, if any."""
+        self._open.close()
+        if name is not None:
+            last = self._batches % self._run.recipe.accumulation == 0
+            self._open.enter_context(self._phase(self.state.global_step, name, last))
+
+    def training_step(self, *arguments: object, **named: object) -> Tensor:
+        """Forward and backward of one batch."""
+        self._batches += 1
+        self.enter("forward")
+        loss = super().training_step(*arguments, **named)
+        self.enter("step")  # clipping comes before the optimizer
+        self.losses.append(loss.item())
+        return loss
+
+    def compute_loss(self, *arguments: object, **named: object) -> Tensor:
+        """The forward pass; what follows it in `training_step` is backward."""
+        loss = super().compute_loss(*arguments, **named)
+        self.enter("backward")
+        return loss
+
+
+def _arguments(run: TransformersRun, steps: int, folder: str) -> TrainingArguments:
+    return TrainingArguments(
+        output_dir=folder,
+        use_cpu=run.device == "cpu",
+        bf16=run.autocast and run.recipe.half == "bf16",
+        fp16=run.autocast and run.recipe.half == "fp16",
+        optim=OPTIMIZERS[run.optimizer],
+        activation_checkpointing=run.checkpointing != "none",
+        per_device_train_batch_size=run.batch,
+        gradient_accumulation_steps=run.recipe.accumulation,
+        max_grad_norm=run.recipe.clipping,
+        max_steps=steps,
+        learning_rate=LEARNING_RATES[run.regime],
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+
+
+class _UpdateEnds(TrainerCallback):
+    def __init__(self, trainer: PhasedTrainer) -> None:
+        self._trainer = trainer
+
+    def on_optimizer_step(self, *arguments: object, **named: object) -> None:
+        self._trainer.enter(None)
