@@ -8,6 +8,7 @@ import torch
 from footprint.measure.measurement import Measurement, measured
 from footprint.measure.provenance import rehearsed
 from footprint.measure.recorded_run import RecordedRun
+from footprint.measure.trace.cuda import CudaRecorder
 from footprint.measure.trace.reader import Trace
 from footprint.spec.training import TrainingSpec
 from footprint.spec.transformers_run import TransformersRun
@@ -18,6 +19,11 @@ from footprint.train.minigpt import initialise
 
 class RecordedTrainer(RecordedRun):
     """A run under the recorder whose steps the Trainer makes."""
+
+    def __init__(self, spec: TransformersRun, training: TrainingSpec) -> None:
+        super().__init__(spec, training)
+        if spec.device == "cuda":
+            self.recorder = CudaRecorder({})  # its products take the workspaces that they take for everybody
 
     def build(self) -> None:
         """Start the recorder, then load the model and make its Trainer."""

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,13 +27,15 @@ ENVIRONMENT = {
 class CudaRecorder:
     """Records from `start` to `stop`; sizes are requested bytes, as the allocator's history keeps them."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] = ENVIRONMENT) -> None:
+        """`environment` is set when recording starts, before CUDA does."""
+        self._environment = environment
         self._phases: list[str] = []
         self._statistics: dict[str, dict[str, int]] = {}
 
     def start(self) -> None:
         """Begin to record; every tensor must be created after this."""
-        os.environ |= ENVIRONMENT
+        os.environ |= self._environment
         torch.cuda.init()
         torch.cuda.memory._record_memory_history(enabled="all", context=None, max_entries=_HISTORY)
 
