@@ -66,9 +66,9 @@ def page(questions: list[dict], frame: pd.DataFrame) -> str:
     lines = [
         "# Questions people ask",
         "",
-        "Reports found in public. Each is rehearsed in its reporter's setting, as far as that is known, by Transformers",
-        "5.23 and PyTorch 2.13 where the reporters had older ones. *Reported* is in the reporter's own unit. The last",
-        "column compares it with the nearest of the three, since few reports say which of them they read.",
+        "Reports found in public. Each is rehearsed in its reporter's setting, as far as that is known, by",
+        "Transformers 5.23 and PyTorch 2.13 where reporters had older ones. *Reported* is in the reporter's unit. The",
+        "last column compares it with the nearest of the three, since few reports say which of them they read.",
         "`benchmarks/questions.py` makes this page from `config/questions.yaml`; nothing is adjusted to fit.",
         "",
     ]
@@ -82,7 +82,7 @@ def page(questions: list[dict], frame: pd.DataFrame) -> str:
         for run, row in zip(question["runs"], rows.to_dict("records"), strict=True):
             sizes = [_size(row[name]) for name in ("peak_bytes", "reserved_peak_bytes", "process_peak_bytes")]
             lines.append(f"| {run['name']} | {run.get('reported', '')} | {' | '.join(sizes)} | {_beside(row)} |")
-        lines += ["", " ".join(question["cause"].split()), "", f"Unknown: {question['unknown']}", ""]
+        lines += ["", " ".join(question["cause"].split()), "", f"Unknown: {' '.join(question['unknown'].split())}", ""]
         command = " ".join(options_of(question, question["runs"][0]))
         lines += ["```sh", f"footprint rehearse --hf-config {question['model']}.json {command}", "```", ""]
     return "\n".join(lines)

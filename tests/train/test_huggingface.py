@@ -128,7 +128,6 @@ def test_a_run_is_the_same_after_it_went_to_another_process():
         ({"recipe": {"dropout": 1.0}}, "transformers.dropout: 1.0 is not allowed; use a number from 0 to below 1"),
         ({"recipe": {"accumulation": 0}}, "transformers.accumulation: 0 is not allowed"),
         ({"recipe": {"batches": "sorted"}}, "transformers.batches: 'sorted' is not allowed; use one of packed, padded"),
-        ({"recipe": {"autocast": True}}, "transformers.autocast: True is not allowed; use false with precision fp32"),
         ({"recipe": {"prepared": "yes"}}, "transformers.prepared: 'yes' is not allowed; use true or false"),
     ],
 )

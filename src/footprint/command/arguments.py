@@ -164,7 +164,8 @@ def _add_fit(commands) -> Parser:
         description="Search regimes and checkpointing (or what you list) for the settings of a model that fit. "
         "For each setting: the longest sequence that fits, with its largest batch, and the shape with the most "
         "tokens per step. An axis may be given several values: --precision mixed,bf16.",
-        epilog="example:\n  footprint fit --model llama-7b --card a10g --regime lora,qlora --seq 2048\n\n"
+        epilog="examples:\n  footprint fit --model llama-7b --card a10g --regime lora,qlora --seq 2048\n"
+        "  footprint fit --rehearse --hf-config Qwen3-8B/config.json --card rtx-4090\n\n"
         "exit status: 0 something fits, 1 nothing fits, 2 the input is wrong",
     )
     _add_model(command)
@@ -175,6 +176,12 @@ def _add_fit(commands) -> Parser:
         "seq": "powers of two up to the model's context",
     }
     _add_axes(command, several=True, defaults=searched)
+    command.add_argument(
+        "--rehearse",
+        action="store_true",
+        help="search by rehearsals of Transformers' Trainer instead of predictions; needs --card and a model",
+    )
+    _add_recipe(command)
     _add_card(command, "required, or --gpu-memory")
     _add_device(command, "cuda")
     _add_json(command)

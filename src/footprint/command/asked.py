@@ -5,6 +5,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
+from itertools import product
 from pathlib import Path
 
 from footprint.command.arguments import AXES, RECIPE
@@ -14,7 +15,7 @@ from footprint.spec.cards import Card, find
 from footprint.spec.checks import one_of, require
 from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS
-from footprint.spec.run import DEVICES, RunSpec
+from footprint.spec.run import DEVICES, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.spec.transformers_run import STACKS, Recipe, TransformersRun, published
 from footprint.spec.units import parse_bytes
@@ -53,10 +54,9 @@ def run(parsed: Namespace) -> tuple[RunSpec, TrainingSpec]:
     return RunSpec(model=model(parsed, told), device=where, card=_key(parsed, where), **given), told.training
 
 
-def stack(parsed: Namespace) -> str:
-    """Whose code is to train: what was asked for, or Transformers for a published config.json."""
-    asked_for = parsed.stack or ("transformers" if parsed.hf_config is not None else "minigpt")
-    found = one_of("stack", asked_for, STACKS)
+def stack(parsed: Namespace, default: str) -> str:
+    """Whose code is to train: what was asked for, or the default."""
+    found = one_of("stack", parsed.stack or default, STACKS)
     recipe = [name for name in RECIPE if getattr(parsed, name) is not None]
     require(
         found == "transformers" or not recipe,
@@ -69,16 +69,45 @@ def stack(parsed: Namespace) -> str:
 
 def transformers_run(parsed: Namespace, card: Card) -> TransformersRun:
     """The run under Transformers that the options describe, on a card."""
+    axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
+    return TransformersRun(**_under_transformers(parsed, card), **axes)
+
+
+def settings(parsed: Namespace, card: Card) -> tuple[list[TransformersRun], list[int]]:
+    """Every combination of the values that were given, and of the regimes and checkpointing that were not; the lengths
+    of sequences to try, the shortest first.
+    """
+    from footprint.predict.fit import SHORTEST
+
+    given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
+    require("batch" not in given, "batch", given.get("batch"), "absent with --rehearse, which searches it")
+    common = _under_transformers(parsed, card)
+    told = json.loads(common["config"])
+    context = next((told[key] for key in ("max_position_embeddings", "n_positions") if key in told), LONGEST_TRIED)
+    most = min(context, LONGEST_TRIED) if isinstance(context, int) else LONGEST_TRIED
+    lengths = given.pop("seq", None) or [2**power for power in range(21) if SHORTEST <= 2**power <= most]
+    values = {"regime": REGIMES, "checkpointing": ("none", "block")} | given
+    runs = dict.fromkeys(
+        TransformersRun(**common, **dict(zip(values, cell, strict=True))) for cell in product(*values.values())
+    )
+    return list(runs), sorted(lengths)
+
+
+LONGEST_TRIED = 2**15
+"""Tokens of the longest sequence that is searched without being asked for."""
+
+
+def _under_transformers(parsed: Namespace, card: Card) -> dict[str, object]:
+    """What all runs of a command line share: the model, the card, the recipe."""
     from footprint.spec.published import name_of, read_config
 
     recipe = Recipe(**{name: getattr(parsed, name) for name in RECIPE if getattr(parsed, name) is not None})
-    axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
     if parsed.hf_config is not None:
         name, config = name_of(parsed.hf_config), json.dumps(read_config(parsed.hf_config))
     else:
         found = model(parsed, setup(parsed.config, "cuda"))
         name, config = found.name, published(found)
-    return TransformersRun(model=name, config=config, device="cuda", card=card.key, recipe=recipe, **axes)
+    return {"model": name, "config": config, "device": "cuda", "card": card.key, "recipe": recipe}
 
 
 def _key(parsed: Namespace, where: str) -> str | None:

@@ -9,6 +9,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from random import randrange
 from shutil import get_terminal_size
@@ -98,6 +99,9 @@ def _fit(parsed: Namespace) -> int:
     from footprint.jobs.side_by_side import side_by_side
     from footprint.predict.fit import search
 
+    if parsed.rehearse:
+        return _fit_by_rehearsals(parsed)
+    require(asked.stack(parsed, "minigpt") == "minigpt", "stack", parsed.stack, "minigpt, or --rehearse")
     setup = asked.setup(parsed.config, asked.device(parsed))
     axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis, None) is not None}
     given = parsed.gpu_memory is not None or parsed.card is not None
@@ -111,6 +115,26 @@ def _fit(parsed: Namespace) -> int:
     else:
         _print("\n".join([*_reading(parsed), readout.search(settings, capacity)]))
     return STATUSES[settings[0].verdict]
+
+
+def _fit_by_rehearsals(parsed: Namespace) -> int:
+    """What fits under Transformers' Trainer: every answer is a rehearsal."""
+    from footprint.command import readout
+    from footprint.jobs.trainers import largest_of_each
+
+    require(parsed.card is not None, "card", None, "one of those `footprint cards` lists, to rehearse on it")
+    require(
+        asked.stack(parsed, "transformers") == "transformers", "stack", parsed.stack, "transformers with --rehearse"
+    )
+    memory = None if parsed.gpu_memory is None else parse_bytes(parsed.gpu_memory, "gpu-memory")
+    card = asked.card(parsed.card, memory)
+    settings, lengths = asked.settings(parsed, card)
+    found = list(largest_of_each(settings, lengths, card, partial(print, file=sys.stderr, flush=True)))
+    if parsed.json:
+        _print_json({"card": card.key, "settings": [row for _, row in found]})
+    else:
+        _print(readout.largest(found, card))
+    return 0 if any(row["status"] == "ok" for _, row in found) else 1
 
 
 def _measure(parsed: Namespace) -> int:
@@ -177,7 +201,8 @@ def _rehearse(parsed: Namespace) -> int:
     for option in ("steps", "timeline", "snapshot", "program"):
         require(not getattr(parsed, option), option, getattr(parsed, option), "absent where --model is given")
     require(parsed.regime is not None, "regime", None, f"one of {', '.join(REGIMES)}, which a model needs")
-    return (_rehearse_trainer if asked.stack(parsed) == "transformers" else _rehearse_run)(card, parsed)
+    stack = asked.stack(parsed, "minigpt" if parsed.hf_config is None else "transformers")
+    return (_rehearse_trainer if stack == "transformers" else _rehearse_run)(card, parsed)
 
 
 def _rehearse_run(card: Card, parsed: Namespace) -> int:
@@ -197,6 +222,7 @@ def _rehearse_trainer(card: Card, parsed: Namespace) -> int:
     from footprint.jobs.pretended import enter
 
     run = asked.transformers_run(parsed, card)
+    prepare_environment("cuda")
     enter(card, alone=True)
     from footprint.jobs.trainers import rehearse_trainer
 

@@ -146,6 +146,21 @@ def trainer(run: TransformersRun, row: Mapping, card: Card) -> str:
     return "\n".join([*said, *aligned(parts), "", *aligned(sizes), "", f"It fits on this card, with {spare} to spare."])
 
 
+def largest(found: Sequence[tuple[TransformersRun, Mapping]], card: Card) -> str:
+    """What fits of each setting under Transformers' Trainer, by rehearsals."""
+    run = found[0][0]
+    lines = [f"{run.model} on {card.name} ({format_bytes(card.total)})", _recipe(run), HONEST, ""]
+    rows = [["regime", "checkpointing", "rank", "targets", "longest", "peak", "to spare"]]
+    for run, row in found:
+        axes = [run.regime, run.checkpointing, str(run.rank or "-"), "-" if run.targets == "none" else run.targets]
+        if row["status"] == "ok":
+            spare = format_bytes(card.total - row["process_peak_bytes"])
+            rows.append([*axes, _shape(run), format_bytes(row["peak_bytes"]), spare])
+        else:
+            rows.append([*axes, f"not even {_shape(run)}", "", ""])
+    return "\n".join([*lines, *aligned(rows)])
+
+
 def _recipe(run: TransformersRun) -> str:
     """The settings of Trainer that matter to memory, in one line."""
     recipe = run.recipe

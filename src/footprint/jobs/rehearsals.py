@@ -15,7 +15,7 @@ from pathlib import Path
 from footprint.jobs.pretended import interpreter
 from footprint.jobs.runtime import prepare_environment
 from footprint.rehearsal.launch import environment
-from footprint.spec.cards import find
+from footprint.spec.cards import Card, find
 from footprint.spec.handover import parse_run, run_json
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
@@ -60,35 +60,55 @@ def _totals(spec: RunSpec, training: TrainingSpec) -> list[tuple[str, int]]:
 
 def _answers(function: Callable, specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator:
     """What `function`, one of this module, gives for every spec, each in a process with the card."""
-    python = interpreter()
-    told = os.environ | environment(find(specs[0].card), python) | {"PYTHONPATH": str(SOURCES)}
-    command = [python, "-m", __name__, function.__name__]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=told) as server:
+    with Rehearsals(find(specs[0].card), __name__, function.__name__) as server:
         for spec in specs:
-            server.stdin.write(run_json(spec, training) + "\n")
-            server.stdin.flush()
-            answered = server.stdout.readline()
-            if not answered.strip():
-                raise RuntimeError(f"the rehearsal of {spec.axes()} failed")
-            yield json.loads(answered)
-        server.stdin.close()
+            yield server.ask(run_json(spec, training))
 
 
-def _serve(function: Callable) -> None:
-    """Answer every run on standard input, from a process of its own."""
-    prepare_environment("cuda")
+class Rehearsals:
+    """A process that has imported everything and is forked for each run: `module` is run with some `arguments`.
+
+    Such a module serves by `serve`.
+    """
+
+    def __init__(self, card: Card, module: str, *arguments: str) -> None:
+        python = interpreter()
+        prepare_environment("cuda")
+        told = os.environ | environment(card, python) | {"PYTHONPATH": str(SOURCES)}
+        self._process = subprocess.Popen(
+            [python, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=told
+        )
+
+    def __enter__(self) -> "Rehearsals":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+    def ask(self, run: str) -> object:
+        """The answer for a run, given as JSON in one line; RuntimeError where the run fails."""
+        self._process.stdin.write(run + "\n")
+        self._process.stdin.flush()
+        answered = self._process.stdout.readline()
+        if not answered.strip():
+            raise RuntimeError(f"the rehearsal of {run[:2000]} failed")
+        return json.loads(answered)
+
+
+def serve(function: Callable[[str], object]) -> None:
+    """Answer every run on standard input by `function`, called in a process of its own."""
     answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
     import torch
-
-    import footprint.jobs.fresh  # noqa: F401, which imports all that a run needs, once for every fork
 
     warnings.simplefilter("ignore")  # bitsandbytes says of every odd matrix that a kernel is slow, which does nothing
     torch.cuda._is_in_bad_fork = lambda: False
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            answer = json.dumps(function(*parse_run(line))).encode() + b"\n"
+            answer = json.dumps(function(line)).encode() + b"\n"
             while answer:  # a pipe takes only so much at a time
                 answer = answer[os.write(answers, answer) :]
             os._exit(0)
@@ -98,4 +118,7 @@ def _serve(function: Callable) -> None:
 
 
 if __name__ == "__main__":
-    _serve(globals()[sys.argv[1]])
+    prepare_environment("cuda")
+    import footprint.jobs.fresh  # noqa: F401, which imports all that a run needs, once for every fork
+
+    serve(lambda line: globals()[sys.argv[1]](*parse_run(line)))

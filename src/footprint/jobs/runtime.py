@@ -1,5 +1,6 @@
 """What processes that measure share: their environment, and the private folder in which those of one user meet."""
 
+import logging
 import os
 import stat
 from pathlib import Path
@@ -20,6 +21,8 @@ def prepare_environment(device: str | None) -> None:
     No device: a process that only starts others, each of which prepares itself.
     """
     os.environ["KINETO_LOG_LEVEL"] = "6"  # its profiler writes two lines per recording at every lower level
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # that memory ran out stands in the row
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # nobody counts operations
     for name in TAKES_THREADS:
         os.environ.pop(name, None)
     if device == "cpu":

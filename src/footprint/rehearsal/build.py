@@ -42,7 +42,7 @@ QUIET = re.compile(
     r"|(__)?cudaLaunch(Kernel|KernelExC|CooperativeKernel)\w*"
     r"|cublas(?!\w*(Create|Get))\w+|cublasLt(?!\w*(Create|Get))\w+|cublasGetStream\w*"
     r"|cu(MemMap|MemSetAccess|MemsetD32Async|Launch(Kernel|KernelEx|CooperativeKernel)|ModuleUnload|FuncSet\w+)"
-    r"|cuLogs(Register|Unregister)Callback|nvtx\w+"
+    r"|cuTensorMap\w+|cuLogs(Register|Unregister)Callback|nvtx\w+"
     r"|cu(CtxSetCurrent|CtxPushCurrent_v2|CtxPopCurrent_v2|MemcpyHtoDAsync_v2)"
 )
 """What succeeds by doing nothing: it would only compute, wait, or set what has no meaning here."""

@@ -136,10 +136,6 @@ class TransformersRun:
             object.__setattr__(self, "quantization", one_of("quantization", self.quantization, QUANTIZATIONS))
         else:
             object.__setattr__(self, "quantization", "none")
-        autocast = self.recipe.autocast
-        require(
-            not (autocast and self.precision == "fp32"), "transformers.autocast", autocast, "false with precision fp32"
-        )
 
     @property
     def autocast(self) -> bool:

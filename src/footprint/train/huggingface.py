@@ -152,7 +152,8 @@ def _adapted(model: nn.Module, run: TransformersRun) -> nn.Module:
     try:
         model = get_peft_model(model, config, autocast_adapter_dtype=not run.half_adapters)
     except ValueError as error:
-        raise FootprintError(f"targets: PEFT finds no such Linears ({_first_line(error)})") from None
+        asked_for = f"{run.targets} with dropout {run.recipe.dropout:g}"
+        raise FootprintError(f"targets: PEFT puts no adapters on {asked_for} ({_first_line(error)})") from None
     if run.half_adapters:
         for parameter in trainable(model):  # those on NF4 weights would be fp32 all the same
             parameter.data = parameter.data.to(HALF_TYPES[run.recipe.half])
