@@ -71,7 +71,7 @@ Phase = Callable[[int, str, bool], AbstractContextManager]
 def prepare(run: TransformersRun, fill: Fill | None) -> nn.Module:
     """The model as it trains: loaded, quantized, with its adapters.
 
-    `fill` draws the weights of one that is made from a config; without it they are zeros that take no memory.
+    `fill` draws the weights of one that is made from a config; without it nobody will look at them.
 
     Raises FootprintError for a config that Transformers cannot make a decoder of, and targets that it does not have.
     """
@@ -130,10 +130,9 @@ def _drawn(
 
 
 def _weight(shape: torch.Size, dtype: torch.dtype, fill: Fill | None, name: str) -> Tensor:
-    if fill is None:
-        return torch.zeros((), dtype=dtype).expand(shape)
-    weight = torch.empty(shape, dtype=dtype)
-    fill(weight, name)
+    weight = torch.empty(shape, dtype=dtype)  # whose pages take no memory until they are written
+    if fill is not None:
+        fill(weight, name)
     return weight
 
 
