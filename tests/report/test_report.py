@@ -17,6 +17,7 @@ from synthetic import ABLATION, HOSTILE, SMALL, STUDY, grid, write_experiment, w
 
 from footprint.errors import FootprintError
 from footprint.report import render as report
+from footprint.report.page.renderers import slug
 from footprint.report.reading import results, selection
 
 pytestmark = pytest.mark.xdist_group("report")
@@ -377,12 +378,41 @@ class TestEngine:
             page_of(results, engine="quarto", notebook=source_with("1", tmp_path / "source"))
         assert not (results / "report.html").exists()
 
+    @pytest.mark.parametrize(
+        "said",
+        [
+            "[WARNING] Citeproc: citation nobody2020 not found",
+            "WARNING (/usr/share/quarto/main.lua:1) The following string was found in the document: :::",
+            "\\033[33mWARNING: report.ipynb: include file absent.md was not found\\033[39m",
+        ],
+    )
+    def test_a_page_that_quarto_warns_of_fails_although_quarto_does_not(self, tmp_path, said):
+        self.install_quarto(tmp_path, f"printf '%b\\n' '{said}' >&2; echo done > report.html")
+        results = write_results(tmp_path / "results", ABLATION[:2])
+        with pytest.raises(ValueError, match=r"but warns: .*(nobody2020|:::|absent\.md)"):
+            page_of(results, engine="quarto", notebook=source_with("1", tmp_path / "source"))
+        assert not (results / "report.html").exists()
+
+    def test_a_phone_gets_links_to_every_section(self, keep):
+        cells = json.loads((keep / "report.ipynb").read_text())["cells"]
+        links = re.findall(r"<a href='#([\w.-]+)'>", "".join(cells[1]["source"]))
+        headings = {line for cell in cells for line in texts(cell) if line.startswith("## ")}
+        assert set(links) == {slug(heading.removeprefix("## ")) for heading in headings}
+        assert len(links) > 8
+
     def test_a_dead_reference_fails_although_quarto_does_not(self, tmp_path):
         self.install_quarto(tmp_path, "echo '<strong>?@fig-absent</strong>' > report.html")
         results = write_results(tmp_path / "results", ABLATION[:2])
         with pytest.raises(ValueError, match="fig-absent"):
             page_of(results, engine="quarto", notebook=source_with("1", tmp_path / "source"))
         assert not (results / "report.html").exists()
+
+
+def texts(cell: dict) -> list[str]:
+    """Every line of Markdown that a cell is or shows."""
+    own = cell["source"] if cell["cell_type"] == "markdown" else []
+    shown = [line for output in cell.get("outputs", []) for line in output["data"]["text/markdown"]]
+    return "".join([*own, "\n", *shown]).splitlines()
 
 
 AUDIT = """(() => {

@@ -1,6 +1,7 @@
 """The workflow as a user runs it: Snakemake in a copy of the repository, from the config to the report."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -153,6 +154,17 @@ def test_a_plan_leaves_the_stored_configuration_as_it_is(clone):
     clone.configure(grids=[GRID | {"rank": [2, 4]}])
     clone.planned()
     assert (clone.results / "experiment.json").read_text() == before
+
+
+def test_the_page_is_rendered_again_once_quarto_is_installed(clone, tmp_path):
+    assert "report" not in clone.planned()
+    program = tmp_path / "quarto"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    plan = clone.snakemake("--dry-run", "--quiet", "rules", PATH=path)
+    assert re.search(r"^report +1$", plan, flags=re.MULTILINE), plan
+    assert "measure" not in plan
 
 
 @pytest.mark.parametrize("name", ["measurements", "predictions", "comparison"])

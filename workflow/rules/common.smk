@@ -2,6 +2,7 @@
 import sys
 from glob import glob
 from pathlib import Path
+from shutil import which
 
 from snakemake.utils import Paramspace
 

@@ -31,6 +31,9 @@ rule report:
     localrule: True
     conda:
         CONDA
+    params:
+        # Another renderer makes another page: Quarto may have been installed since.
+        renderer="quarto" if EXPERIMENT.engine == "auto" and which("quarto") else EXPERIMENT.engine,
     shell:
         r"""
         python {input.script:q} \

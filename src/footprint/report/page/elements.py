@@ -53,6 +53,8 @@ class Page:
     def tab(self, title: str) -> None:
         """Begin a part under its plain-text title."""
         self.say(f"### {escape(title)}")
+        if self._held is not None:
+            self._html(Markup('<p class="tab-name">{}</p>').format(title))  # paper has no tabs to name it
 
     def facts(self, *facts: str) -> None:
         """One quiet line of HTML facts under the title."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nbformat
 from bs4 import BeautifulSoup, Tag
+from markupsafe import Markup
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
@@ -19,12 +20,14 @@ RESOURCES = ("_quarto.yml", "page.css", "dark.scss", "references.bib")
 def quarto(executed: NotebookNode, source: Path, scratch: Path) -> str:
     """The page as Quarto makes it, without executing anything again.
 
-    Quarto exits with 0 on an unresolved reference, so the page itself is searched for one.
+    Quarto exits with 0 on an unresolved reference, a missing citation, a block that is not closed and a file that is
+    not there, so that what it says and the page itself are searched for them. Raises ValueError for any: a fault of
+    the report, not of its reader.
     """
     for name in RESOURCES:
         shutil.copy(source / name, scratch / name)
     front = f"---\ntitle: {executed.metadata['title']}\n---"
-    executed.cells.insert(0, nbformat.v4.new_raw_cell(front))
+    executed.cells[:0] = [nbformat.v4.new_raw_cell(front), nbformat.v4.new_markdown_cell(_contents(executed))]
     nbformat.write(executed, scratch / "report.ipynb")
     command = ["quarto", "render", "report.ipynb", "--to", "html", "--no-execute", "--no-execute-daemon"]
     done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
@@ -33,11 +36,29 @@ def quarto(executed: NotebookNode, source: Path, scratch: Path) -> str:
         raise FootprintError(
             f"report.engine: quarto failed; use nbconvert, or mend what it says: {done.stderr.strip()}"
         )
+    warned = [line.strip() for line in _COLOUR.sub("", done.stderr).splitlines() if _WARNING.match(line)]
+    if warned:
+        raise ValueError(f"quarto renders the page, but warns: {' '.join(warned)}")
     page = pages[0].read_text(encoding="utf-8")
     dead = re.findall(r"quarto-unresolved-ref|\?@[a-z]+-[\w-]+", page)
     if dead:
         raise ValueError(f"the page refers to figures or tables that are not on it: {sorted(set(dead))}")
     return page
+
+
+_WARNING = re.compile(r"\s*\[?(WARN(ING)?|ERROR)\b")
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def _contents(executed: NotebookNode) -> str:
+    """Links to the sections for a phone, where Quarto shows none."""
+    said = [cell.source for cell in executed.cells if cell.cell_type == "markdown"]
+    for cell in executed.cells:
+        said += [output["data"].get("text/markdown", "") for output in cell.get("outputs", []) if "data" in output]
+    headings = [line[3:].strip() for text in said for line in text.splitlines() if line.startswith("## ")]
+    links = Markup("").join(Markup("<li><a href='#{}'>{}</a></li>").format(slug(name), name) for name in headings)
+    listed = Markup("<details class='contents-above'><summary>Contents</summary><ul>{}</ul></details>").format(links)
+    return f"```{{=html}}\n{listed}\n```"
 
 
 def nbconvert(executed: NotebookNode, source: Path, scratch: Path) -> str:
