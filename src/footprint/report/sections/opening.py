@@ -26,7 +26,7 @@ def answer(report: Material) -> None:
         "training, the diamond the textbook's total, which leaves activations out.",
     )
     page.table("answers", tables.answers(runs), "What each regime needs, and how close the estimates come.")
-    beside_memory = f"what it does to the loss in {page.see('tbl-study')}, " if quality else ""
+    beside_memory = f"what such settings do to a model's loss in {page.see('tbl-study')}, " if quality else ""
     page.say(
         f"Every run is in {page.see('tbl-grid')}, {beside_memory}what the textbook gets right and wrong in "
         f"{page.see('tbl-claims')}, and what fits on a card of yours in {page.see('tbl-cards')}."

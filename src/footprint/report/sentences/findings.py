@@ -12,7 +12,8 @@ from footprint.spec.units import format_bytes
 
 def answers(runs: pd.DataFrame, study: Study | None = None) -> list[str]:
     """What each regime needs, how good the estimates are, what to change first; a fourth sentence about a `study`."""
-    return [needs(runs), accuracy(runs), advice(runs), *([findings_quality.summary(study)] if study else [])]
+    said = [needs(runs), accuracy(runs), advice(runs)]
+    return [*said, findings_quality.summary(study, set(runs["model"]))] if study else said
 
 
 def needs(runs: pd.DataFrame) -> str:
@@ -33,9 +34,10 @@ def accuracy(runs: pd.DataFrame) -> str:
     if not len(done):
         return f"Of {counted(len(runs), 'run')} none finished, so no prediction could be checked."
     errors = done["peak_relative_error"].astype(float)
+    off = done["textbook_relative_error"].astype(float).abs()
     textbook = (
         f"the textbook's {TRAINED} bytes per trained parameter, without activations, is off by up to "
-        f"{percent(worst(done['textbook_relative_error']))}"
+        f"{percent(off.max())} ({setting(done.loc[off.idxmax()])})"
     )
     if not errors.any():
         return f"The prediction is exact to the byte in {counted(len(done), f'{source(done)} run')}; {textbook}."

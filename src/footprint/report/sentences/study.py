@@ -1,6 +1,6 @@
 """What the quality study says in words, every number computed; also what it does not show, and what went wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import combinations
 
 import pandas as pd
@@ -30,8 +30,11 @@ Note = tuple[str, str]
 """A title and a paragraph, both plain text."""
 
 
-def summary(study: Study) -> str:
-    """The study in one sentence: where each regime's loss ends, and how long a step takes."""
+def summary(study: Study, models: Collection[str] = ()) -> str:
+    """The study in one sentence: where each regime's loss ends, and how long a step takes.
+
+    Of a model that is not among those `models` the page has spoken of until then, it says that it is another.
+    """
     rows, none_left = headline(study), lost(study)
     if not len(rows):
         return none_left
@@ -41,9 +44,10 @@ def summary(study: Study) -> str:
     ]
     first = rows.iloc[0]
     before = dict.fromkeys(bits(loss) for loss in sorted(rows["base_bits_per_byte"].astype(float)))
-    model = f" {first['model']}" if rows["model"].nunique() == 1 else ""
-    start = f"{counted(int(first['steps']), 'step')} of fine-tuning{model} take validation loss from "
-    ends = f"{start}{' to '.join(list(before)[:: max(1, len(before) - 1)])} bits per byte down to {listing(parts)}."
+    another = "another model, " if models and first["model"] not in models else ""
+    model = f" {another}{first['model']}{',' if another else ''}" if rows["model"].nunique() == 1 else ""
+    start = f"In {counted(int(first['steps']), 'step')} of fine-tuning{model} validation loss starts at "
+    ends = f"{start}{' to '.join(list(before)[:: max(1, len(before) - 1)])} bits per byte and ends at {listing(parts)}."
     return f"{ends} {none_left}" if none_left else ends
 
 

@@ -37,14 +37,16 @@ def cells(runs: pd.DataFrame) -> Table:
             }
             at_peak = f"{format_bytes(found[column])} {source(run)}"
             shown.append(
-                cell | {"At the peak": at_peak, "Verdict": coloured(verdict), "Why": _why(printed, column, rule)}
+                cell
+                | {"At the peak": at_peak, "By its rule": coloured(verdict)}
+                | {"Why": _why(printed, column, rule, found[column])}
             )
             raw.append(
                 {"setting": setting(run), "cell": column, "printed": printed, "rule_bytes": rule[column]}
                 | {f"{source(run)}_bytes": found[column], "verdict": verdict}
             )
     return Table(
-        shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Cell", "Verdict"), prose=("Why",), grouped=True
+        shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Cell", "By its rule"), prose=("Why",), grouped=True
     )
 
 
@@ -58,11 +60,11 @@ def _seed_run(runs: pd.DataFrame, regime: str) -> tuple[pd.Series, str]:
     return pd.Series(spec.axes() | predicted | {"source": "predicted"}), "predicted"
 
 
-def _why(printed: str, column: str, rule: dict[str, float]) -> str:
-    """Which sum a wrong cell of the seed's table turns out to be."""
+def _why(printed: str, column: str, rule: dict[str, float], found: float) -> str:
+    """Which sum a wrong cell of the seed's table turns out to be, or why the peak has less than a right one."""
     verdict = judged_bytes(printed, rule[column])
     if verdict in GOOD or " not " in verdict:
-        return ""
+        return "Of a full bucket; at this peak it is not full." if found < rule[column] / 2 else ""
     if column == "Weights" and judged_bytes(printed, rule["Total trainable"]) != judged_bytes(printed, rule[column]):
         return "This is already the total of 16 bytes per trained parameter."
     return "Counts that total again as weights."
