@@ -101,6 +101,14 @@ def test_adapters_that_peft_does_not_have_are_one_sentence(tmp_path):
         assert says in done.stderr
 
 
+def test_the_search_answers_what_cannot_be_asked_in_one_sentence(tmp_path):
+    options = ("--card", "a10g", "--hf-config", config(tmp_path), "--regime", "lora", "--targets", "w1+w2")
+    done = command("fit", "--rehearse", *options, "--seq", "128")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: targets: PEFT puts no adapters on w1+w2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

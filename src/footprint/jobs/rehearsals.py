@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from footprint.errors import FootprintError
 from footprint.jobs.pretended import interpreter
 from footprint.jobs.runtime import prepare_environment
 from footprint.rehearsal.launch import environment
@@ -19,6 +20,9 @@ from footprint.spec.cards import Card, find
 from footprint.spec.handover import parse_run, run_json
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
+
+REFUSAL = "refusal"
+"""Key of an answer that is the message of a FootprintError."""
 
 SOURCES = Path(__file__).resolve().parents[2]
 
@@ -88,13 +92,19 @@ class Rehearsals:
         self._process.wait()
 
     def ask(self, run: str) -> object:
-        """The answer for a run, given as JSON in one line; RuntimeError where the run fails."""
+        """The answer for a run, given as JSON in one line.
+
+        Raises FootprintError where the run cannot be honoured, RuntimeError where it fails.
+        """
         self._process.stdin.write(run + "\n")
         self._process.stdin.flush()
         answered = self._process.stdout.readline()
         if not answered.strip():
             raise RuntimeError(f"the rehearsal of {run[:2000]} failed")
-        return json.loads(answered)
+        answer = json.loads(answered)
+        if REFUSAL in answer:
+            raise FootprintError(answer[REFUSAL])
+        return answer
 
 
 def serve(function: Callable[[str], object]) -> None:
@@ -108,13 +118,20 @@ def serve(function: Callable[[str], object]) -> None:
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            answer = json.dumps(function(line)).encode() + b"\n"
+            answer = json.dumps(_answered(function, line)).encode() + b"\n"
             while answer:  # a pipe takes only so much at a time
                 answer = answer[os.write(answers, answer) :]
             os._exit(0)
         _, status = os.waitpid(child, 0)
         if status:
             os.write(answers, b"\n")
+
+
+def _answered(function: Callable[[str], object], line: str) -> object:
+    try:
+        return function(line)
+    except FootprintError as error:
+        return {REFUSAL: str(error)}
 
 
 if __name__ == "__main__":
