@@ -101,6 +101,15 @@ def test_adapters_that_peft_does_not_have_are_one_sentence(tmp_path):
         assert says in done.stderr
 
 
+def test_a_sequence_beyond_learned_positions_is_refused(tmp_path):
+    folder = config(tmp_path, "opt", max_position_embeddings=512)
+    options = ("--card", "a10g", "--hf-config", folder, "--regime", "lora", "--batch", "1")
+    done = command("rehearse", *options, "--seq", "513")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: seq: 513 is not allowed; use at most 512: its positions are learned" in done.stderr
+    assert answered(*options, "--seq", "512")["status"] == "ok"
+
+
 def test_the_search_answers_what_cannot_be_asked_in_one_sentence(tmp_path):
     options = ("--card", "a10g", "--hf-config", config(tmp_path), "--regime", "lora", "--targets", "w1+w2")
     done = command("fit", "--rehearse", *options, "--seq", "128")

@@ -37,6 +37,7 @@ from transformers import (
 from transformers.utils.logging import disable_progress_bar
 
 from footprint.errors import FootprintError
+from footprint.spec.checks import require
 from footprint.spec.transformers_run import TransformersRun
 from footprint.train.optimizers import LEARNING_RATES
 from footprint.train.regimes import HALF_TYPES, LORA_ALPHA_PER_RANK, Fill, trainable
@@ -76,10 +77,22 @@ def prepare(run: TransformersRun, fill: Fill | None) -> nn.Module:
     Raises FootprintError for a config that Transformers cannot make a decoder of, and targets that it does not have.
     """
     model = _load(run, fill)
+    _require_positions(model, run)
     model.config.use_cache = False
     if run.regime == "qlora" and run.recipe.prepared:
         model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=run.checkpointing != "none")
     return model if run.regime == "full" else _adapted(model, run)
+
+
+def _require_positions(model: nn.Module, run: TransformersRun) -> None:
+    """Raise FootprintError where a sequence is longer than a table of learned positions; rotary ones go on."""
+    context = getattr(model.config, "max_position_embeddings", None)
+    tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
+    learned = any(
+        table is not model.get_input_embeddings() and table.num_embeddings in (context, (context or 0) + 2)
+        for table in tables
+    )
+    require(not learned or run.seq <= context, "seq", run.seq, f"at most {context}: its positions are learned")
 
 
 def _load(run: TransformersRun, fill: Fill | None) -> nn.Module:
