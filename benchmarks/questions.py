@@ -68,7 +68,8 @@ def page(questions: list[dict], frame: pd.DataFrame) -> str:
         "",
         "Reports found in public. Each is rehearsed in its reporter's setting, as far as that is known, by",
         "Transformers 5.23 and PyTorch 2.13 where reporters had older ones. *Reported* is in the reporter's unit. The",
-        "last column compares it with the nearest of the three, since few reports say which of them they read.",
+        "last column compares it with the nearest of the three, which favours us: few reports say which they read.",
+        "The models' sizes stand in the YAML file; saved as a config.json, each command can be tried.",
         "`benchmarks/questions.py` makes this page from `config/questions.yaml`; nothing is adjusted to fit.",
         "",
     ]

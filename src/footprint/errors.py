@@ -12,6 +12,12 @@ class FootprintError(ValueError):
     """Input that cannot be honoured. The message is one sentence naming the key, the value and what is allowed."""
 
 
+def in_one_line(error: Exception) -> str:
+    """What another library's error says, as part of a sentence: without breaks, and not at any length."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return (said if len(said) <= 300 else said[:297] + "...").rstrip(".:")
+
+
 def missing_formula(axis: str, value: str) -> FootprintError:
     """The error for something that can be trained but not predicted: whoever adds it learns what is left to do."""
     return FootprintError(f"{axis}: {value!r} has no formula in footprint.predict; add one or use another {axis}")

@@ -94,11 +94,23 @@ def test_the_search_by_rehearsals_ends_where_one_more_sequence_does_not_fit(tmp_
 
 def test_adapters_that_peft_does_not_have_are_one_sentence(tmp_path):
     options = ("--card", "a10g", "--hf-config", config(tmp_path, "mixtral"), "--regime", "lora", "--seq", "128")
-    for told, says in ((("--dropout", "0.1"), "with dropout 0.1 ("), (("--targets", "w1+w2"), "no adapters on w1+w2")):
+    for told, says in (
+        (("--dropout", "0.1"), "error: dropout: 0.1 is not allowed; use 0 ("),
+        (("--targets", "w1,w2"), "error: targets: PEFT puts no adapters on w1+w2 with dropout 0.05 ("),
+    ):
         done = command("rehearse", *options, *told)
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith("error: targets: PEFT puts no adapters on")
-        assert says in done.stderr
+        assert done.stderr.startswith(says)
+
+
+def test_what_only_cudnn_could_do_is_refused_with_its_exit_status(tmp_path):
+    """Mamba convolves."""
+    sizes = {"model_type": "mamba", "hidden_size": 64, "num_hidden_layers": 2, "vocab_size": 99, "state_size": 8}
+    (tmp_path / "config.json").write_text(json.dumps(sizes))
+    done = command("rehearse", "--card", "a10g", "--hf-config", tmp_path, "--regime", "full", "--seq", "64")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot be rehearsed: cuDNN's convolutions" in done.stderr
+    assert done.stderr.rstrip().splitlines()[-1].startswith("error: the run: needs what cannot be rehearsed")
 
 
 def test_a_sequence_beyond_learned_positions_is_refused(tmp_path):
@@ -123,7 +135,12 @@ def test_the_search_answers_what_cannot_be_asked_in_one_sentence(tmp_path):
     [
         ({"model_type": "nothing"}, "Transformers cannot read it"),
         ({"model_type": "t5"}, "Transformers makes no decoder of it"),
-        ({"num_attention_heads": "four"}, "hf-config: Transformers"),
+        ({"num_attention_heads": "four"}, "hf-config: num_attention_heads: 'four' is not allowed; use a whole number"),
+        ({"num_key_value_heads": 3}, "hf-config: num_key_value_heads: 3 is not allowed; use a divisor of 4 heads"),
+        ({"num_hidden_layers": 10**9}, "hf-config: num_hidden_layers: 1000000000 is not allowed"),
+        ({"vocab_size": 0}, "hf-config: vocab_size: 0 is not allowed"),
+        ({"attention_dropout": 1.5}, "Transformers does not train it ("),
+        ({"head_dim": "64"}, "Transformers cannot read it (Validation error for field 'head_dim'"),
     ],
 )
 def test_a_config_that_is_none_of_a_decoder_is_one_sentence(changes, says, tmp_path):
@@ -131,4 +148,4 @@ def test_a_config_that_is_none_of_a_decoder_is_one_sentence(changes, says, tmp_p
     done = command("rehearse", "--card", "a10g", "--hf-config", tmp_path, "--regime", "lora")
     assert done.returncode == 2
     assert says in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") == 1

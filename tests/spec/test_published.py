@@ -135,8 +135,8 @@ def test_predict_takes_a_file_and_names_the_model_after_its_folder(tmp_path, cap
         ),
         (
             {"model_type": "mixtral"},
-            "model_type: 'mixtral' is not allowed; use `footprint rehearse`, which takes any model: it has experts and "
-            "their router, as no block here does",
+            "model_type: 'mixtral' is not allowed; use `footprint rehearse` with --hf-config or a script that trains "
+            "it: it has experts and their router, as no block here does",
         ),
         ({"model_type": "gemma2"}, "it has norms on both sides of attention and MLP, as no block here does"),
         ({"model_type": "t5"}, "it has an encoder and attention across, as no block here does"),

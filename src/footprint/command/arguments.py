@@ -216,7 +216,7 @@ def _add_rehearse(commands) -> Parser:
         "Shown are the peak by phase and bucket, the largest tensors with the lines that made them, and the verdict. "
         "Losses and times of a rehearsal mean nothing. It needs a CUDA build of PyTorch and a C compiler, no GPU.\n"
         "With a model in place of a program: --hf-config trains it as people do, by Transformers' Trainer with PEFT "
-        "and bitsandbytes; --model by this project's own loop, beside its prediction. --stack says it otherwise.",
+        "and bitsandbytes; --model by this project's own loop, beside its prediction. --stack chooses between the two.",
         epilog="examples:\n  footprint rehearse --card t4 -- python train.py --batch-size 8\n"
         "  footprint rehearse --card a10g --hf-config Qwen3-8B/config.json --regime qlora --batch 1 --seq 2048\n"
         "  footprint rehearse --card t4 --model minigpt-85m --regime lora\n\n"
@@ -235,7 +235,13 @@ def _add_rehearse(commands) -> Parser:
     command.add_argument("--snapshot", metavar="FILE", type=Path, help="write what PyTorch's memory viewer opens")
     _add_json(command)
     _add_model(command, required=False)
-    _add_axes(command, defaults={"regime": "none; a model needs one"})
+    under_transformers = {
+        "regime": "none; a model needs one",
+        "precision": "mixed; amp under Transformers, which has no mixed",
+        "optimizer": "adamw; adamw-fused under Transformers",
+        "checkpointing": "none; Transformers has no sqrt",
+    }
+    _add_axes(command, defaults=under_transformers)
     _add_recipe(command)
     command.add_argument("program", nargs=REMAINDER, metavar="COMMAND", help="the program and its arguments, after --")
     return command

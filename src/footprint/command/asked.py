@@ -80,7 +80,8 @@ def settings(parsed: Namespace, card: Card) -> tuple[list[TransformersRun], list
     from footprint.predict.fit import SHORTEST
 
     given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
-    require("batch" not in given, "batch", given.get("batch"), "absent with --rehearse, which searches it")
+    batch = ", ".join(map(str, given.get("batch", ())))
+    require("batch" not in given, "batch", batch, "absent with --rehearse, which searches it")
     common = _under_transformers(parsed, card)
     told = json.loads(common["config"])
     context = next((told[key] for key in ("max_position_embeddings", "n_positions") if key in told), LONGEST_TRIED)

@@ -16,7 +16,7 @@ from shutil import get_terminal_size
 from textwrap import fill
 
 from footprint.command import asked
-from footprint.command.arguments import AXES, parser
+from footprint.command.arguments import AXES, RECIPE, parser
 from footprint.command.script import require_installed
 from footprint.errors import USER_ERROR, FootprintError, user_errors
 from footprint.jobs.runtime import prepare_environment
@@ -101,7 +101,8 @@ def _fit(parsed: Namespace) -> int:
 
     if parsed.rehearse:
         return _fit_by_rehearsals(parsed)
-    require(asked.stack(parsed, "minigpt") == "minigpt", "stack", parsed.stack, "minigpt, or --rehearse")
+    recipe = next((name for name in ("stack", *RECIPE) if getattr(parsed, name) is not None), None)
+    require(recipe is None, recipe or "", recipe and getattr(parsed, recipe), "absent without --rehearse")
     setup = asked.setup(parsed.config, asked.device(parsed))
     axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis, None) is not None}
     given = parsed.gpu_memory is not None or parsed.card is not None
@@ -199,7 +200,8 @@ def _rehearse(parsed: Namespace) -> int:
     if not any((parsed.model, parsed.model_json, parsed.hf_config)):
         return rehearsal.carry_out(card, parsed)
     for option in ("steps", "timeline", "snapshot", "program"):
-        require(not getattr(parsed, option), option, getattr(parsed, option), "absent where --model is given")
+        value = getattr(parsed, option)
+        require(value in (None, []), option, value and str(value), "absent where a model is given")
     require(parsed.regime is not None, "regime", None, f"one of {', '.join(REGIMES)}, which a model needs")
     stack = asked.stack(parsed, "minigpt" if parsed.hf_config is None else "transformers")
     return (_rehearse_trainer if stack == "transformers" else _rehearse_run)(card, parsed)
@@ -217,16 +219,12 @@ def _rehearse_run(card: Card, parsed: Namespace) -> int:
 
 
 def _rehearse_trainer(card: Card, parsed: Namespace) -> int:
-    """A run under Transformers' Trainer; this process starts anew as if on the card."""
+    """A run under Transformers' Trainer, in a process with the card."""
     from footprint.command import readout
-    from footprint.jobs.pretended import enter
+    from footprint.jobs.trainers import rehearse_alone
 
     run = asked.transformers_run(parsed, card)
-    prepare_environment("cuda")
-    enter(card, alone=True)
-    from footprint.jobs.trainers import rehearse_trainer
-
-    row = rehearse_trainer(run)
+    row = rehearse_alone(run, card)
     verdict = FITS if row["status"] == "ok" else TOO_LARGE
     if parsed.json:
         told = {"stack": "transformers", "recipe": asdict(run.recipe), "card_total_bytes": card.total}

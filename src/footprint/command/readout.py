@@ -137,7 +137,7 @@ def trainer(run: TransformersRun, row: Mapping, card: Card) -> str:
     """What a run under Transformers' Trainer takes of a card."""
     said = [_run(run), _recipe(run), HONEST, ""]
     if row["status"] != "ok":
-        return "\n".join([*said, _failure(row)])
+        return "\n".join([*said, f"It does not fit. {_failure(row)}"])
     parts = [[_word(name), format_bytes(row[name]), _mark(name, row)] for name in (*PHASE_PEAKS, *BUCKET_BYTES)]
     totals = {"allocated": row["peak_bytes"], "requested": row["requested_peak_bytes"]}
     totals |= {"reserved": row["reserved_peak_bytes"], "on the card": row["process_peak_bytes"]}
@@ -150,21 +150,23 @@ def largest(found: Sequence[tuple[TransformersRun, Mapping]], card: Card) -> str
     """What fits of each setting under Transformers' Trainer, by rehearsals."""
     run = found[0][0]
     lines = [f"{run.model} on {card.name} ({format_bytes(card.total)})", _recipe(run), HONEST, ""]
-    rows = [["regime", "checkpointing", "rank", "targets", "longest", "peak", "to spare"]]
+    rows = [["regime", "checkpointing", "rank", "targets", "longest", "peak", "on the card", "to spare"]]
     for run, row in found:
         axes = [run.regime, run.checkpointing, str(run.rank or "-"), "-" if run.targets == "none" else run.targets]
         if row["status"] == "ok":
             spare = format_bytes(card.total - row["process_peak_bytes"])
-            rows.append([*axes, _shape(run), format_bytes(row["peak_bytes"]), spare])
+            used = format_bytes(row["process_peak_bytes"])
+            rows.append([*axes, _shape(run), format_bytes(row["peak_bytes"]), used, spare])
         else:
-            rows.append([*axes, f"not even {_shape(run)}", "", ""])
+            rows.append([*axes, f"not even {_shape(run)}", "", "", ""])
     return "\n".join([*lines, *aligned(rows)])
 
 
 def _recipe(run: TransformersRun) -> str:
     """The settings of Trainer that matter to memory, in one line."""
     recipe = run.recipe
-    said = [f"by Transformers' Trainer in {'autocast to ' if run.autocast else ''}{recipe.half}"]
+    computes = f"autocast to {recipe.half}" if run.autocast else recipe.half if run.half_weights else "fp32"
+    said = [f"by Transformers' Trainer in {computes}"]
     said += [f"dropout {recipe.dropout:g}"] if run.regime != "full" else []
     said += ["prepared for k-bit training"] if run.regime == "qlora" and recipe.prepared else []
     said += [f"{recipe.attention} attention", f"{recipe.batches} batches"]

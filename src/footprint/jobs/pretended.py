@@ -22,15 +22,13 @@ MOST = 64
 """Cards of one machine: as many rehearsals may run side by side."""
 
 
-def enter(card: Card, *, alone: bool = False) -> None:
+def enter(card: Card) -> None:
     """Start this program anew as if its machine had `card`, unless it was started so; then return.
-
-    CUDA sees one card for each core, or a single one that is `alone`: Trainer takes all it finds.
 
     Raises FootprintError where no interpreter here has a CUDA build of PyTorch, and as `rehearsal.build.stand_in` does.
     """
     python = interpreter()
-    on_card = environment(card, python, devices=MOST) | {VISIBLE: "0" if alone else visible(os.environ)}
+    on_card = environment(card, python, devices=MOST) | {VISIBLE: visible(os.environ)}
     if os.environ.get(DESCRIBED) == on_card[DESCRIBED]:
         return
     os.execve(python, [python, *sys.orig_argv[1:]], os.environ | on_card)

@@ -6,6 +6,7 @@ of a second. A new process would spend five importing.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import warnings
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from footprint.errors import FootprintError
 from footprint.jobs.pretended import interpreter
-from footprint.jobs.runtime import prepare_environment
+from footprint.jobs.runtime import VISIBLE, prepare_environment
 from footprint.rehearsal.launch import environment
 from footprint.spec.cards import Card, find
 from footprint.spec.handover import parse_run, run_json
@@ -23,6 +24,8 @@ from footprint.spec.training import TrainingSpec
 
 REFUSAL = "refusal"
 """Key of an answer that is the message of a FootprintError."""
+
+ABORTED = "the run: needs what cannot be rehearsed, as is said above"
 
 SOURCES = Path(__file__).resolve().parents[2]
 
@@ -78,10 +81,11 @@ class Rehearsals:
     def __init__(self, card: Card, module: str, *arguments: str) -> None:
         python = interpreter()
         prepare_environment("cuda")
-        told = os.environ | environment(card, python) | {"PYTHONPATH": str(SOURCES)}
+        told = os.environ | environment(card, python) | {"PYTHONPATH": str(SOURCES), VISIBLE: "0"}
         self._process = subprocess.Popen(
             [python, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=told
         )
+        """CUDA sees one card: Trainer takes all it finds."""
 
     def __enter__(self) -> "Rehearsals":
         return self
@@ -123,7 +127,9 @@ def serve(function: Callable[[str], object]) -> None:
                 answer = answer[os.write(answers, answer) :]
             os._exit(0)
         _, status = os.waitpid(child, 0)
-        if status:
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGABRT:  # as the stand-in ends, with a sentence
+            os.write(answers, json.dumps({REFUSAL: ABORTED}).encode() + b"\n")
+        elif status:
             os.write(answers, b"\n")
 
 

@@ -1,4 +1,4 @@
-"""Runs under Transformers' Trainer, rehearsed: one in this process, or as many as a search asks for."""
+"""Runs under Transformers' Trainer, rehearsed: one, or as many as a search asks for."""
 
 import os
 import warnings
@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from queue import SimpleQueue
 
+from footprint.errors import FootprintError, in_one_line
 from footprint.jobs.rehearsals import Rehearsals, serve
 from footprint.jobs.runtime import prepare_environment
 from footprint.spec.cards import Card
@@ -31,8 +32,19 @@ def rehearse_trainer(run: TransformersRun) -> Row:
     from footprint.rehearsal.inside.real_values import RealValues
 
     warnings.simplefilter("ignore")  # what libraries remark on is not for whoever asked for bytes
-    with RealValues():
-        return measure_trainer(run, TRAINING).row
+    try:
+        with RealValues():
+            return measure_trainer(run, TRAINING).row
+    except FootprintError:
+        raise
+    except Exception as error:  # noqa: BLE001, for whatever a config makes a model stumble over is its writer's to mend
+        raise FootprintError(f"{run.model}: Transformers does not train it ({in_one_line(error)})") from None
+
+
+def rehearse_alone(run: TransformersRun, card: Card) -> Row:
+    """The row of a run from a process with the card; FootprintError where it cannot be rehearsed."""
+    with Rehearsals(card, __name__) as server:
+        return server.ask(run.as_json())
 
 
 def largest_of_each(

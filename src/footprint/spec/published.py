@@ -41,8 +41,8 @@ def _others(family: object) -> str:
     """What a file of another family may be, or what its model has that no block here does."""
     lacking = next((what for what, families in LACKING.items() if family in families), None)
     if lacking is None:
-        return f"one of {', '.join(FAMILIES)}, or --model-json, or `footprint rehearse`, which takes any model"
-    return f"`footprint rehearse`, which takes any model: it has {lacking}, as no block here does"
+        return f"one of {', '.join(FAMILIES)}, or --model-json, or `footprint rehearse` with --hf-config or a script"
+    return f"`footprint rehearse` with --hf-config or a script that trains it: it has {lacking}, as no block here does"
 
 
 def _file(path: Path) -> Path:
@@ -56,6 +56,8 @@ def read_config(path: Path) -> dict:
         told = json.loads(read_bounded(path, LARGEST_FILE))
     except OSError as error:
         raise FootprintError(f"{path}: cannot be read ({error.strerror}); use the config.json of a model") from None
+    except FootprintError:
+        raise
     except (ValueError, RecursionError) as error:
         raise FootprintError(f"{path}: is not JSON ({error}); use the config.json of a model") from None
     require(isinstance(told, dict), str(path), told, "the config.json of a model")

@@ -1,10 +1,11 @@
 """A fine-tuning as people run it: a published architecture under Transformers' Trainer, PEFT and bitsandbytes."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 
 from footprint.errors import FootprintError
-from footprint.spec.block import STYLES
+from footprint.spec.block import LINEARS, STYLES
 from footprint.spec.checks import one_of, require, whole
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import AXES, OPTIMIZERS, QUANTIZATIONS, REGIMES
@@ -123,15 +124,18 @@ class TransformersRun:
         _stack_has("checkpointing", self.checkpointing, CHECKPOINTING, "Transformers checkpoints every layer or none")
         whole("batch", self.batch, 1, 65536)
         whole("seq", self.seq, 2, 2**24)
+        if self.config.startswith("{"):
+            _check_sizes(json.loads(self.config))
         if self.regime == "full":
             object.__setattr__(self, "rank", 0)
             object.__setattr__(self, "targets", "none")
         else:
             whole("rank", self.rank, 1, 65536)
-            names = self.targets.split("+") if isinstance(self.targets, str) else self.targets
+            names = re.split(r"[\s,+]+", self.targets) if isinstance(self.targets, str) else self.targets
             known = bool(names) and all(names)
             require(known, "targets", self.targets, "all-linear, attention, qv, or names joined by +")
-            object.__setattr__(self, "targets", "+".join(names))
+            whole_names = (f"{name}_proj" if f"{name}_proj" in LINEARS else name for name in names)
+            object.__setattr__(self, "targets", "+".join(whole_names))
         if self.regime == "qlora":
             object.__setattr__(self, "quantization", one_of("quantization", self.quantization, QUANTIZATIONS))
         else:
@@ -168,6 +172,28 @@ class TransformersRun:
             return cls(**told | {"recipe": Recipe(**told["recipe"])})
         except (ValueError, KeyError, TypeError) as error:
             raise FootprintError(f"run: not a run under Transformers ({error})") from None
+
+
+SIZES = {
+    ("num_hidden_layers", "n_layer"): (1, 1024),
+    ("hidden_size", "n_embd"): (1, 65536),
+    ("num_attention_heads", "n_head"): (1, 1024),
+    ("num_key_value_heads",): (1, 1024),
+    ("intermediate_size", "ffn_dim"): (1, 2**20),
+    ("vocab_size",): (2, 2**20),
+}
+"""Sizes in a config.json, by the names they have there, and their bounds."""
+
+
+def _check_sizes(told: dict) -> None:
+    """Raise FootprintError for a size that no model has; null is for Transformers to read."""
+    for keys, (low, high) in SIZES.items():
+        for key in keys:
+            if told.get(key) is not None:
+                whole(f"hf-config: {key}", told[key], low, high)
+    heads, kv_heads = told.get("num_attention_heads"), told.get("num_key_value_heads")
+    if heads is not None and kv_heads is not None:
+        require(heads % kv_heads == 0, "hf-config: num_key_value_heads", kv_heads, f"a divisor of {heads} heads")
 
 
 def _stack_has(key: str, value: object, names: tuple[str, ...], why: str) -> None:

@@ -17,7 +17,6 @@ from pathlib import Path
 os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
     "HF_DEACTIVATE_ASYNC_LOAD": "1",
 }
 
@@ -34,15 +33,16 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.utils.logging import disable_progress_bar
+from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from footprint.errors import FootprintError
+from footprint.errors import FootprintError, in_one_line
 from footprint.spec.checks import require
 from footprint.spec.transformers_run import TransformersRun
 from footprint.train.optimizers import LEARNING_RATES
 from footprint.train.regimes import HALF_TYPES, LORA_ALPHA_PER_RANK, Fill, trainable
 
 disable_progress_bar()
+set_verbosity_error()
 
 OPTIMIZERS = {
     "adamw": "adamw_torch",
@@ -116,7 +116,7 @@ def _load(run: TransformersRun, fill: Fill | None) -> nn.Module:
     try:
         return kind.from_pretrained(None if weights else run.config, **weights, **told)
     except (ValueError, OSError) as error:
-        raise FootprintError(f"{run.model}: Transformers does not load it ({_first_line(error)})") from None
+        raise FootprintError(f"{run.model}: Transformers does not load it ({in_one_line(error)})") from None
 
 
 def _config(text: str) -> PretrainedConfig:
@@ -127,7 +127,8 @@ def _config(text: str) -> PretrainedConfig:
         try:
             return AutoConfig.from_pretrained(folder)
         except Exception as error:  # noqa: BLE001, for a config's class may stumble over anything
-            raise FootprintError(f"hf-config: Transformers cannot read it ({_first_line(error)})") from None
+            said = in_one_line(error).replace(folder, "the config")
+            raise FootprintError(f"hf-config: Transformers cannot read it ({said})") from None
 
 
 def _drawn(
@@ -138,7 +139,7 @@ def _drawn(
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     except Exception as error:  # noqa: BLE001, for a model's class may too
-        raise FootprintError(f"hf-config: Transformers makes no decoder of it ({_first_line(error)})") from None
+        raise FootprintError(f"hf-config: Transformers makes no decoder of it ({in_one_line(error)})") from None
     return type(model), {name: _weight(p.shape, dtype, fill, name) for name, p in model.named_parameters()}
 
 
@@ -147,10 +148,6 @@ def _weight(shape: torch.Size, dtype: torch.dtype, fill: Fill | None, name: str)
     if fill is not None:
         fill(weight, name)
     return weight
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
 
 
 def _adapted(model: nn.Module, run: TransformersRun) -> nn.Module:
@@ -164,8 +161,12 @@ def _adapted(model: nn.Module, run: TransformersRun) -> nn.Module:
     try:
         model = get_peft_model(model, config, autocast_adapter_dtype=not run.half_adapters)
     except ValueError as error:
+        if "lora_dropout" in str(error):
+            raise FootprintError(
+                f"dropout: {run.recipe.dropout} is not allowed; use 0 ({in_one_line(error)})"
+            ) from None
         asked_for = f"{run.targets} with dropout {run.recipe.dropout:g}"
-        raise FootprintError(f"targets: PEFT puts no adapters on {asked_for} ({_first_line(error)})") from None
+        raise FootprintError(f"targets: PEFT puts no adapters on {asked_for} ({in_one_line(error)})") from None
     if run.half_adapters:
         for parameter in trainable(model):  # those on NF4 weights would be fp32 all the same
             parameter.data = parameter.data.to(HALF_TYPES[run.recipe.half])
