@@ -201,7 +201,8 @@ def _rehearse(parsed: Namespace) -> int:
         return rehearsal.carry_out(card, parsed)
     for option in ("steps", "timeline", "snapshot", "program"):
         value = getattr(parsed, option)
-        require(value in (None, []), option, value and str(value), "absent where a model is given")
+        shown = str(value) if isinstance(value, Path) else value
+        require(value in (None, []), option, shown, "absent where a model is given")
     require(parsed.regime is not None, "regime", None, f"one of {', '.join(REGIMES)}, which a model needs")
     stack = asked.stack(parsed, "minigpt" if parsed.hf_config is None else "transformers")
     return (_rehearse_trainer if stack == "transformers" else _rehearse_run)(card, parsed)
