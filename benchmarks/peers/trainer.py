@@ -1,7 +1,7 @@
 """What a user of transformers' Trainer writes: a Llama from a checkpoint, PEFT, bitsandbytes, TrainingArguments."""
 
 import tempfile
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -12,16 +12,14 @@ from transformers import (
     BitsAndBytesConfig,
     LlamaConfig,
     LlamaForCausalLM,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
     TrainingArguments,
 )
 
 from footprint.measure.recorded_run import RecordedRun
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
-from footprint.train.optimizers import LEARNING_RATES, Stepper
+from footprint.train.huggingface import PhasedTrainer
+from footprint.train.optimizers import LEARNING_RATES
 from footprint.train.regimes import LORA_ALPHA_PER_RANK, trainable
 
 
@@ -72,12 +70,17 @@ def llama_config(model: ModelSpec) -> LlamaConfig:
 
 def trainer_program(recipe: Recipe, folder: str, run: RecordedRun, tokens: list[Tensor]) -> list[float]:
     """Train the checkpoint in `folder` by the Trainer itself, in the phases of `run`; every step's loss."""
+    data = [{"input_ids": row, "labels": row} for batch in tokens for row in batch]
+
+    def phase(step: int, name: str, last: bool) -> AbstractContextManager:
+        return run.phase(f"{step}/{name}", labelled=last)
+
     with tempfile.TemporaryDirectory() as output:
         with run.phase("build"):
             run.model = _load(recipe, folder, run.spec)
-            trainer = PhasedTrainer(run, _arguments(recipe, run.spec, len(tokens), output), tokens)
-        trainer.train()
-    return trainer.losses
+            run.stepper = PhasedTrainer(run.model, _arguments(recipe, run.spec, len(tokens), output), data, phase)
+        run.stepper.train()
+    return run.stepper.losses
 
 
 def _load(recipe: Recipe, folder: str, spec: RunSpec) -> nn.Module:
@@ -121,50 +124,3 @@ def _arguments(recipe: Recipe, spec: RunSpec, steps: int, output: str) -> Traini
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-
-
-class PhasedTrainer(Trainer):
-    """The Trainer unchanged, but for the marks where a step's forward ends, its backward ends and its update ends."""
-
-    def __init__(self, run: RecordedRun, arguments: TrainingArguments, tokens: list[Tensor]) -> None:
-        self.losses: list[float] = []
-        self._run = run
-        self._open = ExitStack()
-        rows = [row for batch in tokens for row in batch]
-        super().__init__(
-            model=run.model,
-            args=arguments,
-            train_dataset=[{"input_ids": row, "labels": row} for row in rows],
-            callbacks=[_UpdateEnds(self)],
-        )
-        self.remove_callback(PrinterCallback)
-        self.create_optimizer()
-        run.stepper = Stepper(trainable(run.model), lambda _: self.optimizer)
-
-    def enter(self, name: str | None) -> None:
-        """End the phase under way and begin `name`, if any."""
-        self._open.close()
-        if name is not None:
-            self._open.enter_context(self._run.phase(f"{self.state.global_step}/{name}", labelled=True))
-
-    def training_step(self, *arguments: object, **named: object) -> Tensor:
-        """Forward and backward of one batch."""
-        self.enter("forward")
-        loss = super().training_step(*arguments, **named)
-        self.enter("step")  # clipping comes before the optimizer
-        self.losses.append(loss.item())
-        return loss
-
-    def compute_loss(self, *arguments: object, **named: object) -> Tensor:
-        """The forward pass; what follows it in `training_step` is backward."""
-        loss = super().compute_loss(*arguments, **named)
-        self.enter("backward")
-        return loss
-
-
-class _UpdateEnds(TrainerCallback):
-    def __init__(self, trainer: PhasedTrainer) -> None:
-        self._trainer = trainer
-
-    def on_optimizer_step(self, *arguments: object, **named: object) -> None:
-        self._trainer.enter(None)

@@ -81,11 +81,11 @@ class Rehearsals:
     def __init__(self, card: Card, module: str, *arguments: str) -> None:
         python = interpreter()
         prepare_environment("cuda")
+        # CUDA sees one card: Trainer takes all it finds.
         told = os.environ | environment(card, python) | {"PYTHONPATH": str(SOURCES), VISIBLE: "0"}
         self._process = subprocess.Popen(
             [python, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=told
         )
-        """CUDA sees one card: Trainer takes all it finds."""
 
     def __enter__(self) -> "Rehearsals":
         return self
@@ -122,7 +122,7 @@ def serve(function: Callable[[str], object]) -> None:
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            answer = json.dumps(_answered(function, line)).encode() + b"\n"
+            answer = json.dumps(_or_refusal(function, line)).encode() + b"\n"
             while answer:  # a pipe takes only so much at a time
                 answer = answer[os.write(answers, answer) :]
             os._exit(0)
@@ -133,7 +133,7 @@ def serve(function: Callable[[str], object]) -> None:
             os.write(answers, b"\n")
 
 
-def _answered(function: Callable[[str], object], line: str) -> object:
+def _or_refusal(function: Callable[[str], object], line: str) -> object:
     try:
         return function(line)
     except FootprintError as error:

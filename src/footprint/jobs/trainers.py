@@ -29,13 +29,14 @@ def rehearse_trainer(run: TransformersRun) -> Row:
     Transformers decides by small integers, such as positions, whether it makes a mask: they are carried out.
     """
     from footprint.measure.recorded_trainer import measure_trainer
+    from footprint.measure.trace.reader import TraceError
     from footprint.rehearsal.inside.real_values import RealValues
 
     warnings.simplefilter("ignore")  # what libraries remark on is not for whoever asked for bytes
     try:
         with RealValues():
             return measure_trainer(run, TRAINING).row
-    except FootprintError:
+    except (FootprintError, TraceError):
         raise
     except Exception as error:  # noqa: BLE001, for whatever a config makes a model stumble over is its writer's to mend
         raise FootprintError(f"{run.model}: Transformers does not train it ({in_one_line(error)})") from None

@@ -43,11 +43,15 @@ class RecordedRun:
         """Steps under the recorder: the warm-up, then the measured ones."""
         return self.training.warmup_steps + self.training.measured_steps
 
-    def build(self, *, fill: Fill | None = None, rate: float | None = None, schedule: Schedule | None = None) -> None:
-        """Start the recorder, then build model and optimizer; every tensor of the run must come after this."""
+    def start(self) -> None:
+        """Start the recorder, within the memory of the card that is imitated."""
         if self.training.memory_limit is not None:
             self.recorder.limit(self.training.memory_limit)
         self.recorder.start()
+
+    def build(self, *, fill: Fill | None = None, rate: float | None = None, schedule: Schedule | None = None) -> None:
+        """Start the recorder, then build model and optimizer; every tensor of the run must come after this."""
+        self.start()
         with self.phase("build"):
             self.model = prepare(self.spec, half=self.half, seed=self.training.seed, fill=fill)
             self.stepper = build(self.spec, trainable(self.model), rate=rate, schedule=schedule)

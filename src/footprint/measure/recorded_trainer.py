@@ -12,7 +12,7 @@ from footprint.measure.trace.cuda import CudaRecorder
 from footprint.measure.trace.reader import Trace
 from footprint.spec.training import TrainingSpec
 from footprint.spec.transformers_run import TransformersRun
-from footprint.train.huggingface import PhasedTrainer, prepare
+from footprint.train.huggingface import prepare, trainer_of
 from footprint.train.loop import StepResult
 from footprint.train.minigpt import initialise
 
@@ -27,13 +27,11 @@ class RecordedTrainer(RecordedRun):
 
     def build(self) -> None:
         """Start the recorder, then load the model and make its Trainer."""
-        if self.training.memory_limit is not None:
-            self.recorder.limit(self.training.memory_limit)
-        self.recorder.start()
+        self.start()
         drawn = partial(initialise, generator=torch.Generator().manual_seed(self.training.seed))
         with self.phase("build"):
             self.model = prepare(self.spec, fill=None if rehearsed() else drawn)
-            self.stepper = PhasedTrainer(self.model, self.spec, self.recorded_steps, self._step_phase)
+            self.stepper = trainer_of(self.model, self.spec, self.recorded_steps, self._step_phase)
 
     def record(self) -> list[StepResult]:
         """Train for the recorded steps."""

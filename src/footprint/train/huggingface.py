@@ -192,18 +192,12 @@ def examples(run: TransformersRun, count: int, vocab: int, seed: int = 0) -> lis
 class PhasedTrainer(Trainer):
     """The Trainer unchanged, but for the marks where a step's forward ends, its backward ends and its update ends."""
 
-    def __init__(self, model: nn.Module, run: TransformersRun, steps: int, phase: Phase) -> None:
+    def __init__(self, model: nn.Module, arguments: TrainingArguments, data: list, phase: Phase) -> None:
         self.losses: list[float] = []
-        self._run, self._phase, self._open, self._batches = run, phase, ExitStack(), 0
-        vocab = model.get_input_embeddings().weight.shape[0]
-        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        self._phase, self._open, self._batches = phase, ExitStack(), 0
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            super().__init__(
-                model=model,
-                args=_arguments(run, steps, folder),
-                train_dataset=examples(run, steps * run.batch * run.recipe.accumulation, vocab),
-                callbacks=[_UpdateEnds(self)],
-            )
+            super().__init__(model=model, args=arguments, train_dataset=data, callbacks=[_UpdateEnds(self)])
         self.remove_callback(PrinterCallback)
         self.create_optimizer()
 
@@ -228,7 +222,7 @@ class PhasedTrainer(Trainer):
         """End the phase under way and begin `name`, if any."""
         self._open.close()
         if name is not None:
-            last = self._batches % self._run.recipe.accumulation == 0
+            last = self._batches % self.args.gradient_accumulation_steps == 0
             self._open.enter_context(self._phase(self.state.global_step, name, last))
 
     def training_step(self, *arguments: object, **named: object) -> Tensor:
@@ -245,6 +239,22 @@ class PhasedTrainer(Trainer):
         loss = super().compute_loss(*arguments, **named)
         self.enter("backward")
         return loss
+
+
+class _UpdateEnds(TrainerCallback):
+    def __init__(self, trainer: PhasedTrainer) -> None:
+        self._trainer = trainer
+
+    def on_optimizer_step(self, *arguments: object, **named: object) -> None:
+        self._trainer.enter(None)
+
+
+def trainer_of(model: nn.Module, run: TransformersRun, steps: int, phase: Phase) -> PhasedTrainer:
+    """The Trainer of a run, with random tokens for so many steps."""
+    vocab = model.get_input_embeddings().weight.shape[0]
+    data = examples(run, steps * run.batch * run.recipe.accumulation, vocab)
+    with tempfile.TemporaryDirectory() as folder:
+        return PhasedTrainer(model, _arguments(run, steps, folder), data, phase)
 
 
 def _arguments(run: TransformersRun, steps: int, folder: str) -> TrainingArguments:
@@ -266,11 +276,3 @@ def _arguments(run: TransformersRun, steps: int, folder: str) -> TrainingArgumen
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-
-
-class _UpdateEnds(TrainerCallback):
-    def __init__(self, trainer: PhasedTrainer) -> None:
-        self._trainer = trainer
-
-    def on_optimizer_step(self, *arguments: object, **named: object) -> None:
-        self._trainer.enter(None)
