@@ -5,14 +5,14 @@ from pathlib import Path
 
 from footprint.command import script as command
 from footprint.experiment.resolved import read_experiment
-from footprint.predict.prediction import predict_many
+from footprint.predict.prediction import predict_many, predictable
 from footprint.spec.columns import PREDICTIONS
 from footprint.tables.rows import table, write_table
 
 
 def main(arguments: Namespace) -> None:
     experiment = read_experiment(arguments.experiment)
-    rows = predict_many(experiment.runs, experiment.training)
+    rows = predict_many(predictable(experiment.runs), experiment.training)
     write_table(arguments.output, table(rows, PREDICTIONS))
 
 

@@ -7,6 +7,7 @@ from footprint.command import script as command
 from footprint.experiment.resolved import read_experiment
 from footprint.jobs.host_memory import require_host_memory
 from footprint.jobs.runtime import prepare_environment
+from footprint.predict.prediction import predictable
 from footprint.tables.rows import table, write_table
 
 
@@ -17,10 +18,11 @@ def main(arguments: Namespace) -> None:
     from footprint.spec.columns import SIMULATIONS
 
     experiment = read_experiment(arguments.experiment)
+    runs = predictable(experiment.runs)
     # Full fine-tuning is simulated on tensors that take no memory.
-    require_host_memory((spec, experiment.training) for spec in experiment.runs if spec.regime != "full")
-    simulated = each_fresh(simulate, experiment.runs, experiment.training, workers=arguments.workers)
-    rows = [spec.axes() | peaks for spec, peaks in zip(experiment.runs, simulated, strict=True)]
+    require_host_memory((spec, experiment.training) for spec in runs if spec.regime != "full")
+    simulated = each_fresh(simulate, runs, experiment.training, workers=arguments.workers)
+    rows = [spec.axes() | peaks for spec, peaks in zip(runs, simulated, strict=True)]
     write_table(arguments.output, table(rows, SIMULATIONS))
 
 

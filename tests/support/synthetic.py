@@ -34,6 +34,7 @@ PROVENANCE = {
     "torch_version": "2.13.0",
     "bitsandbytes_version": "0.50.2",
     "peft_version": "0.21.2",
+    "transformers_version": "5.23.1",
     "git_commit": "0123456789ab",
     "measured_at": "2026-01-01T00:00:00+00:00",
     "host_driver": "Linux 6",

@@ -11,8 +11,8 @@ from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import TARGETS, sets_of_linears
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.presets import PRESETS
+from footprint.spec.recipe import ATTENTION, BATCHES, HALVES, STACKS
 from footprint.spec.run import AXIS_DEFAULTS, DEVICES, OPTIMIZERS, QUANTIZATIONS, REGIMES
-from footprint.spec.transformers_run import ATTENTION, BATCHES, HALVES, STACKS
 
 AXES = {
     "regime": ("what trains", REGIMES),
@@ -37,6 +37,7 @@ RECIPE = {
     "accumulation": ("batches per step", "1 or more (default: 1)"),
     "clipping": ("largest norm of all gradients", "0 for none (default: 1)"),
     "batches": ("full sequences, or shorter ones with a mask", "packed or padded (default: packed)"),
+    "weights": ("a checkpoint to load", "its folder (default: none, weights are drawn)"),
 }
 """Options that are fields of a `Recipe`."""
 

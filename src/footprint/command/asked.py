@@ -15,9 +15,9 @@ from footprint.spec.cards import Card, find
 from footprint.spec.checks import one_of, require
 from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS
-from footprint.spec.run import DEVICES, REGIMES, RunSpec
+from footprint.spec.recipe import STACKS, PublishedModel, Recipe, config_of
+from footprint.spec.run import DEVICES, REGIMES, STACK_DEFAULTS, RunSpec
 from footprint.spec.training import TrainingSpec
-from footprint.spec.transformers_run import STACKS, Recipe, TransformersRun, published
 from footprint.spec.units import parse_bytes
 
 CUSTOM = "custom"
@@ -67,13 +67,13 @@ def stack(parsed: Namespace, default: str) -> str:
     return found
 
 
-def transformers_run(parsed: Namespace, card: Card) -> TransformersRun:
+def transformers_run(parsed: Namespace, card: Card) -> RunSpec:
     """The run under Transformers that the options describe, on a card."""
     axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
-    return TransformersRun(**_under_transformers(parsed, card), **axes)
+    return RunSpec(**_under_transformers(parsed, card) | axes)
 
 
-def settings(parsed: Namespace, card: Card) -> tuple[list[TransformersRun], list[int]]:
+def settings(parsed: Namespace, card: Card) -> tuple[list[RunSpec], list[int]]:
     """Every combination of the values that were given, and of the regimes and checkpointing that were not; the lengths
     of sequences to try, the shortest first.
     """
@@ -83,14 +83,12 @@ def settings(parsed: Namespace, card: Card) -> tuple[list[TransformersRun], list
     batch = ", ".join(map(str, given.get("batch", ())))
     require("batch" not in given, "batch", batch, "absent with --rehearse, which searches it")
     common = _under_transformers(parsed, card)
-    told = json.loads(common["config"])
+    told = json.loads(config_of(common["model"]))
     context = next((told[key] for key in ("max_position_embeddings", "n_positions") if key in told), LONGEST_TRIED)
     most = min(context, LONGEST_TRIED) if isinstance(context, int) else LONGEST_TRIED
     lengths = given.pop("seq", None) or [2**power for power in range(21) if SHORTEST <= 2**power <= most]
     values = {"regime": REGIMES, "checkpointing": ("none", "block")} | given
-    runs = dict.fromkeys(
-        TransformersRun(**common, **dict(zip(values, cell, strict=True))) for cell in product(*values.values())
-    )
+    runs = dict.fromkeys(RunSpec(**common | dict(zip(values, cell, strict=True))) for cell in product(*values.values()))
     return list(runs), sorted(lengths)
 
 
@@ -104,11 +102,11 @@ def _under_transformers(parsed: Namespace, card: Card) -> dict[str, object]:
 
     recipe = Recipe(**{name: getattr(parsed, name) for name in RECIPE if getattr(parsed, name) is not None})
     if parsed.hf_config is not None:
-        name, config = name_of(parsed.hf_config), json.dumps(read_config(parsed.hf_config))
+        wanted = PublishedModel(name=name_of(parsed.hf_config), config=json.dumps(read_config(parsed.hf_config)))
     else:
-        found = model(parsed, setup(parsed.config, "cuda"))
-        name, config = found.name, published(found)
-    return {"model": name, "config": config, "device": "cuda", "card": card.key, "recipe": recipe}
+        wanted = model(parsed, setup(parsed.config, "cuda"))
+    where = {"device": "cuda", "card": card.key, "stack": "transformers"}
+    return STACK_DEFAULTS["transformers"] | where | {"model": wanted, "recipe": recipe}
 
 
 def _key(parsed: Namespace, where: str) -> str | None:

@@ -7,8 +7,8 @@ from footprint.predict.capacity import FITS, TOO_LARGE, Capacity
 from footprint.predict.fit import COLLAPSED, COSTS, Candidate, Change, Setting, kept
 from footprint.spec.cards import Card
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
+from footprint.spec.recipe import half_weights, under_autocast
 from footprint.spec.run import RunSpec
-from footprint.spec.transformers_run import TransformersRun
 from footprint.spec.units import format_bytes
 
 HONEST = (
@@ -133,7 +133,7 @@ def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
     )
 
 
-def trainer(run: TransformersRun, row: Mapping, card: Card) -> str:
+def trainer(run: RunSpec, row: Mapping, card: Card) -> str:
     """What a run under Transformers' Trainer takes of a card."""
     said = [_run(run), _recipe(run), HONEST, ""]
     if row["status"] != "ok":
@@ -146,10 +146,10 @@ def trainer(run: TransformersRun, row: Mapping, card: Card) -> str:
     return "\n".join([*said, *aligned(parts), "", *aligned(sizes), "", f"It fits on this card, with {spare} to spare."])
 
 
-def largest(found: Sequence[tuple[TransformersRun, Mapping]], card: Card) -> str:
+def largest(found: Sequence[tuple[RunSpec, Mapping]], card: Card) -> str:
     """What fits of each setting under Transformers' Trainer, by rehearsals."""
     run = found[0][0]
-    lines = [f"{run.model} on {card.name} ({format_bytes(card.total)})", _recipe(run), HONEST, ""]
+    lines = [f"{run.model.name} on {card.name} ({format_bytes(card.total)})", _recipe(run), HONEST, ""]
     rows = [["regime", "checkpointing", "rank", "targets", "longest", "peak", "on the card", "to spare"]]
     for run, row in found:
         axes = [run.regime, run.checkpointing, str(run.rank or "-"), "-" if run.targets == "none" else run.targets]
@@ -162,10 +162,12 @@ def largest(found: Sequence[tuple[TransformersRun, Mapping]], card: Card) -> str
     return "\n".join([*lines, *aligned(rows)])
 
 
-def _recipe(run: TransformersRun) -> str:
+def _recipe(run: RunSpec) -> str:
     """The settings of Trainer that matter to memory, in one line."""
     recipe = run.recipe
-    computes = f"autocast to {recipe.half}" if run.autocast else recipe.half if run.half_weights else "fp32"
+    halves = half_weights(run.regime, run.precision)
+    autocast = under_autocast(recipe, run.precision)
+    computes = f"autocast to {recipe.half}" if autocast else recipe.half if halves else "fp32"
     said = [f"by Transformers' Trainer in {computes}"]
     said += [f"dropout {recipe.dropout:g}"] if run.regime != "full" else []
     said += ["prepared for k-bit training"] if run.regime == "qlora" and recipe.prepared else []
@@ -182,7 +184,7 @@ def _speed(measured: Mapping) -> list[str]:
     return [f"one step takes {seconds:.3f} s, {tokens:,.0f} tokens per second"]
 
 
-def _run(spec: RunSpec | TransformersRun) -> str:
+def _run(spec: RunSpec) -> str:
     """A run in one line: its model, the axes that apply, its device."""
     said = [spec.axes()["model"], spec.regime]
     if spec.regime != "full":
@@ -258,7 +260,7 @@ def _values(spec: RunSpec, axes: Iterable[str]) -> list[str]:
     return ["-" if getattr(spec, axis) == COLLAPSED.get(axis) else str(getattr(spec, axis)) for axis in axes]
 
 
-def _shape(spec: RunSpec | TransformersRun) -> str:
+def _shape(spec: RunSpec) -> str:
     return f"{spec.batch} x {spec.seq}"
 
 

@@ -1,6 +1,6 @@
 """What an experiment is: the config, checked by the schema and by the specs, as one frozen object. Torch-free."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from footprint.experiment.schema import check
@@ -9,6 +9,7 @@ from footprint.spec.cards import find
 from footprint.spec.checks import require
 from footprint.spec.grid import expand
 from footprint.spec.model import ModelSpec
+from footprint.spec.recipe import Recipe
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.text.corpus import CorpusSpec
@@ -61,11 +62,12 @@ def parse(config: Mapping) -> Experiment:
     training = _training(config.get("training", {}), device)
     quality = config.get("quality")
     runs = expand(config["grids"], models, device)
+    recipes = _recipes(config.get("transformers", {}), runs, training)
     return Experiment(
         name=name,
         device=device,
         card=card,
-        runs=runs if card is None else tuple(replace(run, card=card) for run in runs),
+        runs=tuple(replace(run, card=card, recipe=recipes[run.model.name]) for run in runs),
         training=training,
         corpus=CorpusSpec(**config["corpus"]),
         engine=config.get("report", {}).get("engine", "auto"),
@@ -95,6 +97,17 @@ def _is_number(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _recipes(entries: Mapping, runs: Iterable[RunSpec], training: TrainingSpec) -> dict[str, Recipe]:
+    """How each model is set up under Transformers."""
+    folders, names = entries.get("weights", {}), {run.model.name for run in runs if run.stack == "transformers"}
+    for name, folder in folders.items():
+        require(
+            name in names, f"transformers.weights.{name}", folder, "a model of a grid with stack transformers"
+        )
+    told = {key: value for key, value in entries.items() if key != "weights"} | {"half": training.half}
+    return {run.model.name: Recipe(**told, weights=folders.get(run.model.name)) for run in runs}
 
 
 def _training(entries: Mapping, device: str) -> TrainingSpec:

@@ -52,7 +52,7 @@ class HostMemory:
 
     @cached_property
     def _megabytes(self) -> dict[str, int]:
-        rows = predict_many(self._runs, self._training)
+        rows = predict_many([under_minigpt(spec) for spec in self._runs], self._training)
         pairs = zip(self._runs, rows, strict=True)
         return {run_name(spec): round(_requested(spec, row["peak_bytes"]) / 1e6) for spec, row in pairs}
 
@@ -64,9 +64,18 @@ def _requested(spec: RunSpec, peak: int) -> float:
 
 def needed_bytes(spec: RunSpec, peak: int) -> float:
     """Bytes of host memory that a run's own process takes when `peak` bytes are live on its device."""
+    own = spec.stack == "minigpt"
+    elements = [parameter.elements for parameter in parameters(spec if own else under_minigpt(spec))]
+    # Transformers is handed a checkpoint of weights that were drawn; a rehearsal draws none.
+    drawn = 0 if own or spec.card is not None else FULL * sum(elements)
     if spec.device == "cuda":
-        return CUDA_PROCESS + FULL * max(parameter.elements for parameter in parameters(spec))
-    return PROCESS + MARGIN * peak
+        return CUDA_PROCESS + FULL * max(elements) + drawn
+    return PROCESS + MARGIN * peak + drawn
+
+
+def under_minigpt(spec: RunSpec) -> RunSpec:
+    """The run by this project's own loop: near enough to a run under Transformers to ask a scheduler for memory."""
+    return replace(spec, stack="minigpt", recipe=None)
 
 
 def largest_peak(size: int) -> int:
@@ -100,5 +109,5 @@ def _needs(runs: Runs) -> Iterator[tuple[RunSpec, float]]:
     for spec, training in runs:
         alike.setdefault(replace(training, seed=0), []).append(spec)  # a seed needs no bytes
     for training, specs in alike.items():
-        for spec, row in zip(specs, predict_many(specs, training), strict=True):
+        for spec, row in zip(specs, predict_many([under_minigpt(spec) for spec in specs], training), strict=True):
             yield spec, needed_bytes(spec, row["peak_bytes"])

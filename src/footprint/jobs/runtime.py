@@ -11,6 +11,13 @@ TAKES_THREADS = ("OMP_DYNAMIC", "OMP_THREAD_LIMIT")
 """With these OpenMP may give kernels fewer threads than PyTorch counts on: training in half precision then diverges."""
 
 
+HUGGING_FACE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DEACTIVATE_ASYNC_LOAD": "1",
+}
+"""Nothing is fetched, bars of progress are no results, and one thread loads tensors in order, so that a run repeats."""
+
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 """Environment variable that names the GPUs CUDA may use; with an empty value it finds none."""
 
@@ -23,6 +30,7 @@ def prepare_environment(device: str | None) -> None:
     os.environ["KINETO_LOG_LEVEL"] = "6"  # its profiler writes two lines per recording at every lower level
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # that memory ran out stands in the row
     logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # nobody counts operations
+    os.environ |= HUGGING_FACE
     for name in TAKES_THREADS:
         os.environ.pop(name, None)
     if device == "cpu":

@@ -55,6 +55,7 @@ def provenance() -> dict[str, str]:
         "torch_version": package_version("torch"),
         "bitsandbytes_version": package_version("bitsandbytes"),
         "peft_version": package_version("peft"),
+        "transformers_version": package_version("transformers"),
         "git_commit": git_commit(),
         "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
     }

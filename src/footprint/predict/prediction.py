@@ -1,6 +1,6 @@
 """Prediction: bytes of every phase and bucket from a spec alone. Nothing here imports torch or was fitted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -25,6 +25,11 @@ ALLOCATOR = ("requested_peak_bytes", "reserved_peak_bytes", "process_peak_bytes"
 def predict(spec: RunSpec, training: TrainingSpec | None = None, *, room: int | None = None) -> dict[str, object]:
     """The row of `predictions.csv` for one run; `room` as `predict_many` has it."""
     return predict_many([spec], training, room=room)[0]
+
+
+def predictable(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """The runs that are predicted: those of this project's own loop."""
+    return [spec for spec in specs if spec.stack == "minigpt"]
 
 
 def predict_many(

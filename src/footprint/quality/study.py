@@ -165,6 +165,7 @@ def _runs(grids: Sequence[Mapping], models: Mapping[str, ModelSpec], device: str
 def _check(spec: RunSpec, pretraining: Pretraining) -> None:
     """A base that the run can start from: bytes for tokens, positions that have been trained."""
     model = spec.model
+    require(spec.stack == "minigpt", "quality.grids.stack", spec.stack, "minigpt, whose bases are pretrained here")
     bytes_fit = model.vocab >= BYTE_VALUES
     require(bytes_fit, f"models.{model.name}.vocab", model.vocab, f"at least {BYTE_VALUES} for a quality study")
     known = pretraining.seq <= model.context

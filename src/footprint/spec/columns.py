@@ -44,6 +44,7 @@ PROVENANCE = (
     "torch_version",
     "bitsandbytes_version",
     "peft_version",
+    "transformers_version",
     "git_commit",
     "measured_at",
     "host_driver",
@@ -131,7 +132,7 @@ BASES = (
     "finetuning_bits_per_byte",
     "weight_error",
     "base",
-    *(name for name in PROVENANCE if name not in ("peft_version", "host_driver")),
+    *(name for name in PROVENANCE if name not in ("peft_version", "transformers_version", "host_driver")),
 )
 """Columns of `bases.csv`: the base as it is stored, before any fine-tuning."""
 

@@ -12,7 +12,7 @@ from footprint.errors import FootprintError
 from footprint.spec.checks import require
 from footprint.spec.model import ModelSpec, sets_of_linears
 from footprint.spec.presets import PRESETS
-from footprint.spec.run import AXES, AXIS_DEFAULTS, RunSpec
+from footprint.spec.run import AXES, AXIS_DEFAULTS, STACK_DEFAULTS, RunSpec
 
 if TYPE_CHECKING:
     import pandas
@@ -24,7 +24,8 @@ MOST_RUNS = 20_000
 def expand(grids: Sequence[Mapping], models: Mapping[str, ModelSpec], device: str) -> tuple[RunSpec, ...]:
     """The runs of all sub-grids in the order written, each cell once.
 
-    An axis value may be a list or a single value; axes a sub-grid does not mention take AXIS_DEFAULTS.
+    An axis value may be a list or a single value; axes a sub-grid does not mention take AXIS_DEFAULTS, or those of
+    their stack.
     Models are looked up in `models`, then in PRESETS. Raises FootprintError naming the position
     (`grids[1].rank`) and the combination that cannot run.
     """
@@ -43,7 +44,7 @@ def expand_grid(grid: Mapping, models: Mapping[str, ModelSpec], device: str, whe
     size = prod(map(len, values.values()))
     require(0 < size <= MOST_RUNS, where, size, f"1 to {MOST_RUNS} runs: at least one value for every axis")
     values["model"] = [_model(name, known, models, f"{where}.model") for name in values["model"]]
-    return tuple(dict.fromkeys(_runs(values, device, where)))
+    return tuple(dict.fromkeys(_runs(values, grid, device, where)))
 
 
 def _axes(grid: Mapping) -> dict[str, list]:
@@ -61,9 +62,11 @@ def _model(name: str, known: Mapping[str, ModelSpec], declared: Iterable[str], w
     raise FootprintError(f"{where}: unknown model {name!r}{hint}; use {own} or of the presets ({', '.join(PRESETS)})")
 
 
-def _runs(values: Mapping[str, list], device: str, where: str) -> Iterator[RunSpec]:
+def _runs(values: Mapping[str, list], mentioned: Iterable[str], device: str, where: str) -> Iterator[RunSpec]:
     for combination in product(*values.values()):
         cell = dict(zip(values, combination, strict=True))
+        usual = STACK_DEFAULTS.get(cell["stack"], {})
+        cell |= {axis: value for axis, value in usual.items() if axis not in mentioned}
         try:
             yield RunSpec(**cell, device=device)
         except FootprintError as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from footprint.errors import FootprintError
 from footprint.spec.model import ModelSpec
+from footprint.spec.recipe import PublishedModel, Recipe
 from footprint.spec.run import AXES, RunSpec
 from footprint.spec.training import TrainingSpec
 
@@ -24,6 +25,7 @@ def run_json(spec: RunSpec, training: TrainingSpec) -> str:
             "axes": axes,
             "device": spec.device,
             "card": spec.card,
+            "recipe": spec.recipe and asdict(spec.recipe),
             "training": asdict(training),
         },
         sort_keys=True,
@@ -48,9 +50,11 @@ def parse_run(text: str) -> tuple[RunSpec, TrainingSpec]:
     """What `run_json` wrote; FootprintError for anything else."""
     try:
         told = json.loads(text)
-        model = ModelSpec(**told["model"])
+        kind = PublishedModel if "config" in told["model"] else ModelSpec
         axes = {axis: told["axes"][axis] for axis in AXES if axis != "model"}
         where = {"device": told["device"], "card": told.get("card")}
-        return RunSpec(model=model, **where, **axes), TrainingSpec(**told["training"])
+        recipe = Recipe(**told["recipe"]) if told.get("recipe") else None
+        spec = RunSpec(model=kind(**told["model"]), recipe=recipe, **where, **axes)
+        return spec, TrainingSpec(**told["training"])
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise FootprintError(f"run: not a run as `scripts/measure.py --help` describes it ({error})") from None

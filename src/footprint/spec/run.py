@@ -1,11 +1,13 @@
 """One cell of the grid: which model is trained how, on which device."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.checks import one_of, require, whole
 from footprint.spec.model import ModelSpec
 from footprint.spec.precision import PRECISIONS
+from footprint.spec.recipe import STACKS, PublishedModel, Recipe, check_axes, targets_named
 
 REGIMES = ("full", "lora", "qlora")
 OPTIMIZERS = ("adamw", "adamw-fused", "adamw-8bit", "paged-adamw")
@@ -16,9 +18,10 @@ DEVICES = ("cpu", "cuda")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunSpec:
-    """One cell of the grid: the ten axes of the contract, collapsed (an axis that does not apply is 0 or `none`)."""
+    """One cell of the grid: the axes of the contract, collapsed (an axis that does not apply is 0 or `none`)."""
 
-    model: ModelSpec
+    model: ModelSpec | PublishedModel
+    """One that is known by its config.json alone goes with the stack `transformers` only."""
     regime: str
     rank: int = 8
     targets: str = "all-linear"
@@ -28,29 +31,21 @@ class RunSpec:
     quantization: str = "nf4"
     batch: int = 4
     seq: int = 256
+    stack: str = "minigpt"
+    """Whose code trains: this project's own, or Transformers' Trainer with a published architecture."""
     device: str = field(default="cpu", compare=False)
     """Where it is to run; decides which combinations exist, not which cell of the grid this is."""
     card: str | None = field(default=None, compare=False)
     """Key of the card that it is rehearsed on instead of measured (with `device` cuda)."""
+    recipe: Recipe | None = field(default=None, compare=False)
+    """What a run under Transformers has beside its axes, one for all runs of an experiment; None under MiniGPT."""
 
     def __post_init__(self) -> None:
+        self._read("stack", STACKS)
         self._read("regime", REGIMES)
-        if self.regime == "full":
-            whole("rank", self.rank, 0, 65536)
-            if self.targets != "none":
-                self.model.targets_named(self.targets)
-            object.__setattr__(self, "rank", 0)
-            object.__setattr__(self, "targets", "none")
-        else:
-            whole("rank", self.rank, 1, 65536)
-            object.__setattr__(self, "targets", self.model.targets_named(self.targets))
-            narrowest = min(min(self.model.linears[name]) for name in self.model.adapted(self.targets))
-            require(
-                self.rank <= narrowest,
-                "rank",
-                self.rank,
-                f"at most {narrowest}, the narrowest adapted Linear of {self.model.name}",
-            )
+        published = self.stack == "transformers"
+        object.__setattr__(self, "recipe", (self.recipe or Recipe()) if published else None)
+        self._read_adapters(targets_named if published else ModelSpec.targets_named)
         if self.regime == "qlora":
             self._read("quantization", QUANTIZATIONS)
         else:
@@ -60,7 +55,10 @@ class RunSpec:
         self._read("precision", tuple(PRECISIONS))
         self._read("optimizer", OPTIMIZERS)
         whole("batch", self.batch, 1, 65536)
-        whole("seq", self.seq, 1, self.model.longest_seq)
+        if published:
+            check_axes(self.model, precision=self.precision, checkpointing=self.checkpointing, seq=self.seq)
+        else:
+            whole("seq", self.seq, 1, self.model.longest_seq)
         self._read("device", DEVICES)
         require(self.card is None or self.device == "cuda", "card", self.card, "null unless device is cuda")
         require(
@@ -69,8 +67,22 @@ class RunSpec:
             self.optimizer,
             "adamw or adamw-fused on the CPU (bitsandbytes optimizers need device: cuda)",
         )
-        widest = self.batch * self.seq * max(self.model.vocab, self.model.mlp_width, self.model.width)
-        require(widest <= 2**40, "batch", self.batch, "a smaller batch x seq: one activation passes 2^40 elements")
+        if isinstance(self.model, ModelSpec):
+            widest = self.batch * self.seq * max(self.model.vocab, self.model.mlp_width, self.model.width)
+            require(widest <= 2**40, "batch", self.batch, "a smaller batch x seq: one activation passes 2^40 elements")
+
+    def _read_adapters(self, named: Callable[[ModelSpec | PublishedModel, object], str]) -> None:
+        """Rank and targets; `named` gives the one name of a set of Linears."""
+        full = self.regime == "full"
+        whole("rank", self.rank, 0 if full else 1, 65536)
+        targets = "none" if full and self.targets == "none" else named(self.model, self.targets)
+        object.__setattr__(self, "rank", 0 if full else self.rank)
+        object.__setattr__(self, "targets", "none" if full else targets)
+        if full or self.stack == "transformers":
+            return
+        narrowest = min(min(self.model.linears[name]) for name in self.model.adapted(self.targets))
+        allowed = f"at most {narrowest}, the narrowest adapted Linear of {self.model.name}"
+        require(self.rank <= narrowest, "rank", self.rank, allowed)
 
     def _read(self, key: str, names: tuple[str, ...]) -> None:
         object.__setattr__(self, key, one_of(key, getattr(self, key), names))
@@ -113,3 +125,6 @@ AXES = tuple(f.name for f in fields(RunSpec) if f.compare)
 
 AXIS_DEFAULTS = {f.name: f.default for f in fields(RunSpec) if f.compare and f.name not in ("model", "regime")}
 """Values of axes a sub-grid does not mention."""
+
+STACK_DEFAULTS = {"minigpt": {}, "transformers": {"precision": "amp", "optimizer": "adamw-fused"}}
+"""The same where a stack has its own: those of Trainer, which is told `bf16=True` by most."""

@@ -14,11 +14,13 @@ def compare(
 
     Every column they share appears as `<name>_measured` and `<name>_predicted` (bytes stay integers). The errors are
     predicted / measured - 1 and textbook / measured - 1; a run without a measured peak (out of memory) has neither.
-    Raises FootprintError when a table lacks a column, repeats a run, or has a run the other does not.
+    Runs under Transformers are not predicted. Raises FootprintError when a table lacks a column, repeats a run, or has
+    a run the other does not.
     """
     _require("measurements", measurements, (*AXES, "status", *COMPARED))
     _require("predictions", predictions, (*AXES, "textbook_bytes", *COMPARED))
-    _require_same_runs(measurements, predictions)
+    own = measurements[(measurements["stack"] == "minigpt").to_numpy()]
+    _require_same_runs(own, predictions)
     joined = measurements[[*AXES, "status", *COMPARED]].merge(
         predictions[[*AXES, "textbook_bytes", *COMPARED]],
         on=list(AXES),
@@ -31,7 +33,7 @@ def compare(
     if simulations is None:
         return joined.assign(**dict.fromkeys(SIMULATED.values(), pd.NA))[list(COMPARISON)]
     _require("simulations", simulations, (*AXES, *SIMULATED))
-    _require_same_runs(measurements, simulations, "simulation")
+    _require_same_runs(own, simulations, "simulation")
     third = simulations[[*AXES, *SIMULATED]].rename(columns=SIMULATED)
     return joined.merge(third, on=list(AXES), how="left")[list(COMPARISON)]
 

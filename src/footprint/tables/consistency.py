@@ -10,7 +10,7 @@ from footprint.errors import FootprintError
 from footprint.experiment.config import Experiment
 from footprint.experiment.resolved import corpus_name
 from footprint.files import MADE_ANEW, read_text
-from footprint.predict.prediction import predict_many
+from footprint.predict.prediction import predict_many, predictable
 from footprint.spec.columns import MEASUREMENTS, PREDICTIONS, TUNED
 from footprint.spec.handover import run_name
 from footprint.tables.compare import compare
@@ -83,7 +83,7 @@ def _tables(experiment: Experiment, folder: Path) -> Iterator[_Table]:
     measured, predicted = folder / "measurements.csv", folder / "predictions.csv"
     simulated = folder / "simulations.csv" if experiment.third_opinion else None
     yield _Table(measured, lambda: measurements(experiment, folder / "runs"))
-    yield _Table(predicted, lambda: table(predict_many(experiment.runs, training), PREDICTIONS))
+    yield _Table(predicted, lambda: table(predict_many(predictable(experiment.runs), training), PREDICTIONS))
     yield _Table(
         folder / "comparison.csv",
         lambda: compare(read_table(measured), read_table(predicted), simulated and read_table(simulated)),

@@ -22,6 +22,7 @@ MUST_AGREE = {
     "torch_version": "PyTorch versions",
     "bitsandbytes_version": "bitsandbytes versions",
     "peft_version": "PEFT versions",
+    "transformers_version": "Transformers versions",
     "threads": "numbers of threads",
 }
 """Columns in which rows that are compared should not differ, and what several values of them are called."""

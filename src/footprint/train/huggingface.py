@@ -5,20 +5,11 @@ every checkpoint, `from_pretrained`, so that what loading and quantizing leave b
 """
 
 import json
-import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
-
-# Read when transformers is imported: nothing is fetched, bars of progress are no results, and one thread loads
-# tensors in order, so that a run repeats.
-os.environ |= {
-    "HF_HUB_OFFLINE": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "HF_DEACTIVATE_ASYNC_LOAD": "1",
-}
 
 import torch
 from peft import LoraConfig, TaskType, get_peft_model, prepare_model_for_kbit_training
@@ -37,7 +28,8 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from footprint.errors import FootprintError, in_one_line
 from footprint.spec.checks import require
-from footprint.spec.transformers_run import TransformersRun
+from footprint.spec.recipe import config_of, half_adapters, half_weights, modules_of, under_autocast
+from footprint.spec.run import RunSpec
 from footprint.train.optimizers import LEARNING_RATES
 from footprint.train.regimes import HALF_TYPES, LORA_ALPHA_PER_RANK, Fill, trainable
 
@@ -69,7 +61,7 @@ Phase = Callable[[int, str, bool], AbstractContextManager]
 """A phase of a step by its number and name, and whether it is the last of that name in the step."""
 
 
-def prepare(run: TransformersRun, fill: Fill | None) -> nn.Module:
+def prepare(run: RunSpec, fill: Fill | None) -> nn.Module:
     """The model as it trains: loaded, quantized, with its adapters.
 
     `fill` draws the weights of one that is made from a config; without it nobody will look at them.
@@ -84,7 +76,7 @@ def prepare(run: TransformersRun, fill: Fill | None) -> nn.Module:
     return model if run.regime == "full" else _adapted(model, run)
 
 
-def _require_positions(model: nn.Module, run: TransformersRun) -> None:
+def _require_positions(model: nn.Module, run: RunSpec) -> None:
     """Raise FootprintError where a sequence is longer than a table of learned positions; rotary ones go on."""
     context = getattr(model.config, "max_position_embeddings", None)
     tables = [module for module in model.modules() if isinstance(module, nn.Embedding)]
@@ -95,9 +87,9 @@ def _require_positions(model: nn.Module, run: TransformersRun) -> None:
     require(not learned or run.seq <= context, "seq", run.seq, f"at most {context}: its positions are learned")
 
 
-def _load(run: TransformersRun, fill: Fill | None) -> nn.Module:
+def _load(run: RunSpec, fill: Fill | None) -> nn.Module:
     half = HALF_TYPES[run.recipe.half]
-    dtype = half if run.half_weights else torch.float32
+    dtype = half if half_weights(run.regime, run.precision) else torch.float32
     told = {"dtype": dtype, "device_map": {"": run.device}}
     if run.recipe.attention != "auto":
         told["attn_implementation"] = run.recipe.attention
@@ -106,17 +98,20 @@ def _load(run: TransformersRun, fill: Fill | None) -> nn.Module:
             load_in_4bit=True,
             bnb_4bit_quant_type="nf4",
             bnb_4bit_use_double_quant=run.quantization == "nf4-double",
-            bnb_4bit_compute_dtype=half if run.half_weights else torch.float32,
+            bnb_4bit_compute_dtype=dtype,
         )
+    folder = run.recipe.weights
     kind, weights = AutoModelForCausalLM, {}
-    if run.config.startswith("{"):
-        config = _config(run.config)
+    if folder is None:
+        config = _config(config_of(run.model))
         kind, drawn = _drawn(config, dtype, fill)
         weights = {"config": config, "state_dict": drawn}
+    else:
+        require((Path(folder) / "config.json").is_file(), "transformers.weights", folder, "a folder with a config.json")
     try:
-        return kind.from_pretrained(None if weights else run.config, **weights, **told)
+        return kind.from_pretrained(folder, **weights, **told)
     except (ValueError, OSError) as error:
-        raise FootprintError(f"{run.model}: Transformers does not load it ({in_one_line(error)})") from None
+        raise FootprintError(f"{run.model.name}: Transformers does not load it ({in_one_line(error)})") from None
 
 
 def _config(text: str) -> PretrainedConfig:
@@ -150,16 +145,16 @@ def _weight(shape: torch.Size, dtype: torch.dtype, fill: Fill | None, name: str)
     return weight
 
 
-def _adapted(model: nn.Module, run: TransformersRun) -> nn.Module:
+def _adapted(model: nn.Module, run: RunSpec) -> nn.Module:
     config = LoraConfig(
         r=run.rank,
         lora_alpha=LORA_ALPHA_PER_RANK * run.rank,
         lora_dropout=run.recipe.dropout,
-        target_modules=TARGETS.get(run.targets) or run.targets.split("+"),
+        target_modules=TARGETS.get(run.targets) or modules_of(run.targets),
         task_type=TaskType.CAUSAL_LM,
     )
     try:
-        model = get_peft_model(model, config, autocast_adapter_dtype=not run.half_adapters)
+        model = get_peft_model(model, config, autocast_adapter_dtype=not half_adapters(run.precision))
     except ValueError as error:
         if "lora_dropout" in str(error):
             raise FootprintError(
@@ -167,18 +162,16 @@ def _adapted(model: nn.Module, run: TransformersRun) -> nn.Module:
             ) from None
         asked_for = f"{run.targets} with dropout {run.recipe.dropout:g}"
         raise FootprintError(f"targets: PEFT puts no adapters on {asked_for} ({in_one_line(error)})") from None
-    if run.half_adapters:
+    if half_adapters(run.precision):
         for parameter in trainable(model):  # those on NF4 weights would be fp32 all the same
             parameter.data = parameter.data.to(HALF_TYPES[run.recipe.half])
     return model
 
 
-def examples(run: TransformersRun, count: int, vocab: int, seed: int = 0) -> list[dict[str, Tensor]]:
-    """`count` sequences of random tokens with their labels, int64 (S,) each; padded ones have an `attention_mask`."""
-    generator = torch.Generator().manual_seed(seed)
+def examples(run: RunSpec, sequences: Iterable[Tensor]) -> list[dict[str, Tensor]]:
+    """The sequences, int64 (S,) each, with their labels; padded ones have an `attention_mask`."""
     found = []
-    for number in range(count):
-        tokens = torch.randint(0, vocab, (run.seq,), generator=generator)
+    for number, tokens in enumerate(sequences):
         if run.recipe.batches == "packed":
             found.append({"input_ids": tokens, "labels": tokens.clone()})
             continue
@@ -187,6 +180,12 @@ def examples(run: TransformersRun, count: int, vocab: int, seed: int = 0) -> lis
         labels = tokens.masked_fill(mask == 0, IGNORED)
         found.append({"input_ids": tokens * mask, "attention_mask": mask, "labels": labels})
     return found
+
+
+def random_sequences(run: RunSpec, steps: int, vocab: int, seed: int = 0) -> Tensor:
+    """Tokens for so many steps, int64 (sequences, S)."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, vocab, (steps * run.batch * run.recipe.accumulation, run.seq), generator=generator)
 
 
 class PhasedTrainer(Trainer):
@@ -249,20 +248,23 @@ class _UpdateEnds(TrainerCallback):
         self._trainer.enter(None)
 
 
-def trainer_of(model: nn.Module, run: TransformersRun, steps: int, phase: Phase) -> PhasedTrainer:
-    """The Trainer of a run, with random tokens for so many steps."""
-    vocab = model.get_input_embeddings().weight.shape[0]
-    data = examples(run, steps * run.batch * run.recipe.accumulation, vocab)
+def trainer_of(
+    model: nn.Module, run: RunSpec, steps: int, phase: Phase, sequences: Iterable[Tensor] | None
+) -> PhasedTrainer:
+    """The Trainer of a run for so many steps, on the `sequences`, int64 (S,) each, or else on random tokens."""
+    if sequences is None:
+        sequences = random_sequences(run, steps, model.get_input_embeddings().weight.shape[0])
     with tempfile.TemporaryDirectory() as folder:
-        return PhasedTrainer(model, _arguments(run, steps, folder), data, phase)
+        return PhasedTrainer(model, _arguments(run, steps, folder), examples(run, sequences), phase)
 
 
-def _arguments(run: TransformersRun, steps: int, folder: str) -> TrainingArguments:
+def _arguments(run: RunSpec, steps: int, folder: str) -> TrainingArguments:
+    autocast = under_autocast(run.recipe, run.precision)
     return TrainingArguments(
         output_dir=folder,
         use_cpu=run.device == "cpu",
-        bf16=run.autocast and run.recipe.half == "bf16",
-        fp16=run.autocast and run.recipe.half == "fp16",
+        bf16=autocast and run.recipe.half == "bf16",
+        fp16=autocast and run.recipe.half == "fp16",
         optim=OPTIMIZERS[run.optimizer],
         activation_checkpointing=run.checkpointing != "none",
         per_device_train_batch_size=run.batch,

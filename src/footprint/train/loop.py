@@ -41,7 +41,7 @@ def train(
     scale = LossScale(spec.device) if half == torch.float16 and spec.precision != "fp32" else None
     results = []
     for number, (tokens, targets) in enumerate(batches):
-        clock = _Clock(spec.device)
+        clock = Clock(spec.device)
         with phase(number, "forward"):
             tokens, targets = tokens.to(spec.device, copy=True), targets.to(spec.device, copy=True)
             with torch.autocast(spec.device, half) if autocast else nullcontext():
@@ -60,7 +60,7 @@ def train(
     return results
 
 
-class _Clock:
+class Clock:
     """Seconds of each phase; waits for the device at every lap, which a timed phase must."""
 
     def __init__(self, device: str) -> None:

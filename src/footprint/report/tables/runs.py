@@ -219,6 +219,7 @@ def precisions() -> Table:
 def provenance(runs: pd.DataFrame) -> Table:
     """Where the rows come from: every distinct combination of device, versions and commit, with its runs and dates."""
     packages = {"torch_version": "PyTorch", "bitsandbytes_version": "bitsandbytes", "peft_version": "PEFT"}
+    packages |= {"transformers_version": "Transformers"}
     columns = ["device_name", "host_driver", *packages, "git_commit", "threads"]
     groups = runs.assign(measured_at=runs["measured_at"].astype(str)).groupby(columns, dropna=False, sort=False)
     raw = groups["measured_at"].agg(runs="size", first="min", last="max").reset_index()
@@ -227,7 +228,8 @@ def provenance(runs: pd.DataFrame) -> Table:
             "Device": raw["device_name"],
             "Host": raw["host_driver"],
             "Packages": [
-                ", ".join(f"{name} {row[key]}" for key, name in packages.items()) for _, row in raw.iterrows()
+                ", ".join(f"{name} {row[key]}" for key, name in packages.items() if pd.notna(row[key]))
+                for _, row in raw.iterrows()
             ],
             "Commit": raw["git_commit"],
             "Threads": raw["threads"],

@@ -1,14 +1,15 @@
-"""A fine-tuning as people run it: a published architecture under Transformers' Trainer, PEFT and bitsandbytes."""
+"""A fine-tuning as people run it: a published architecture under Transformers' Trainer, PEFT and bitsandbytes.
+
+What such a run has beside its axes, and what its axes may be; the run itself is a `RunSpec` whose `stack` says so.
+"""
 
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 
-from footprint.errors import FootprintError
 from footprint.spec.block import LINEARS, STYLES
 from footprint.spec.checks import one_of, require, whole
-from footprint.spec.model import ModelSpec
-from footprint.spec.run import AXES, OPTIMIZERS, QUANTIZATIONS, REGIMES
+from footprint.spec.model import TARGETS, ModelSpec
 
 STACKS = ("minigpt", "transformers")
 """Whose code trains: this project's own, or what most people fine-tune with."""
@@ -18,6 +19,7 @@ BATCHES = ("packed", "padded")
 HALVES = ("bf16", "fp16")
 PRECISIONS = ("amp", "bf16", "fp32")
 CHECKPOINTING = ("none", "block")
+LONGEST = 2**24
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +43,8 @@ class Recipe:
     """The largest norm of all gradients; 0 for none."""
     batches: str = "packed"
     """`packed`: every sequence full. `padded`: the first is, the others are half as long, with a mask."""
+    weights: str | None = None
+    """The folder of a checkpoint to load; None: weights are drawn."""
 
     def __post_init__(self) -> None:
         one_of("transformers.half", self.half, HALVES)
@@ -53,6 +57,8 @@ class Recipe:
         _number("transformers.dropout", self.dropout, 1)
         _number("transformers.clipping", self.clipping, 1e6)
         whole("transformers.accumulation", self.accumulation, 1, 65536)
+        known = self.weights is None or (isinstance(self.weights, str) and self.weights != "")
+        require(known, "transformers.weights", self.weights, "the folder of a checkpoint")
 
 
 def _number(key: str, value: object, below: float) -> None:
@@ -60,8 +66,37 @@ def _number(key: str, value: object, below: float) -> None:
     require(number and 0 <= value < below, key, value, f"a number from 0 to below {below:g}")
 
 
-def published(model: ModelSpec) -> str:
-    """The config.json of a model with the blocks of LLaMA or GPT-2; FootprintError for other blocks."""
+def under_autocast(recipe: Recipe, precision: str) -> bool:
+    """Whether Trainer is told to use autocast."""
+    return precision == "amp" if recipe.autocast is None else recipe.autocast
+
+
+def half_weights(regime: str, precision: str) -> bool:
+    """Whether the model is loaded in half precision: all but what trains in full under autocast, or fp32."""
+    return precision == "bf16" or (precision == "amp" and regime != "full")
+
+
+def half_adapters(precision: str) -> bool:
+    """Whether adapters are half too; PEFT makes fp32 ones unless it is told otherwise."""
+    return precision == "bf16"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedModel:
+    """A model that is known by its config.json alone; of a kind that only Transformers may know."""
+
+    name: str
+    config: str
+    """What its config.json says."""
+
+    def __post_init__(self) -> None:
+        _check_sizes(json.loads(self.config))
+
+
+def config_of(model: ModelSpec | PublishedModel) -> str:
+    """The config.json of a model. FootprintError for sizes that are neither the blocks of LLaMA nor those of GPT-2."""
+    if isinstance(model, PublishedModel):
+        return model.config
     sizes = {"vocab_size": model.vocab, "tie_word_embeddings": model.tied_head}
     if model.kind == STYLES["llama"] and not model.partly_rotary:
         told = {
@@ -95,83 +130,30 @@ def published(model: ModelSpec) -> str:
     return json.dumps(told | sizes)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TransformersRun:
-    """The axes of a run, with the words they have in the grid, of a model that is known by its config.json alone."""
+def targets_named(model: ModelSpec | PublishedModel, value: object) -> str:
+    """The one name of a set of Linears: a name of TARGETS, or names joined by +, which PEFT may know."""
+    if isinstance(model, ModelSpec):
+        found = model.targets_named(value)
+        fused = model.kind == STYLES["gpt"] and found != "all-linear"
+        require(not fused, "targets", value, "all-linear: GPT-2 has queries, keys and values in one Linear")
+        return found
+    names = re.split(r"[\s,+]+", value.strip()) if isinstance(value, str) else value
+    known = isinstance(names, list | tuple) and bool(names) and all(isinstance(name, str) and name for name in names)
+    require(known, "targets", value, f"one of {', '.join(TARGETS)}, or names joined by +")
+    return "+".join(names)
 
-    model: str
-    """A name for it."""
-    config: str
-    """What its config.json says, or the folder of a checkpoint."""
-    regime: str
-    rank: int = 8
-    targets: str = "all-linear"
-    """PEFT's `all-linear`, `attention`, `qv`, or names of Linears joined by `+`."""
-    checkpointing: str = "none"
-    precision: str = "amp"
-    optimizer: str = "adamw-fused"
-    quantization: str = "nf4"
-    batch: int = 4
-    seq: int = 256
-    device: str = field(default="cpu", compare=False)
-    card: str | None = field(default=None, compare=False)
-    recipe: Recipe = field(default_factory=Recipe)
 
-    def __post_init__(self) -> None:
-        for key, names in (("regime", REGIMES), ("optimizer", OPTIMIZERS)):
-            object.__setattr__(self, key, one_of(key, getattr(self, key), names))
-        _stack_has("precision", self.precision, PRECISIONS, "Trainer keeps no fp32 copy of half-precision weights")
-        _stack_has("checkpointing", self.checkpointing, CHECKPOINTING, "Transformers checkpoints every layer or none")
-        whole("batch", self.batch, 1, 65536)
-        whole("seq", self.seq, 2, 2**24)
-        if self.config.startswith("{"):
-            _check_sizes(json.loads(self.config))
-        if self.regime == "full":
-            object.__setattr__(self, "rank", 0)
-            object.__setattr__(self, "targets", "none")
-        else:
-            whole("rank", self.rank, 1, 65536)
-            names = re.split(r"[\s,+]+", self.targets) if isinstance(self.targets, str) else self.targets
-            known = bool(names) and all(names)
-            require(known, "targets", self.targets, "all-linear, attention, qv, or names joined by +")
-            whole_names = (f"{name}_proj" if f"{name}_proj" in LINEARS else name for name in names)
-            object.__setattr__(self, "targets", "+".join(whole_names))
-        if self.regime == "qlora":
-            object.__setattr__(self, "quantization", one_of("quantization", self.quantization, QUANTIZATIONS))
-        else:
-            object.__setattr__(self, "quantization", "none")
+def modules_of(targets: str) -> list[str]:
+    """The modules of a set of Linears by the names they have in Transformers: `gate_proj` for gate."""
+    return [f"{name}_proj" if f"{name}_proj" in LINEARS else name for name in targets.split("+")]
 
-    @property
-    def autocast(self) -> bool:
-        """Whether Trainer is told to use autocast."""
-        return self.precision == "amp" if self.recipe.autocast is None else self.recipe.autocast
 
-    @property
-    def half_weights(self) -> bool:
-        """Whether the model is loaded in half precision: all but what trains in full under autocast, or fp32."""
-        return self.precision == "bf16" or (self.precision == "amp" and self.regime != "full")
-
-    @property
-    def half_adapters(self) -> bool:
-        """Whether adapters are half too; PEFT makes fp32 ones unless it is told otherwise."""
-        return self.precision == "bf16"
-
-    def axes(self) -> dict[str, str | int]:
-        """The axis columns, in contract order."""
-        return {name: getattr(self, name) for name in AXES}
-
-    def as_json(self) -> str:
-        """For another process."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> "TransformersRun":
-        """What `as_json` wrote; FootprintError for anything else."""
-        try:
-            told = json.loads(text)
-            return cls(**told | {"recipe": Recipe(**told["recipe"])})
-        except (ValueError, KeyError, TypeError) as error:
-            raise FootprintError(f"run: not a run under Transformers ({error})") from None
+def check_axes(model: ModelSpec | PublishedModel, *, precision: object, checkpointing: object, seq: object) -> None:
+    """Raise FootprintError for a value that an axis does not have under Transformers."""
+    _stack_has("precision", precision, PRECISIONS, "Trainer keeps no fp32 copy of half-precision weights")
+    _stack_has("checkpointing", checkpointing, CHECKPOINTING, "Transformers checkpoints every layer or none")
+    whole("seq", seq, 2, model.longest_seq if isinstance(model, ModelSpec) else LONGEST)
+    config_of(model)
 
 
 SIZES = {
