@@ -3,11 +3,11 @@
 from collections.abc import Callable
 
 import torch
-from peers.tensors import live_at_peak
 from torch import Tensor, nn
 
 from footprint.jobs.fresh import Row, random_batches
 from footprint.measure.recorded_run import RecordedRun
+from footprint.measure.tensors import live_at_peak
 from footprint.measure.trace.reader import Trace
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from clone import REPOSITORY
 from peers.sides import record_ours, record_theirs
-from peers.tensors import named
 from peers.trainer import trainer_program
 from tiny import TRAINING
 from trainers import AXES, EIGHTH, RECIPES, save_checkpoint
 
 from footprint.jobs.fresh import each_fresh
+from footprint.measure.tensors import named
 from footprint.predict.prediction import predict
 from footprint.spec.precision import FULL, HALF, PRECISIONS
 from footprint.spec.presets import PRESETS

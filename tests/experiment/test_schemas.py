@@ -11,7 +11,7 @@ from snakemake.utils import validate
 
 from footprint.experiment.schema import config_schema
 from footprint.experiment.yaml_file import load
-from footprint.spec import model, run
+from footprint.spec import model, recipe, run
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import ModelSpec
 from footprint.spec.precision import PRECISIONS
@@ -48,7 +48,7 @@ def objects(schema: object) -> list[dict]:
 
 
 def test_no_mapping_of_the_schema_lets_an_unknown_key_pass():
-    assert len(objects(config_schema())) == 11
+    assert len(objects(config_schema())) == 13
     assert all(found["additionalProperties"] is False for found in objects(config_schema()))
 
 
@@ -84,6 +84,7 @@ def test_the_schema_allows_the_values_the_specs_know():
         "precision": list(PRECISIONS),
         "optimizer": list(run.OPTIMIZERS),
         "quantization": [*run.QUANTIZATIONS, "none"],
+        "stack": list(recipe.STACKS),
     }
     assert all(config_schema()["$defs"][name]["x-any-case"] for name in allowed)
     assert all(name in config_schema()["$defs"]["linears"]["x-allowed"] for name in model.TARGETS)

@@ -9,6 +9,7 @@ from footprint.errors import FootprintError
 from footprint.spec.grid import MOST_RUNS, expand, frame
 from footprint.spec.model import LINEARS, ModelSpec
 from footprint.spec.presets import PRESETS
+from footprint.spec.recipe import STACKS
 from footprint.spec.run import AXES, OPTIMIZERS, QUANTIZATIONS
 
 TINY = ModelSpec(name="tiny", layers=2, width=64, heads=4, vocab=256, context=128)
@@ -43,6 +44,7 @@ def test_axes_that_are_not_written_take_the_defaults_of_the_contract():
         "quantization": "nf4",
         "batch": 4,
         "seq": 256,
+        "stack": "minigpt",
     }
 
 
@@ -109,6 +111,31 @@ def test_an_unknown_model_is_answered_with_the_models_there_are():
     assert all(name in message for name in ("(tiny)", *PRESETS))
 
 
+def test_each_stack_has_its_own_defaults_for_axes_that_are_not_written():
+    sub_grid = {"model": "minillama-3m", "regime": "lora"}
+    ours, theirs = expand([sub_grid | {"stack": ["minigpt", "Transformers"]}], {}, "cpu")
+    assert (ours.stack, ours.precision, ours.optimizer, ours.recipe) == ("minigpt", "mixed", "adamw", None)
+    assert (theirs.stack, theirs.precision, theirs.optimizer) == ("transformers", "amp", "adamw-fused")
+    said = {"stack": "transformers", "precision": "bf16", "optimizer": "adamw"}
+    (theirs,) = expand([sub_grid | said], {}, "cpu")
+    assert (theirs.precision, theirs.optimizer) == ("bf16", "adamw")
+
+
+@pytest.mark.parametrize(
+    ("axes", "says"),
+    [
+        ({"precision": "mixed"}, "precision: 'mixed' is not allowed; use one of amp, bf16, fp32 with Transformers"),
+        ({"checkpointing": "sqrt"}, "checkpointing: 'sqrt' is not allowed; use one of none, block"),
+        ({"targets": "qv"}, "targets: 'qv' is not allowed; use all-linear: GPT-2 has queries, keys and values"),
+        ({"seq": 257}, "seq: 257 is not allowed; use a whole number from 2 to 256"),
+    ],
+)
+def test_what_transformers_does_not_have_is_named_before_anything_runs(axes, says):
+    with pytest.raises(FootprintError) as refused:
+        expand([{"model": "minigpt-3m", "regime": "lora", "stack": "transformers"} | axes], {}, "cpu")
+    assert str(refused.value).startswith(f"grids[0].{says}")
+
+
 def test_an_impossible_combination_is_named_in_full():
     sub_grid = grid(optimizer=["adamw", "adamw-8bit"], rank=[2, 4])
     with pytest.raises(FootprintError) as refused:
@@ -117,7 +144,7 @@ def test_an_impossible_combination_is_named_in_full():
     assert message.startswith("grids[0].optimizer: 'adamw-8bit' is not allowed; use adamw or adamw-fused on the CPU")
     assert message.endswith(
         "[in model tiny, regime lora, rank 2, targets all-linear, checkpointing none, precision mixed, "
-        "optimizer adamw-8bit, quantization nf4, batch 4, seq 64, device cpu]"
+        "optimizer adamw-8bit, quantization nf4, batch 4, seq 64, stack minigpt, device cpu]"
     )
     assert len(expand([sub_grid], MODELS, "cuda")) == 4
 
@@ -166,5 +193,6 @@ def test_the_longest_file_name_leaves_room_for_a_suffix_on_common_file_systems()
         "precision": "mixed",
     }
     longest |= {"optimizer": max(OPTIMIZERS, key=len), "quantization": max(QUANTIZATIONS, key=len)}
+    longest |= {"stack": max(STACKS, key=len)}
     name = "_".join(f"{axis}~{longest[axis]}" for axis in AXES)
     assert len(name) + len(".json") <= 255

@@ -12,10 +12,12 @@ from footprint.errors import FootprintError
 from footprint.jobs.fresh import each_fresh
 from footprint.measure.recorded_trainer import measure_trainer
 from footprint.predict.parameters import parameter_count
+from footprint.spec.handover import parse_run, run_json
 from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS
+from footprint.spec.recipe import PublishedModel, Recipe, config_of
+from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
-from footprint.spec.transformers_run import Recipe, TransformersRun, published
 from footprint.train.huggingface import examples
 
 SIZES = {
@@ -33,9 +35,13 @@ PER_RANK = 2 * ((64 + 64) + 2 * (64 + 32) + (64 + 64) + 3 * (64 + 160))
 EMBEDDING = 96 * 64
 
 
-def run(regime: str, *, recipe: dict | None = None, **axes) -> TransformersRun:
-    told = {"model": "tiny", "config": json.dumps(SIZES), "rank": 4, "batch": 2, "seq": 48, "precision": "fp32"}
-    return TransformersRun(**told | {"regime": regime} | axes, recipe=Recipe(**recipe or {}))
+MODEL = PublishedModel(name="tiny", config=json.dumps(SIZES))
+
+
+def run(regime: str, *, recipe: dict | None = None, **axes) -> RunSpec:
+    told = {"model": MODEL, "rank": 4, "batch": 2, "seq": 48, "precision": "fp32", "optimizer": "adamw-fused"}
+    told |= {"stack": "transformers", "regime": regime}
+    return RunSpec(**told | axes, recipe=Recipe(**recipe or {}))
 
 
 RUNS = {
@@ -91,7 +97,7 @@ def test_checkpointing_through_the_model_s_own_switch_lowers_the_peak(rows):
 
 
 def test_padded_batches_are_as_long_as_their_longest_and_are_masked():
-    first, second, third = examples(run("full", recipe={"batches": "padded"}), 3, vocab=96)
+    first, second, third = examples(run("full", recipe={"batches": "padded"}), torch.ones(3, 48, dtype=torch.int64))
     assert [int(one["attention_mask"].sum()) for one in (first, second, third)] == [48, 24, 48]
     assert all(len(one["input_ids"]) == 48 for one in (first, second, third))
     assert (second["labels"][24:] == -100).all()
@@ -99,7 +105,7 @@ def test_padded_batches_are_as_long_as_their_longest_and_are_masked():
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_is_published_with_its_own_number_of_parameters(name, tmp_path):
-    (tmp_path / "config.json").write_text(published(PRESETS[name]))
+    (tmp_path / "config.json").write_text(config_of(PRESETS[name]))
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
     assert model.num_parameters() == parameter_count(PRESETS[name])
@@ -107,15 +113,16 @@ def test_a_preset_is_published_with_its_own_number_of_parameters(name, tmp_path)
 
 def test_a_block_of_no_published_family_is_refused():
     with pytest.raises(FootprintError, match="stack: 'transformers' is not allowed; use --hf-config: odd has blocks"):
-        published(ModelSpec(name="odd", layers=2, width=64, heads=2, vocab=96, context=64, residual="after"))
+        config_of(ModelSpec(name="odd", layers=2, width=64, heads=2, vocab=96, context=64, residual="after"))
     with pytest.raises(FootprintError, match="blocks of no published family"):
-        published(replace(GPT, kv_heads=1))
-    assert json.loads(published(LLAMA))["num_key_value_heads"] == 1
+        config_of(replace(GPT, kv_heads=1))
+    assert json.loads(config_of(LLAMA))["num_key_value_heads"] == 1
 
 
 def test_a_run_is_the_same_after_it_went_to_another_process():
     for one in RUNS.values():
-        assert TransformersRun.from_json(one.as_json()) == one
+        again, _ = parse_run(run_json(one, TrainingSpec()))
+        assert (again, again.recipe) == (one, one.recipe)
 
 
 @pytest.mark.parametrize(

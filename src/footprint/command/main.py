@@ -8,7 +8,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from random import randrange
@@ -222,17 +222,19 @@ def _rehearse_run(card: Card, parsed: Namespace) -> int:
 def _rehearse_trainer(card: Card, parsed: Namespace) -> int:
     """A run under Transformers' Trainer, in a process with the card."""
     from footprint.command import readout
-    from footprint.jobs.trainers import rehearse_alone
+    from footprint.jobs.trainers import BOUNDLESS, rehearse_alone
 
     run = asked.transformers_run(parsed, card)
-    row = rehearse_alone(run, card)
-    verdict = FITS if row["status"] == "ok" else TOO_LARGE
+    found = rehearse_alone(run, card)
+    # What does not fit is rehearsed again where it does.
+    needed = found if found.fits else rehearse_alone(run, replace(card, total=BOUNDLESS))
     if parsed.json:
-        told = {"stack": "transformers", "recipe": asdict(run.recipe), "card_total_bytes": card.total}
-        _print_json(row | told | {"verdict": verdict})
+        told = {"recipe": asdict(run.recipe), "gpu_memory_bytes": card.total, "fits": found.fits}
+        told |= {"verdict": FITS if found.fits else TOO_LARGE}
+        _print_json(found.row | told | {"needed": None if found.fits else needed.row, "live": needed.live})
     else:
-        _print(readout.trainer(run, row, card))
-    return STATUSES[verdict]
+        _print(readout.trainer(run, found, needed, card))
+    return STATUSES[FITS if found.fits else TOO_LARGE]
 
 
 def _cards(parsed: Namespace) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
+from footprint.jobs.trainers import Rehearsed
 from footprint.predict.capacity import FITS, TOO_LARGE, Capacity
 from footprint.predict.fit import COLLAPSED, COSTS, Candidate, Change, Setting, kept
 from footprint.spec.cards import Card
@@ -30,7 +31,7 @@ def prediction(spec: RunSpec, row: Mapping, capacity: Capacity | None) -> str:
     """Phases, buckets at the peak, and what the textbook says; where no card was named, how to name one."""
     hint = FOR_A_GPU if capacity is None and spec.device == "cpu" else ""
     peak, textbook = row["peak_bytes"], row["textbook_bytes"]
-    phases = [[_word(name), format_bytes(row[name]), _mark(name, row)] for name in PHASE_PEAKS]
+    phases = _parts(PHASE_PEAKS, row)
     notes = {"weights_bytes": ", ".join(f"{name} {format_bytes(size)}" for name, size in _weights(row))}
     buckets = [
         [_word(name), format_bytes(row[name]), f"{row[name] / peak:.1%}", notes.get(name, "")] for name in BUCKET_BYTES
@@ -133,17 +134,34 @@ def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
     )
 
 
-def trainer(run: RunSpec, row: Mapping, card: Card) -> str:
-    """What a run under Transformers' Trainer takes of a card."""
-    said = [_run(run), _recipe(run), HONEST, ""]
-    if row["status"] != "ok":
-        return "\n".join([*said, f"It does not fit. {_failure(row)}"])
-    parts = [[_word(name), format_bytes(row[name]), _mark(name, row)] for name in (*PHASE_PEAKS, *BUCKET_BYTES)]
+def trainer(run: RunSpec, found: Rehearsed, needed: Rehearsed, card: Card) -> str:
+    """What a run under Transformers' Trainer takes of a card; `needed` is the same where it fits."""
+    said, row = [_run(run), _recipe(run), HONEST, ""], needed.row
+    if not found.fits:
+        said += [f"It does not fit. {_failure(found.row)} What follows is rehearsed on a card without end.", ""]
+    if not needed.fits:
+        return "\n".join(said)
     totals = {"allocated": row["peak_bytes"], "requested": row["requested_peak_bytes"]}
     totals |= {"reserved": row["reserved_peak_bytes"], "on the card": row["process_peak_bytes"]}
     sizes = [[name, format_bytes(size), f"{size:,} bytes"] for name, size in totals.items() if size is not None]
-    spare = format_bytes(card.total - row["process_peak_bytes"])
-    return "\n".join([*said, *aligned(parts), "", *aligned(sizes), "", f"It fits on this card, with {spare} to spare."])
+    said += ["Peaks", *aligned(sizes), ""]
+    said += ["Highest point of each phase (allocated)", *aligned(_parts(PHASE_PEAKS, row)), ""]
+    said += ["At the peak", *aligned(_parts(BUCKET_BYTES, row)), ""]
+    largest = [[format_bytes(size), kind.replace("_", " "), name] for kind, name, size in needed.live[:LARGEST]]
+    said += ["Largest tensors at the peak, by shape", *aligned(largest), ""]
+    spare = card.total - row["process_peak_bytes"]
+    verdict = f"fits on this card, with {format_bytes(spare)} to spare"
+    return "\n".join(
+        [*said, f"It {verdict if found.fits else f'needs {format_bytes(-spare)} more than this card has'}."]
+    )
+
+
+LARGEST = 10
+"""Tensors that are shown."""
+
+
+def _parts(names: Iterable[str], row: Mapping) -> list[list[str]]:
+    return [[_word(name), format_bytes(row[name]), _mark(name, row)] for name in names]
 
 
 def largest(found: Sequence[tuple[RunSpec, Mapping]], card: Card) -> str:

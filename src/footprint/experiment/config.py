@@ -103,9 +103,7 @@ def _recipes(entries: Mapping, runs: Iterable[RunSpec], training: TrainingSpec) 
     """How each model is set up under Transformers."""
     folders, names = entries.get("weights", {}), {run.model.name for run in runs if run.stack == "transformers"}
     for name, folder in folders.items():
-        require(
-            name in names, f"transformers.weights.{name}", folder, "a model of a grid with stack transformers"
-        )
+        require(name in names, f"transformers.weights.{name}", folder, "a model of a grid with stack transformers")
     told = {key: value for key, value in entries.items() if key != "weights"} | {"half": training.half}
     return {run.model.name: Recipe(**told, weights=folders.get(run.model.name)) for run in runs}
 

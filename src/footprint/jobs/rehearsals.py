@@ -35,7 +35,7 @@ def rehearse_each(specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator[
 
     Raises FootprintError where nothing can be rehearsed, RuntimeError where a run fails for another reason than memory.
     """
-    return _answers(_row, specs, training)
+    return (answer["row"] for answer in _answers(_run, specs, training))
 
 
 def totals_of_each(specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator[list[tuple[str, int]]]:
@@ -43,11 +43,14 @@ def totals_of_each(specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator
     return _answers(_totals, specs, training)
 
 
-def _row(spec: RunSpec, training: TrainingSpec) -> dict[str, object]:
-    from footprint.jobs.fresh import random_batches
-    from footprint.measure.measurement import batches_needed, measure
+def _run(spec: RunSpec, training: TrainingSpec) -> dict[str, object]:
+    """The row of a run, and (kind, name, bytes) of what was live at its peak, the largest first."""
+    from footprint.jobs.stacks import carry_out
+    from footprint.measure.tensors import named
 
-    return measure(spec, training, random_batches(spec, batches_needed(training))).row
+    done = carry_out(spec, training)
+    live = [(kind, name, size) for (kind, name), size in named(spec, done.live).most_common()]
+    return {"row": done.row, "live": live}
 
 
 def _totals(spec: RunSpec, training: TrainingSpec) -> list[tuple[str, int]]:
@@ -67,24 +70,27 @@ def _totals(spec: RunSpec, training: TrainingSpec) -> list[tuple[str, int]]:
 
 def _answers(function: Callable, specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator:
     """What `function`, one of this module, gives for every spec, each in a process with the card."""
-    with Rehearsals(find(specs[0].card), __name__, function.__name__) as server:
+    stacks = sorted({spec.stack for spec in specs})
+    with Rehearsals(find(specs[0].card), function.__name__, *stacks) as server:
         for spec in specs:
             yield server.ask(run_json(spec, training))
 
 
 class Rehearsals:
-    """A process that has imported everything and is forked for each run: `module` is run with some `arguments`.
+    """A process with a card that has imported what runs of some stacks need, and is forked for each."""
 
-    Such a module serves by `serve`.
-    """
-
-    def __init__(self, card: Card, module: str, *arguments: str) -> None:
+    def __init__(self, card: Card, function: str = "_run", *stacks: str) -> None:
+        """Answers with what `function`, one of this module, gives for a run."""
         python = interpreter()
         prepare_environment("cuda")
         # CUDA sees one card: Trainer takes all it finds.
         told = os.environ | environment(card, python) | {"PYTHONPATH": str(SOURCES), VISIBLE: "0"}
         self._process = subprocess.Popen(
-            [python, "-m", module, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=told
+            [python, "-m", __name__, function, *stacks],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=told,
         )
 
     def __enter__(self) -> "Rehearsals":
@@ -111,7 +117,7 @@ class Rehearsals:
         return answer
 
 
-def serve(function: Callable[[str], object]) -> None:
+def _serve(function: Callable[[str], object]) -> None:
     """Answer every run on standard input by `function`, called in a process of its own."""
     answers = os.dup(sys.stdout.fileno())
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no answer
@@ -142,6 +148,9 @@ def _or_refusal(function: Callable[[str], object], line: str) -> object:
 
 if __name__ == "__main__":
     prepare_environment("cuda")
-    import footprint.jobs.fresh  # noqa: F401, which imports all that a run needs, once for every fork
+    import footprint.jobs.stacks  # which imports all that a run needs, once for every fork
 
-    serve(lambda line: globals()[sys.argv[1]](*parse_run(line)))
+    if "transformers" in sys.argv[2:]:
+        import footprint.measure.recorded_trainer  # noqa: F401
+
+    _serve(lambda line: globals()[sys.argv[1]](*parse_run(line)))

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from footprint.jobs import trainers
 from footprint.jobs.host_memory import require_host_memory
-from footprint.measure.measurement import batches_needed, measure, require_device
+from footprint.jobs.stacks import batches_taken, carry_out
+from footprint.measure.measurement import require_device
 from footprint.quality.base import Base, pretrain
 from footprint.quality.finetuning import finetune
 from footprint.quality.storage import starting_points
@@ -33,17 +33,15 @@ def measure_run(run: str, corpus_file: str, output: str, timeline: str, held_out
     `held_out` is the fraction of the text kept for validation, at its end.
     """
     spec, training, (text, _) = _given(run, corpus_file, held_out)
-    under_transformers = spec.stack == "transformers"
     batches = corpus.batches(
         text,
         batch=spec.batch,
         seq=spec.seq,
-        steps=batches_needed(training) * (spec.recipe.accumulation if under_transformers else 1),
+        steps=batches_taken(spec, training),
         seed=training.seed,
         vocab=spec.model.vocab,
     )
-    measured = trainers.carry_out if under_transformers else measure
-    measurement = measured(spec, training, tensors(batches))
+    measurement = carry_out(spec, training, tensors(batches))
     write_timeline(Path(timeline), measurement.timeline)
     write_row(Path(output), measurement.row, MEASUREMENTS, asked(run, corpus_file), timeline=Path(timeline))
 

@@ -1,59 +1,48 @@
-"""Runs under Transformers' Trainer: one in this process, or as many rehearsals as a search asks for."""
-
-from __future__ import annotations
+"""Rehearsals of runs under Transformers' Trainer: one, or as many as a search asks for."""
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
-from footprint.errors import FootprintError, in_one_line
-from footprint.jobs.rehearsals import Rehearsals, serve
-from footprint.jobs.runtime import prepare_environment
+from footprint.jobs.rehearsals import Rehearsals
 from footprint.spec.cards import Card
-from footprint.spec.handover import parse_run, run_json
+from footprint.spec.handover import run_json
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
-
-if TYPE_CHECKING:
-    from footprint.measure.measurement import Batches, Measurement
 
 TRAINING = TrainingSpec(measured_steps=1)
 """A warm-up step and a measured one: bytes have no noise."""
 
 LARGEST_BATCH = 4096
 
+BOUNDLESS = 2**42
+"""Bytes of a card that holds whatever a run needs."""
+
 Row = dict[str, object]
 
 
-def carry_out(run: RunSpec, training: TrainingSpec, batches: Batches | None = None) -> Measurement:
-    """Measure or rehearse a run in this process, on `batches` (`measurement.Batches`) or random tokens.
+@dataclass(frozen=True, slots=True)
+class Rehearsed:
+    """What a rehearsal tells."""
 
-    Transformers decides by small integers, such as positions, whether it makes a mask: a rehearsal carries them out.
-    Raises FootprintError for whatever a config or recipe makes a model stumble over.
-    """
-    from footprint.measure.recorded_trainer import measure_trainer
-    from footprint.measure.trace.reader import TraceError
-    from footprint.rehearsal.inside.real_values import RealValues
+    row: Row
+    """The row of `measurements.csv`."""
+    live: list[tuple[str, str, int]]
+    """(kind, name, bytes) of what was live at the peak, the largest first; empty unless it fits."""
 
-    warnings.simplefilter("ignore")  # what libraries remark on is not for whoever asked for bytes
-    try:
-        with nullcontext() if run.card is None else RealValues():
-            return measure_trainer(run, training, batches)
-    except (FootprintError, TraceError):
-        raise
-    except Exception as error:  # noqa: BLE001, for whatever a config makes a model stumble over is its writer's to mend
-        raise FootprintError(f"{run.model.name}: Transformers does not train it ({in_one_line(error)})") from None
+    @property
+    def fits(self) -> bool:
+        """Whether the card holds it."""
+        return self.row["status"] == "ok"
 
 
-def rehearse_alone(run: RunSpec, card: Card) -> Row:
-    """The row of a run from a process with the card; FootprintError where it cannot be rehearsed."""
-    with Rehearsals(card, __name__) as server:
-        return server.ask(run_json(run, TRAINING))
+def rehearse_alone(run: RunSpec, card: Card) -> Rehearsed:
+    """A run in a process with the card; FootprintError where it cannot be rehearsed."""
+    with Rehearsals(card, "_run", "transformers") as server:
+        return Rehearsed(**server.ask(run_json(run, TRAINING)))
 
 
 def largest_of_each(
@@ -67,12 +56,12 @@ def largest_of_each(
         servers: SimpleQueue[Rehearsals] = SimpleQueue()
         workers = min(len(settings), len(os.sched_getaffinity(0)))
         for _ in range(workers):
-            servers.put(stack.enter_context(Rehearsals(card, __name__)))
+            servers.put(stack.enter_context(Rehearsals(card, "_run", "transformers")))
 
         def rehearsed(run: RunSpec) -> Row:
             server = servers.get()
             try:
-                row = server.ask(run_json(run, TRAINING))
+                row = server.ask(run_json(run, TRAINING))["row"]
             finally:
                 servers.put(server)
             tell(f"{run.regime}, checkpointing {run.checkpointing}, {run.batch} x {run.seq}: {row['status']}")
@@ -111,14 +100,3 @@ def _fullest(found: tuple[RunSpec, Row], rehearsed: Callable[[RunSpec], Row]) ->
         else:
             exceeds = tried
     return found
-
-
-def _served(line: str) -> Row:
-    return carry_out(*parse_run(line)).row
-
-
-if __name__ == "__main__":
-    prepare_environment("cuda")
-    import footprint.measure.recorded_trainer  # noqa: F401, once for every fork
-
-    serve(_served)

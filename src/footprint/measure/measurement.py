@@ -10,6 +10,7 @@ import torch
 from footprint.errors import FootprintError
 from footprint.measure.provenance import provenance, rehearsed
 from footprint.measure.recorded_run import Batches, RecordedRun, phase_name
+from footprint.measure.tensors import Groups, live_at_peak
 from footprint.spec.columns import MEASUREMENTS, PHASES
 from footprint.spec.run import RunSpec
 from footprint.spec.timeline import Point
@@ -41,6 +42,8 @@ class Measurement:
     """The row of `measurements.csv`."""
     timeline: list[Point]
     """Live bytes through the first measured step; empty unless `status` is `ok`."""
+    live: Groups
+    """What was live at the peak; empty unless `status` is `ok`."""
 
 
 def measure(spec: RunSpec, training: TrainingSpec, batches: Batches) -> Measurement:
@@ -84,17 +87,17 @@ def measured(run: RecordedRun, train: Callable[[], Steps]) -> Measurement:
         requested = run.recorder.requested_at_failure(error)
         run.give_up(error)
         row |= {"status": "oom", "oom_phase": phase_name(run.phase_now), "oom_requested_bytes": requested}
-        return Measurement(row, [])
+        return Measurement(row, [], Groups())
     finally:
         run.recorder.close()
     row |= {"process_peak_bytes": run.recorder.process_peak()} | run.parameter_counts()
     row |= _outcome(run, recorded + timed)
     if row["status"] != "ok":
-        return Measurement(row, [])
+        return Measurement(row, [], Groups())
     row |= run.memory()
     if timed and not rehearsed():
         row |= _timing(timed, run.spec)
-    return Measurement(row, run.timeline())
+    return Measurement(row, run.timeline(), live_at_peak(run))
 
 
 _OUT_OF_MEMORY = (

@@ -65,7 +65,7 @@ def _model(name: str, known: Mapping[str, ModelSpec], declared: Iterable[str], w
 def _runs(values: Mapping[str, list], mentioned: Iterable[str], device: str, where: str) -> Iterator[RunSpec]:
     for combination in product(*values.values()):
         cell = dict(zip(values, combination, strict=True))
-        usual = STACK_DEFAULTS.get(cell["stack"], {})
+        usual = STACK_DEFAULTS.get(str(cell["stack"]).lower(), {})
         cell |= {axis: value for axis, value in usual.items() if axis not in mentioned}
         try:
             yield RunSpec(**cell, device=device)
