@@ -13,7 +13,7 @@
 
 # %%
 # The report's table of contents: a cell shows one thing. What it shows, and in which words, is in footprint.report.
-from footprint.report.sections import choices, elsewhere, loss, material, method, opening, peaks, trial
+from footprint.report.sections import choices, elsewhere, loss, material, method, opening, peaks, stacks, trial
 
 # %% tags=["parameters"]
 directory = "../results/ablation/cpu"
@@ -132,6 +132,15 @@ trial.drill_problems(report)
 
 # %%
 elsewhere.what_fits(report)
+
+# %% [markdown]
+# ## The same run in Transformers
+
+# %%
+stacks.in_transformers(report)
+
+# %%
+stacks.here(report)
 
 # %% [markdown]
 # ## Several devices

@@ -70,7 +70,7 @@ def names_of_activations(spec: RunSpec) -> dict[int, str]:
     names = {}
     for element, size in ((half, 2), ("fp32", 4), ("bool", 1)):
         for name, counts in elements.items():
-            for count in filter(None, counts):
+            for count in filter(None, counts if size > 1 or "tokens" in name else ()):  # masks are of tokens
                 shape = f"{name}, {element}"
                 either = names.setdefault(count * size, shape)
                 if shape not in either:

@@ -26,10 +26,11 @@ NAMED_AXES = tuple(axis for axis in AXES if axis not in ("regime", "rank"))
 _BYTES = tuple(name for name in SHARED if name.endswith("_bytes"))
 
 
-def load(directory: Path) -> pd.DataFrame:
-    """The runs of one experiment on one device: `comparison.csv` and whatever else `measurements.csv` knows of them.
+def load(directory: Path, stack: str = "minigpt") -> pd.DataFrame:
+    """The runs of one experiment on one device and stack: `comparison.csv` and what else `measurements.csv` knows.
 
-    Raises FootprintError when a table is missing, lacks a column, is empty, or the two hold different runs.
+    There may be none of a stack. Raises FootprintError when a table is missing, lacks a column, is empty, or the two
+    hold different runs.
     """
     compared = _read(directory / "comparison.csv", COMPARISON)
     rest = _read(directory / "measurements.csv", MEASUREMENTS).drop(columns=[*SHARED, "status"])
@@ -39,7 +40,7 @@ def load(directory: Path) -> pd.DataFrame:
     same = (runs.pop("_merge") == "both").all() and len(runs) == len(compared) == len(rest)
     if not len(runs) or not same:
         raise FootprintError(f"{directory}: comparison.csv and measurements.csv hold different runs; gather them again")
-    return in_reading_order(runs)
+    return in_reading_order(runs[(runs["stack"] == stack).to_numpy()])
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

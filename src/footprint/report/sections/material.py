@@ -11,6 +11,7 @@ from footprint.report.page.elements import Page
 from footprint.report.reading import selection, study
 from footprint.report.reading.study import Study
 from footprint.report.tables import devices
+from footprint.spec.recipe import STACKS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,13 @@ class Material:
     experiment: str
     device: str
     runs: pd.DataFrame
+    """Those of this project's own loop, which are predicted too."""
+    under_transformers: pd.DataFrame
+    """Those under Transformers' Trainer."""
     quality: Study | None
     """The quality study, if the experiment has one."""
+    reference: Path | None
+    """A folder of results from other devices and of benchmarks."""
     beside: dict[str, pd.DataFrame]
     """Runs of the same settings on other devices, by the name of the device's folder."""
     unfinished: list[str]
@@ -46,8 +52,9 @@ class Material:
 def load(directory: str, *, experiment: str, device: str, renderer: str, reference: str) -> Material:
     """What the notebook's parameters name; `reference` is a folder of results from other devices, or empty."""
     folder = Path(directory)
-    runs = selection.load(folder)
-    beside, unfinished = devices.others(Path(reference) if reference else None, folder, runs)
+    runs, under_transformers = (selection.load(folder, stack) for stack in STACKS)
+    kept = Path(reference) if reference else None
+    beside, unfinished = devices.others(kept, folder, runs)
     return Material(
         page=Page(renderer, Path("references.bib")),
         renderer=renderer,
@@ -55,7 +62,9 @@ def load(directory: str, *, experiment: str, device: str, renderer: str, referen
         experiment=experiment,
         device=device,
         runs=runs,
+        under_transformers=under_transformers,
         quality=study.load(folder),
+        reference=kept,
         beside=beside,
         unfinished=unfinished,
     )
