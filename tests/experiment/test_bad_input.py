@@ -181,6 +181,12 @@ MISTAKES = [
         "20000",
     ),
     ("training/half", "fp16", "training.half: 'fp16' is not allowed", "bf16 on device cpu (fp16 needs device: cuda)"),
+    ("grids/0/stack", "keras", "grids[0].stack: 'keras' is not allowed", "one of minigpt, transformers"),
+    ("transformers", {"drop": 0.1}, "transformers.drop: unknown key (did you mean dropout?)", "autocast, dropout"),
+    ("transformers", {"dropout": 1}, "transformers.dropout: 1 is not allowed", "a number from 0 to below 1"),
+    ("transformers", {"prepared": "yes"}, "transformers.prepared: 'yes' is not allowed", "true or false"),
+    ("transformers", {"half": "fp16"}, "transformers.half: unknown key", "autocast, dropout"),
+    ("transformers", {"weights": {"tiny": "x"}}, "transformers.weights.tiny: 'x'", "a grid with stack transformers"),
     # names that would do harm in a path, a shell or a file name
     *[
         ("experiment", name, f"experiment: {name!r} is not allowed", NAME)

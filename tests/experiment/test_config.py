@@ -19,6 +19,7 @@ from footprint.predict.parameters import parameter_count
 from footprint.predict.prediction import predict_many
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.presets import PRESETS
+from footprint.spec.recipe import Recipe
 from footprint.spec.run import OPTIMIZERS, QUANTIZATIONS
 from footprint.spec.training import TrainingSpec
 from footprint.text.corpus import CorpusSpec
@@ -56,6 +57,22 @@ def test_the_smoke_experiment_uses_every_value_of_every_axis_that_runs_on_a_cpu(
     assert {run.precision for run in runs} == {"mixed", "amp", "bf16", "fp32"}
     assert {run.targets for run in runs} == {"none", "all-linear", "attention", "qv"}
     assert {run.quantization for run in runs} == {"none", "nf4", "nf4-double"}
+
+
+def test_the_recipe_stands_under_its_own_key_and_takes_the_half_precision_type_of_training():
+    config = published("smoke.yaml") | {"device": "cuda", "card": "t4", "quality": None}
+    config["training"] |= {"half": "fp16"}
+    config["transformers"] = {"dropout": 0.1, "weights": {"minillama-3m": "checkpoints/mine"}}
+    for run in parse(config).runs:
+        expected = Recipe(dropout=0.1, half="fp16", weights="checkpoints/mine")
+        assert run.recipe == (expected if run.stack == "transformers" else None)
+
+
+def test_a_study_of_quality_fine_tunes_this_project_s_model_alone():
+    config = published("smoke.yaml")
+    config["quality"]["grids"][0] |= {"stack": "transformers", "precision": "amp"}
+    with pytest.raises(FootprintError, match=r"^quality.grids.stack: 'transformers' is not allowed; use minigpt"):
+        parse(config)
 
 
 def test_the_sweep_has_at_least_200_runs():

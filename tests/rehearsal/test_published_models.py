@@ -1,9 +1,11 @@
 """Published models under Transformers' Trainer, rehearsed: what anybody's own program says of the same run."""
 
 import json
+import re
 
 import pytest
 
+from footprint.spec.cards import find
 from rehearsal import PYTHON, command, needs_cuda_build, rehearsed
 
 pytestmark = [needs_cuda_build, pytest.mark.slow]
@@ -78,6 +80,10 @@ def test_what_a_card_cannot_hold_is_exit_status_one_and_says_where(tmp_path):
     done = command("rehearse", *options, "--seq", "4096")
     assert done.returncode == 1, done.stderr[-2000:]
     assert "Out of memory in forward, asking for" in done.stdout
+    assert "Largest tensors at the peak, by shape" in done.stdout
+    assert re.search(r"It needs [\d.]+ GiB more than this card has\.", done.stdout)
+    (needed,) = re.findall(r"on the card +[\d.]+ GiB +([\d,]+) bytes", done.stdout)
+    assert int(needed.replace(",", "")) > find("t4").total
 
 
 def test_the_search_by_rehearsals_ends_where_one_more_sequence_does_not_fit(tmp_path):

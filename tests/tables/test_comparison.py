@@ -42,6 +42,16 @@ def test_runs_keep_the_order_of_the_measurements(tables):
     assert compare(backwards, predictions)[list(AXES)].equals(backwards[list(AXES)])
 
 
+def test_a_run_under_transformers_keeps_its_row_and_has_no_prediction(tables):
+    measurements, predictions = tables
+    theirs = measurements.assign(stack="transformers")
+    joined = compare(pd.concat([measurements, theirs], ignore_index=True), predictions)
+    assert joined["stack"].tolist() == ["minigpt"] * len(measurements) + ["transformers"] * len(theirs)
+    for name in ("peak_bytes_predicted", "textbook_bytes", "peak_relative_error"):
+        assert joined[name].notna().tolist() == [True] * len(measurements) + [False] * len(theirs)
+    assert joined["peak_bytes_measured"].notna().all()
+
+
 def test_an_oom_keeps_its_row_and_its_prediction_but_has_no_error(tmp_path):
     write_results(tmp_path, ABLATION[:2], status=lambda spec: "oom")
     joined = read_table(tmp_path / "comparison.csv")

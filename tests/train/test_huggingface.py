@@ -1,11 +1,12 @@
 """The stack of Transformers, PEFT and bitsandbytes, measured on the CPU with tiny models: what its tensors must be."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
 import torch
-from tiny import GPT, LLAMA
+from tiny import GPT, LLAMA, TRAINING
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from footprint.errors import FootprintError
@@ -18,7 +19,7 @@ from footprint.spec.presets import PRESETS
 from footprint.spec.recipe import PublishedModel, Recipe, config_of
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
-from footprint.train.huggingface import examples
+from footprint.train.huggingface import examples, prepare
 
 SIZES = {
     "model_type": "qwen3",
@@ -61,7 +62,7 @@ RUNS = {
 @pytest.fixture(scope="module")
 def rows():
     """The row of every run, each from a process of its own."""
-    found = each_fresh(measure_trainer, RUNS.values(), TrainingSpec(measured_steps=1))
+    found = each_fresh(measure_trainer, RUNS.values(), TRAINING)
     return {name: one.row for name, one in zip(RUNS, found, strict=True)}
 
 
@@ -109,6 +110,29 @@ def test_a_preset_is_published_with_its_own_number_of_parameters(name, tmp_path)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
     assert model.num_parameters() == parameter_count(PRESETS[name])
+
+
+def test_a_checkpoint_that_is_here_is_loaded_with_its_own_sizes(tmp_path):
+    """Its head says the same of every token, so the first loss is the logarithm of the vocabulary."""
+    (tmp_path / "config.json").write_text(MODEL.config)
+    model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(tmp_path))
+    torch.nn.init.zeros_(model.lm_head.weight)
+    model.save_pretrained(tmp_path)
+    (found,) = each_fresh(measure_trainer, [run("full", recipe={"weights": str(tmp_path)})], TRAINING)
+    assert found.row["total_parameters"] == sum(parameter.numel() for parameter in model.parameters())
+    assert found.row["loss_first"] == pytest.approx(math.log(96), abs=1e-3)
+
+
+def test_a_checkpoint_that_is_not_here_is_one_sentence(tmp_path):
+    with pytest.raises(FootprintError, match="transformers.weights: .* is not allowed; use a folder with"):
+        prepare(run("full", recipe={"weights": str(tmp_path / "absent")}), fill=None)
+
+
+def test_steps_without_the_recorder_are_timed_by_phase(rows):
+    row = rows["full, two batches"]
+    parts = [row[f"{name}_seconds"] for name in ("forward", "backward", "optimizer")]
+    assert all(part > 0 for part in parts)
+    assert row["step_seconds"] == pytest.approx(sum(parts), rel=1e-6)
 
 
 def test_a_block_of_no_published_family_is_refused():

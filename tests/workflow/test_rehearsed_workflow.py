@@ -11,6 +11,7 @@ from rehearsal import PYTHON, needs_cuda_build
 pytestmark = [needs_cuda_build, pytest.mark.slow]
 
 UNKNOWN = ["loss_first", "loss_last", "step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"]
+BUCKETS = ("weights", "gradients", "optimizer", "activations")
 HERE = {"FOOTPRINT_REHEARSAL_PYTHON": str(PYTHON)}
 
 
@@ -88,6 +89,24 @@ def test_the_cloud_profile_runs_end_to_end_on_two_pretended_gpus_where_one_run_i
     assert (lost["batch"], lost["peak_bytes"], lost["source"]) == (2048, None, "rehearsed")
     assert lost["oom_requested_bytes"] > 0
     assert (results(clone, "a10g") / "report.html").exists()
+
+
+def test_both_stacks_are_rehearsed_in_one_experiment_and_stand_side_by_side_on_its_page(tmp_path):
+    clone = Clone.make(tmp_path)
+    clone.configure(
+        grids=[GRID | {"precision": "amp", "optimizer": "adamw", "stack": ["minigpt", "transformers"]}], quality=None
+    )
+    clone.snakemake("--profile", "rehearsal", **HERE)
+    found = rows(clone, "t4")
+    assert sorted((row["regime"], row["stack"]) for row in found) == [
+        (regime, stack) for regime in ("full", "lora", "qlora") for stack in ("minigpt", "transformers")
+    ]
+    for row in found:
+        assert (row["status"], row["source"], row["card"]) == ("ok", "rehearsed", "t4")
+        assert row["peak_bytes"] == sum(row[f"{name}_bytes"] for name in BUCKETS)
+    assert "Peaks of the runs that both stacks have made here, rehearsed" in " ".join(
+        (results(clone, "t4") / "report.html").read_text().split()
+    )
 
 
 @pytest.mark.parametrize(

@@ -109,9 +109,19 @@ def _load(run: RunSpec, fill: Fill | None) -> nn.Module:
     else:
         require((Path(folder) / "config.json").is_file(), "transformers.weights", folder, "a folder with a config.json")
     try:
-        return kind.from_pretrained(folder, **weights, **told)
+        model = kind.from_pretrained(folder, **weights, **told)
     except (ValueError, OSError) as error:
         raise FootprintError(f"{run.model.name}: Transformers does not load it ({in_one_line(error)})") from None
+    if folder is not None and run.device == "cpu":
+        _take_from_file(model)
+    return model
+
+
+def _take_from_file(model: nn.Module) -> None:
+    """Give weights that lie in a mapped file memory of their own, as they have on a GPU: what trains is counted."""
+    for parameter in model.parameters():
+        if getattr(parameter, "quant_state", None) is None:
+            parameter.data = parameter.data.clone()
 
 
 def _config(text: str) -> PretrainedConfig:
