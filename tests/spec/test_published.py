@@ -142,17 +142,29 @@ def test_predict_takes_a_file_and_names_the_model_after_its_folder(tmp_path, cap
         ({"model_type": "t5"}, "it has an encoder and attention across, as no block here does"),
         ({"model_type": "gone"}, "model_type: None is not allowed"),
         ({"model_type": ["llama"]}, "model_type: ['llama'] is not allowed"),
-        ({"mlp_bias": True}, "biases: 'mlp' is not allowed; use one of none, qkv, attention, all"),
+        ({"mlp_bias": True}, "mlp_bias: True is not allowed; use false, or attention_bias: true beside it"),
         (
             {"model_type": "stablelm", "qk_layernorm": True},
             "qk_layernorm: True is not allowed; use False: no block here has such tensors",
         ),
-        ({"model_type": "phi3", "partial_rotary_factor": "0.5"}, "rotary_width: '0.5' is not allowed; use a whole"),
+        (
+            {"model_type": "phi3", "partial_rotary_factor": "0.5"},
+            "partial_rotary_factor: '0.5' is not allowed; use a whole",
+        ),
         ({"hidden_size": "gone"}, "hidden_size: is missing; a llama config has it"),
-        ({"head_dim": 127}, "head_width: 127 is not allowed; use an even width per head"),
-        ({"num_attention_heads": 7}, "heads: 7 is not allowed; use a divisor of width 4096, or give head_width"),
-        ({"num_hidden_layers": "32"}, "layers: '32' is not allowed; use a whole number from 1 to 1024"),
-        ({"hidden_size": None}, "width: None is not allowed; use a whole number"),
+        ({"head_dim": 127}, "head_dim: 127 is not allowed; use an even width per head"),
+        (
+            {"num_attention_heads": 7},
+            "num_attention_heads: 7 is not allowed; use a divisor of width 4096, or give head_width",
+        ),
+        ({"num_hidden_layers": "32"}, "num_hidden_layers: '32' is not allowed; use a whole number from 1 to 1024"),
+        ({"attention_bias": "false"}, "attention_bias: 'false' is not allowed; use true or false"),
+        ({"hidden_act": "snake"}, "hidden_act: 'snake' is not allowed; use one of silu, "),
+        (
+            {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+            "quantization_config: 'gptq' is not allowed; use the config.json of the model it was made from",
+        ),
+        ({"hidden_size": None}, "hidden_size: None is not allowed; use a whole number"),
     ],
 )
 def test_a_model_that_is_not_one_of_ours_is_refused_by_name(changes, sentence, tmp_path):

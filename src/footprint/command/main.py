@@ -124,6 +124,7 @@ def _fit_by_rehearsals(parsed: Namespace) -> int:
     from footprint.jobs.trainers import largest_of_each
 
     require(parsed.card is not None, "card", None, "one of those `footprint cards` lists, to rehearse on it")
+    require(asked.device(parsed) == "cuda", "device", parsed.device, "cuda with --rehearse, or leave it out")
     require(
         asked.stack(parsed, "transformers") == "transformers", "stack", parsed.stack, "transformers with --rehearse"
     )

@@ -34,7 +34,45 @@ def read_shape(path: Path) -> ModelSpec:
     sizes = {name: told.get(key, known.absent.get(key)) for name, key in known.sizes.items()}
     if family in OFFSETS and isinstance(sizes["context"], int):
         sizes["context"] += OFFSETS[family]
-    return ModelSpec(name=name_of(path), block=known.style, **sizes | known.parts(told))
+    _check_words(path, told)
+    name = name_of(path)
+    try:
+        return ModelSpec(name=name, block=known.style, **sizes | known.parts(told))
+    except FootprintError as error:
+        # The file has names of its own for what it says wrong.
+        key, said = str(error).removeprefix(f"models.{name}.").split(": ", 1)
+        raise FootprintError(f"{path}: {(OTHERWISE | known.sizes).get(key, key)}: {said}") from None
+
+
+def _check_words(path: Path, told: dict) -> None:
+    """Raise FootprintError for what is neither true nor false, and for an activation that is none."""
+    for key in SWITCHES:
+        require(isinstance(told.get(key), bool | None), f"{path}: {key}", told.get(key), "true or false")
+    apart = told.get("mlp_bias") and not told.get("attention_bias")
+    require(not apart, f"{path}: mlp_bias", told.get("mlp_bias"), "false, or attention_bias: true beside it")
+    for key in ("hidden_act", "activation_function"):
+        value = told.get(key)
+        require(value is None or value in ACTIVATIONS, f"{path}: {key}", value, f"one of {', '.join(ACTIVATIONS)}")
+
+
+OTHERWISE = {"rotary_width": "partial_rotary_factor"}
+"""What a size is called that a file gives as a share."""
+
+SWITCHES = ("attention_bias", "mlp_bias", "use_qkv_bias", "use_parallel_residual", "tie_word_embeddings")
+"""Keys of a config.json that are true or false."""
+
+ACTIVATIONS = (
+    "silu",
+    "swish",
+    "gelu",
+    "gelu_new",
+    "gelu_fast",
+    "gelu_pytorch_tanh",
+    "gelu_python",
+    "quick_gelu",
+    "relu",
+)
+"""Functions of one tensor between the Linears of an MLP; each keeps what the block's own keeps."""
 
 
 def _others(family: object) -> str:
@@ -61,6 +99,10 @@ def read_config(path: Path) -> dict:
     except (ValueError, RecursionError) as error:
         raise FootprintError(f"{path}: is not JSON ({error}); use the config.json of a model") from None
     require(isinstance(told, dict), str(path), told, "the config.json of a model")
+    stored = told.get("quantization_config")
+    method = stored.get("quant_method") if isinstance(stored, dict) else None
+    known = stored is None or method == "bitsandbytes"
+    require(known, f"{path}: quantization_config", method or stored, "the config.json of the model it was made from")
     return told
 
 
