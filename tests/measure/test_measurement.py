@@ -25,6 +25,7 @@ pytestmark = pytest.mark.xdist_group("measure")  # one process, so that the rows
 UNREPEATABLE = {name for name in MEASUREMENTS if name.endswith("seconds")} | {
     "process_peak_bytes",
     "tokens_per_second",
+    "neighbour_load",
     "measured_at",
     "git_commit",  # somebody may edit a file while the tests run
 }
@@ -181,3 +182,30 @@ def test_nothing_is_measured_on_a_pretended_card(monkeypatch):
         FootprintError, match=r"^card: null asks for a real device, and this process has a pretended one"
     ):
         require_device("cuda")
+
+
+def busy_neighbour(spec, training):
+    """The row of a run beside which as many processes as there are processors do nothing but compute."""
+    processors = len(os.sched_getaffinity(0))
+    others = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(processors)]
+    try:
+        return measure(spec, training, random_batches(spec, batches_needed(training))).row
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def test_a_row_tells_how_steady_its_steps_were_and_whether_a_neighbour_used_the_processors():
+    training = TrainingSpec(measured_steps=60, threads=1)
+    (row,) = each_fresh(busy_neighbour, [LORA], training)
+    assert row["timed_steps"] == 60
+    assert row["lower_step_seconds"] <= row["step_seconds"] <= row["upper_step_seconds"]
+    assert 0.2 < row["neighbour_load"] <= 1
+
+
+def test_a_clock_gets_enough_steps_to_show_their_spread_and_a_rehearsal_none_more(monkeypatch):
+    assert batches_needed(TrainingSpec(measured_steps=2)) == 1 + 2 + 5
+    assert batches_needed(TrainingSpec(measured_steps=9)) == 1 + 9 + 9
+    monkeypatch.setenv("FOOTPRINT_CARD", find("t4").described())
+    assert batches_needed(TrainingSpec(measured_steps=2)) == 1 + 2 + 2

@@ -28,7 +28,7 @@ from footprint.spec.columns import MEASUREMENTS
 from footprint.tables.rows import read_run
 
 VICTIMS = ("run", "server", "snakemake", "everything")
-VARYING = ("process_peak_bytes", "measured_at", "tokens_per_second")
+VARYING = ("process_peak_bytes", "measured_at", "tokens_per_second", "neighbour_load")
 """Columns that differ from one experiment to the next, beside all that are seconds."""
 
 

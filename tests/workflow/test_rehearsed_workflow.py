@@ -6,11 +6,12 @@ import pytest
 from clone import GRID, Clone
 
 from footprint.spec.cards import find
+from footprint.spec.columns import TIMES
 from rehearsal import PYTHON, needs_cuda_build
 
 pytestmark = [needs_cuda_build, pytest.mark.slow]
 
-UNKNOWN = ["loss_first", "loss_last", "step_seconds", "forward_seconds", "backward_seconds", "optimizer_seconds"]
+UNKNOWN = ["loss_first", "loss_last", *TIMES]
 BUCKETS = ("weights", "gradients", "optimizer", "activations")
 HERE = {"FOOTPRINT_REHEARSAL_PYTHON": str(PYTHON)}
 

@@ -13,15 +13,14 @@ from clone import GRID, REPOSITORY, TINY, Clone
 from snakemake.utils import Paramspace
 
 from footprint.experiment.config import parse
-from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PREDICTIONS
+from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PREDICTIONS, TIMES
 from footprint.spec.grid import frame
 from footprint.spec.handover import parse_run, run_json, run_name
 
 pytestmark = pytest.mark.slow
 
 TABLES = "results/tiny/cpu"
-VARYING = ["process_peak_bytes", "measured_at", "step_seconds", "forward_seconds", "backward_seconds"]
-VARYING += ["optimizer_seconds", "tokens_per_second"]
+VARYING = ["process_peak_bytes", "measured_at", *TIMES]
 """Columns that differ from one run to the next."""
 
 

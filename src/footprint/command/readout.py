@@ -199,7 +199,10 @@ def _speed(measured: Mapping) -> list[str]:
     if measured["source"] == "rehearsed":
         return [HONEST]
     seconds, tokens = measured["step_seconds"], measured["tokens_per_second"]
-    return [f"one step takes {seconds:.3f} s, {tokens:,.0f} tokens per second"]
+    lower, upper, load = (measured[name] for name in ("lower_step_seconds", "upper_step_seconds", "neighbour_load"))
+    others = "" if load is None else f"; meanwhile others kept {load:.0%} of these processors busy"
+    middle = f"(half of {measured['timed_steps']} between {lower:.3f} and {upper:.3f} s)"
+    return [f"one step takes {seconds:.3f} s {middle}, {tokens:,.0f} tokens per second{others}"]
 
 
 def _run(spec: RunSpec) -> str:

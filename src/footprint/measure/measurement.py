@@ -17,10 +17,18 @@ from footprint.spec.timeline import Point
 from footprint.spec.training import TrainingSpec
 from footprint.train.loop import StepResult
 
+TIMED_STEPS = 5
+"""Fewest steps against the clock: fewer show no spread."""
+
 
 def batches_needed(training: TrainingSpec) -> int:
-    """Steps of one measurement: warm-up and measured ones under the recorder, then as many again against the clock."""
-    return training.warmup_steps + 2 * training.measured_steps
+    """Steps of one measurement: warm-up and measured ones under the recorder, then those against the clock."""
+    return training.warmup_steps + training.measured_steps + _after_the_recorder(training)
+
+
+def _after_the_recorder(training: TrainingSpec) -> int:
+    """As many steps as before, which a prediction of the card's cache counts on; at least TIMED_STEPS for a clock."""
+    return training.measured_steps if rehearsed() else max(training.measured_steps, TIMED_STEPS)
 
 
 def require_device(device: str, card: str | None = None) -> None:
@@ -96,7 +104,7 @@ def measured(run: RecordedRun, train: Callable[[], Steps]) -> Measurement:
         return Measurement(row, [], Groups())
     row |= run.memory()
     if timed and not rehearsed():
-        row |= _timing(timed, run.spec)
+        row |= _timing(timed, run)
     return Measurement(row, run.timeline(), live_at_peak(run))
 
 
@@ -127,17 +135,23 @@ def _outcome(run: RecordedRun, steps: list[StepResult]) -> dict[str, object]:
     return {"status": "ok", "loss_first": losses[0], "loss_last": losses[-1]}
 
 
-def _timing(timed: list[StepResult], spec: RunSpec) -> dict[str, float]:
-    """Medians over the steps that ran without the recorder, in seconds: of an even number the lower of the middle two.
+def _timing(timed: list[StepResult], run: RecordedRun) -> dict[str, float | None]:
+    """Medians over the steps that ran without the recorder, in seconds, with their quartiles and the neighbours' load.
 
-    Of two steps that is the faster one, which something else on the machine disturbed less.
+    Of an even number of steps the lower of the middle two counts, which something else on the machine disturbed less.
     """
-    total = statistics.median_low(sum(step.seconds.values()) for step in timed)
+    steps = [sum(step.seconds.values()) for step in timed]
+    total = statistics.median_low(steps)
+    lower, _, upper = statistics.quantiles(steps, n=4, method="inclusive") if len(steps) > 1 else (None, None, None)
     split = {name: statistics.median_low(step.seconds[name] for step in timed) for name in PHASES}
     return {
+        "timed_steps": len(steps),
         "step_seconds": total,
+        "lower_step_seconds": lower,
+        "upper_step_seconds": upper,
         "forward_seconds": split["forward"],
         "backward_seconds": split["backward"],
         "optimizer_seconds": split["step"],
-        "tokens_per_second": spec.batch * spec.seq / total,
+        "neighbour_load": run.neighbours.load,
+        "tokens_per_second": run.spec.batch * run.spec.seq / total,
     }

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor, nn
 
+from footprint.measure.neighbours import Neighbours
 from footprint.measure.trace.cpu import CpuRecorder
 from footprint.measure.trace.cuda import CudaRecorder
 from footprint.measure.trace.reader import Labels, Peak, Trace, TraceError
@@ -30,6 +31,7 @@ class RecordedRun:
     def __init__(self, spec: RunSpec, training: TrainingSpec) -> None:
         self.spec, self.training = spec, training
         self.recorder = RECORDERS[spec.device]()
+        self.neighbours = Neighbours()
         self.phase_now = "build"
         self.labels: list[Labels] = []
 
@@ -63,8 +65,9 @@ class RecordedRun:
         return steps
 
     def go_on(self, batches: Batches) -> list[StepResult]:
-        """Train on without the recorder, whose cost the clock would see."""
-        return train(self.model, self.stepper, batches, self.spec, half=self.half)
+        """Train on without the recorder, whose cost the clock would see, and look who else uses the machine."""
+        with self.neighbours.watched():
+            return train(self.model, self.stepper, batches, self.spec, half=self.half)
 
     def _train_phase(self, step: int, name: str) -> AbstractContextManager:
         return self.phase(f"{step}/{name}", labelled=True)

@@ -39,6 +39,20 @@ SHARED = (
 COMPARED = (*SHARED, "process_peak_bytes")
 """The same and what the device shows as used, which is predicted for a card only."""
 
+TIMES = (
+    "timed_steps",
+    "step_seconds",
+    "lower_step_seconds",
+    "upper_step_seconds",
+    "forward_seconds",
+    "backward_seconds",
+    "optimizer_seconds",
+    "neighbour_load",
+    "tokens_per_second",
+)
+"""What the clock says of a run: how many steps it timed, their median and quartiles, the medians of their parts, and
+the share of this run's processors that something else kept busy meanwhile."""
+
 PROVENANCE = (
     "device_name",
     "torch_version",
@@ -57,11 +71,7 @@ MEASUREMENTS = (
     *COMPARED,
     "oom_phase",
     "oom_requested_bytes",
-    "step_seconds",
-    "forward_seconds",
-    "backward_seconds",
-    "optimizer_seconds",
-    "tokens_per_second",
+    *TIMES,
     "loss_first",
     "loss_last",
     "threads",
@@ -102,11 +112,7 @@ TUNED_RESULTS = (
     "peak_phase",
     *BUCKET_BYTES,
     *LOSSES,
-    "step_seconds",
-    "forward_seconds",
-    "backward_seconds",
-    "optimizer_seconds",
-    "tokens_per_second",
+    *TIMES,
     "training_seconds",
 )
 """What a run leaves only when it ends well; empty where `status` is not `ok`."""
@@ -142,4 +148,5 @@ INTEGERS = (
     "batch",
     "seq",
     "threads",
+    "timed_steps",
 )

@@ -13,7 +13,7 @@ class TrainingSpec:
     warmup_steps: int = 1
     """Steps before the measured ones. At least one: optimizer state is allocated in the first step."""
     measured_steps: int = 2
-    """Steps under the recorder, and as many again against the clock."""
+    """Steps under the recorder; as many again, and more for a clock, follow without it."""
     seed: int = 0
     memory_limit: int | None = None
     """Bytes of the card to imitate; a run that needs more becomes a row with `status: oom`."""
