@@ -17,6 +17,7 @@ from footprint.files import write_atomically
 from footprint.measure.provenance import REPOSITORY
 from footprint.report.page import renderers
 from footprint.report.reading import selection, study
+from footprint.report.reading.citation import citation
 from footprint.report.sentences import findings
 from footprint.report.sentences import study as findings_quality
 
@@ -57,9 +58,20 @@ def render(
     }
     with TemporaryDirectory(prefix="footprint-report-") as scratch:
         executed = execute(notebook, parameters, Path(scratch))
+        executed.metadata |= described(directory)
         page = _RENDER[renderer](executed, notebook.parent, Path(scratch))
     write_atomically(output, page)
     return renderer
+
+
+def described(directory: Path) -> dict[str, str]:
+    """What the head of the page tells machines: who made it, of which day the runs are, what they found."""
+    runs = selection.load(directory)
+    return {
+        "author": citation().authors,
+        "date": str(runs["measured_at"].max())[:10],
+        "description": " ".join(findings.answers(runs)),
+    }
 
 
 def choose(engine: str) -> str:

@@ -1,6 +1,7 @@
 """What the tables of an experiment were made of: settings, inputs and outputs by hash, versions, commit."""
 
 import json
+import os
 import platform
 import shlex
 from collections.abc import Iterable
@@ -50,6 +51,7 @@ def manifest(experiment: Path, texts: Iterable[Path], tables: Iterable[Path]) ->
             "os": _system(),
             "kernel": f"{platform.system()} {platform.release()}",
             "processor": cpu_name(),
+            "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
         },
         "config": json.loads(experiment.read_text(encoding="utf-8")),
         "inputs": {str(path): sha256(path) for path in texts},

@@ -5,7 +5,9 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.patches import Patch
 
-from footprint.report.page.svg import PALETTE
+from footprint.report.page.svg import PALETTE, tell
+from footprint.report.page.words import percent
+from footprint.report.reading.selection import setting, source
 from footprint.spec.columns import BUCKET_BYTES
 from footprint.spec.units import format_bytes, parse_bytes
 
@@ -31,28 +33,33 @@ def byte_axis(axes: Axes, largest: float, name: str = "peak memory") -> int:
     return size
 
 
-def stack(axes: Axes, y: float, run: pd.Series, side: str, *, height: float, unit: int) -> None:
-    """The four buckets of one run (`side` is measured or predicted) end to end at `y`."""
+def stack(axes: Axes, y: float, run: pd.Series, side: str, *, height: float, unit: int, name: str = "") -> None:
+    """The four buckets of one run (`side` is measured or predicted) end to end at `y`; pointed at, they tell theirs.
+
+    `name` is the run's, where its setting alone is not enough.
+    """
     left = 0.0
     for bucket in BUCKETS:
-        size = run[f"{bucket}_bytes_{side}"] / unit
-        axes.barh(y, size, left=left, height=height, color=PALETTE[bucket])
-        left += size
+        size, peak = (run[f"{part}_bytes_{side}"] for part in (bucket, "peak"))
+        (bar,) = axes.barh(y, size / unit, left=left, height=height, color=PALETTE[bucket])
+        word = source(run) if side == "measured" else side
+        tell(bar, f"{name or setting(run)}, {word}: {bucket} {format_bytes(size)}, {percent(size / peak)} of the peak")
+        left += size / unit
 
 
-def pair(axes: Axes, top: float, run: pd.Series, *, height: float, unit: int) -> tuple[float, float]:
+def pair(axes: Axes, top: float, run: pd.Series, *, height: float, unit: int, name: str = "") -> tuple[float, float]:
     """A thick measured bar over a thin predicted one, below `top`; an outline where memory ran out.
 
     Returns the heights at which the two lie.
     """
     thick, thin = top - height * MEASURED_HEIGHT / 2, top - height * (MEASURED_HEIGHT + GAP + PREDICTED_HEIGHT / 2)
     if run["status"] == "ok":
-        stack(axes, thick, run, "measured", height=height * MEASURED_HEIGHT, unit=unit)
+        stack(axes, thick, run, "measured", height=height * MEASURED_HEIGHT, unit=unit, name=name)
     else:
         size = run["peak_bytes_predicted"] / unit
         outline = {"fill": False, "edgecolor": PALETTE["muted"], "linestyle": (0, (3, 2)), "linewidth": 0.9}
         axes.barh(thick, size, height=height * MEASURED_HEIGHT, **outline)
-    stack(axes, thin, run, "predicted", height=height * PREDICTED_HEIGHT, unit=unit)
+    stack(axes, thin, run, "predicted", height=height * PREDICTED_HEIGHT, unit=unit, name=name)
     return thick, thin
 
 

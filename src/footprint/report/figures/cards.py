@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
 from footprint.report.figures.bars import after
-from footprint.report.page.svg import NARROW, PALETTE, Drawing
+from footprint.report.page.svg import NARROW, PALETTE, Drawing, tell
 from footprint.report.reading.cards import CARDS, CHECKPOINTING, MODELS, SEQUENCES
 from footprint.report.reading.selection import CHECKPOINTING_NAMES, REGIME_NAMES
 from footprint.report.sentences.cards import finding
@@ -53,6 +53,10 @@ def _panel(axes: Axes, predicted: pd.DataFrame) -> None:
     for (regime, mode), line in predicted.groupby(["regime", "checkpointing"], sort=False):
         peaks = line["peak_bytes"] / 2**30
         axes.plot(line["seq"], peaks, color=PALETTE[regime], linestyle=_LINES[mode])
+        for (_, run), height in zip(line.iterrows(), peaks, strict=True):
+            (mark,) = axes.plot(run["seq"], height, "o", ms=3, color=PALETTE[regime])
+            what = f"{run['model']}, {REGIME_NAMES[regime]}, {CHECKPOINTING_NAMES[mode]}, {run['seq']:,} tokens"
+            tell(mark, f"{what}: {format_bytes(run['peak_bytes'])} predicted")
         if mode == "block":
             after(axes, SEQUENCES[-1], peaks.iloc[-1], REGIME_NAMES[regime], color=PALETTE[regime], fontsize=8)
     ticks = [SEQUENCES[0], 1024, SEQUENCES[-1]]

@@ -1,17 +1,16 @@
-"""The figures of what one decision changes: rank, adapter targets, checkpointing; and what fits on which card."""
+"""The figures of what one decision changes: rank, adapter targets, checkpointing."""
 
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
 
 from footprint.report.figures.bars import after, bucket_key, byte_axis, byte_unit, pair
 from footprint.report.figures.memory import MARKERS, PEAKS, beside, largest
 from footprint.report.page.empty import NoRunsError
-from footprint.report.page.svg import NARROW, PALETTE, Drawing
-from footprint.report.page.words import counted, listing, outcome, percent
-from footprint.report.reading.effects import checkpointing_effects, series, set_aside
+from footprint.report.page.svg import NARROW, PALETTE, WIDE, Drawing, tell
+from footprint.report.page.words import change, counted, outcome, percent
+from footprint.report.reading.effects import checkpointing_effects, series
 from footprint.report.reading.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,
@@ -19,6 +18,7 @@ from footprint.report.reading.selection import (
     setting,
     source,
 )
+from footprint.report.reading.times import typical
 
 
 def ranks(runs: pd.DataFrame) -> Drawing:
@@ -36,7 +36,9 @@ def ranks(runs: pd.DataFrame) -> Drawing:
             regime = rows["regime"].iloc[0]
             predicted, done = (rows[f"peak_bytes_{side}"].astype(float) / size for side in ("predicted", "measured"))
             axes.plot(rows["rank"].astype(int), predicted, color=PALETTE[regime], linewidth=1.2)
-            axes.plot(rows["rank"].astype(int), done, MARKERS[regime], color=PALETTE[regime])
+            for (_, run), height in zip(rows.iterrows(), done, strict=True):
+                (mark,) = axes.plot(int(run["rank"]), height, MARKERS[regime], color=PALETTE[regime])
+                tell(mark, f"{setting(run)}: {beside(run)}, {run['trainable_parameters_predicted']:,} trainable")
             after(axes, int(rows["rank"].iloc[-1]), predicted.iloc[-1], REGIME_NAMES[regime], color=PALETTE[regime])
         values = sorted(set(every["rank"].astype(int)))
         axes.set_xscale("log", base=2)
@@ -80,7 +82,7 @@ def targets(runs: pd.DataFrame) -> Drawing:
         axes = figure.subplots()
         unit = byte_axis(axes, 1.02 * largest(rows, PEAKS))
         for position, (_, run) in enumerate(rows.iterrows()):
-            pair(axes, -position, run, height=0.58, unit=unit)
+            pair(axes, -position, run, height=0.58, unit=unit, name=label(run, ["targets"]))
             text = f"{label(run, ['targets'])}: {beside(run) if width > NARROW else outcome(run)}"
             axes.annotate(text, (0, 0.03 - position), va="bottom", fontsize=8)
         axes.set_yticks([])
@@ -102,69 +104,66 @@ def targets(runs: pd.DataFrame) -> Drawing:
     return Drawing(finding, alt + ".", draw, bucket_key())
 
 
-def checkpointing(runs: pd.DataFrame, claimed_saving: float | None, claimed_slowdown: float) -> Drawing:
-    """Activation bytes saved against seconds paid, one mark per pair of runs; dashed, the claims (both ratios)."""
-    every = checkpointing_effects(runs)
-    effects = every[every["time_added"].notna().to_numpy()]
-    if not len(effects):
-        raise NoRunsError(set_aside(every) or "A rehearsal has no times to set beside what is saved.")
-    modes = [mode for mode in CHECKPOINTING_NAMES if mode in set(effects["checkpointing"])]
-    # A run disturbed by its machine would squeeze all others together: it stands at the edge, with its value.
-    edge = max(2 * claimed_slowdown, 2 * effects["time_added"].median(), 1.1 * effects["time_added"].quantile(0.75))
+SHARES = {"activations_saved": ("activation bytes", "activations"), "peak_saved": ("peak", "weights")}
+"""What checkpointing saves: its name, and the role of its colour."""
+
+
+def checkpointing(runs: pd.DataFrame, claimed: float | None = None) -> Drawing:
+    """Bytes that checkpointing saves, of activations and of the peak, by regime and mode; dashed, the √L claim.
+
+    Bytes are there whether times were disturbed or not; the time a step takes longer stands beside the bars.
+    """
+    effects = checkpointing_effects(runs)
+    groups = [(*key, pairs) for key, pairs in effects.groupby(["regime", "checkpointing"], sort=False)]
 
     def draw(width: float) -> Figure:
-        figure = Figure(figsize=(width, 2.9))
+        figure = Figure(figsize=(width, 0.55 + 0.62 * len(groups)))
         axes = figure.subplots()
-        for _, pair_ in effects.iterrows():
-            regime, filled = pair_["regime"], pair_["checkpointing"] == modes[0]
-            colours = {"mec": PALETTE[regime], "mfc": PALETTE[regime if filled else "paper"]}
-            x, y = min(pair_["time_added"], edge), pair_["activations_saved"]
-            axes.plot(100 * x, 100 * y, MARKERS[regime], **colours, ms=7, clip_on=False, zorder=3)
-            if pair_["time_added"] > edge:
-                beyond = percent(pair_["time_added"], signed=True) + " →"
-                axes.annotate(beyond, (100 * x, 100 * y), xytext=(-6, -10), textcoords="offset points", ha="right")
-        _claims(axes, claimed_saving, claimed_slowdown)
-        axes.set_xlim(min(0, 110 * effects["time_added"].min()), 100 * edge)
-        axes.set_ylim(min(0, 110 * effects["activations_saved"].min()), 100)
-        axes.set(xlabel="step time added (%)", ylabel="activation bytes saved (%)")
-        axes.grid()
+        axes.set(xlim=(0, 100), xlabel="share saved (%)", yticks=[], ylim=(0.1 - len(groups), 0.62))
+        axes.grid(axis="x")
+        axes.spines["left"].set_visible(False)
+        for position, (regime, mode, pairs) in enumerate(groups):
+            name = f"{REGIME_NAMES[regime]}, {CHECKPOINTING_NAMES[mode]}"
+            axes.annotate(f"{name}: {_time(pairs, width)}", (0, 0.3 - position), va="bottom", fontsize=8)
+            for place, (column, (what, role)) in enumerate(SHARES.items()):
+                share = 100 * float(pairs[column].median())
+                (bar,) = axes.barh(0.15 - 0.26 * place - position, max(share, 0), height=0.24, color=PALETTE[role])
+                tell(bar, f"{name}: {percent(share / 100)} of {what}, median of {counted(len(pairs), 'pair')} of runs")
+        if claimed is not None:
+            axes.axvline(100 * claimed, color=PALETTE["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
+            note = {"fontsize": 8, "color": PALETTE["muted"], "ha": "right", "va": "bottom"}
+            axes.annotate("√L claim", (100 * claimed, 0.62), xytext=(-3, -9), textcoords="offset points", **note)
         return figure
 
-    key = [_mark(REGIME_NAMES[regime], MARKERS[regime], regime, True) for regime in dict.fromkeys(effects["regime"])]
-    key += [_mark(CHECKPOINTING_NAMES[mode], "o", "full", mode == modes[0]) for mode in modes]
-    typical = effects.groupby("checkpointing")[["activations_saved", "time_added"]].median()
-    finding = listing(
-        f"{CHECKPOINTING_NAMES[mode]} save {percent(typical.loc[mode, 'activations_saved'])} of activations for "
-        f"{percent(typical.loc[mode, 'time_added'], signed=True)} of time"
-        for mode in modes
-    )
-    return Drawing(finding[0].upper() + finding[1:], _checkpointing_alt(effects), draw, tuple(key))
+    key = tuple(Patch(color=PALETTE[role], label=f"{what} saved") for what, role in SHARES.values())
+    return Drawing(_checkpointing_finding(effects), _checkpointing_alt(groups), draw, key)
 
 
-def _claims(axes: Axes, saving: float | None, slowdown: float) -> None:
-    dashed = {"color": PALETTE["muted"], "linewidth": 0.9, "linestyle": (0, (4, 3)), "zorder": 1}
-    note = {"fontsize": 8, "color": PALETTE["muted"], "textcoords": "offset points"}
-    axes.axvline(100 * slowdown, **dashed)
-    axes.annotate(f"{percent(slowdown)} claim", (100 * slowdown, 0), xytext=(4, 4), **note)
-    if saving is not None:
-        axes.axhline(100 * saving, **dashed)
-        axes.annotate("√L claim", (0, 100 * saving), xycoords=("axes fraction", "data"), xytext=(4, 3), **note)
+def _time(pairs: pd.DataFrame, width: float) -> str:
+    """What checkpointing adds to the time of a step, in the words that a figure has room for."""
+    time = typical(pairs["added"])
+    if time is not None:
+        return f"{change(time.middle, time.give)} of time"
+    if not pairs["step_seconds"].notna().any():
+        return "no times"
+    return "times disturbed, not shown" if width > NARROW else "times disturbed"
 
 
-def _mark(name: str, marker: str, role: str, filled: bool) -> Line2D:
-    colour = PALETTE[role]
-    return Line2D(
-        [], [], linestyle="", marker=marker, mec=colour, mfc=colour if filled else PALETTE["paper"], label=name
-    )
+def _checkpointing_finding(effects: pd.DataFrame) -> str:
+    low, high = effects["peak_saved"].min(), effects["peak_saved"].max()
+    regimes = [effects.loc[effects["peak_saved"].astype(float).agg(pick), "regime"] for pick in ("idxmin", "idxmax")]
+    if percent(low) == percent(high):
+        return f"Checkpointing saves {percent(low)} of the peak"
+    first, last = (REGIME_NAMES[regime] for regime in regimes)
+    return f"Checkpointing saves {percent(low)} of the peak in {first}, {percent(high)} in {last}"
 
 
-def _checkpointing_alt(effects: pd.DataFrame) -> str:
+def _checkpointing_alt(groups: list[tuple[str, str, pd.DataFrame]]) -> str:
     parts = []
-    for (regime, mode), rows in effects.groupby(["regime", "checkpointing"], sort=False):
-        middle = rows[["activations_saved", "time_added"]].median()
+    for regime, mode, pairs in groups:
+        middle = pairs[list(SHARES)].median()
         parts.append(
-            f"{REGIME_NAMES[regime]} with {CHECKPOINTING_NAMES[mode]} saves {percent(middle['activations_saved'])} "
-            f"of activations for {percent(middle['time_added'], signed=True)} of step time"
+            f"{REGIME_NAMES[regime]} with {CHECKPOINTING_NAMES[mode]} {percent(middle['activations_saved'])} of "
+            f"activation bytes and {percent(middle['peak_saved'])} of the peak, {_time(pairs, WIDE)}"
         )
-    pairs = counted(len(effects), "pair")
-    return f"Scatter of {pairs} of runs with and without checkpointing; medians: {'; '.join(parts)}."
+    return f"Bars of what checkpointing saves, medians over pairs of runs: {'; '.join(parts)}."

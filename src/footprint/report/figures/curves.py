@@ -10,7 +10,7 @@ from footprint.report.figures.bars import after, byte_unit
 from footprint.report.figures.labels import at_ends
 from footprint.report.figures.memory import MARKERS
 from footprint.report.page.empty import NoRunsError
-from footprint.report.page.svg import NARROW, PALETTE, Drawing
+from footprint.report.page.svg import NARROW, PALETTE, Drawing, tell
 from footprint.report.page.words import bits, bits_apart, counted, listing, shortened
 from footprint.report.reading.selection import REGIME_NAMES, SETTING_AXES
 from footprint.report.reading.study import Study, curve, followed, rank_series
@@ -47,7 +47,7 @@ def curves(study: Study) -> Drawing:
         for row, training, validation in found:
             dashes = _DASHES[seen.get(row["regime"], 0) % len(_DASHES)]
             seen[row["regime"]] = seen.get(row["regime"], 0) + 1
-            _curve(axes, row["regime"], dashes, training["mean"], validation)
+            _curve(axes, row, dashes, training["mean"], validation)
             text = shortened(row["name"], 30 if width > NARROW else 16)
             ends.append((validation["mean"].iloc[-1], text, {"color": PALETTE[row["regime"]]}))
         axes.set_xlim(0, max(validation.index.max() for _, _, validation in found))
@@ -59,7 +59,8 @@ def curves(study: Study) -> Drawing:
     return Drawing(_curves_finding(found), _curves_alt(found), draw, _curves_key(found))
 
 
-def _curve(axes: Axes, regime: str, dashes: object, training: pd.Series, validation: pd.DataFrame) -> None:
+def _curve(axes: Axes, row: pd.Series, dashes: object, training: pd.Series, validation: pd.DataFrame) -> None:
+    regime, name = row["regime"], row["name"]
     colour = PALETTE[regime]
     smooth = thinned(training)
     axes.plot(smooth.index, smooth, color=colour, linewidth=0.7, alpha=0.65, linestyle=dashes)
@@ -69,7 +70,10 @@ def _curve(axes: Axes, regime: str, dashes: object, training: pd.Series, validat
     points = pd.concat([few, validation["mean"].iloc[-1:]])
     points = points[~points.index.duplicated()]
     style = {"color": colour, "ms": 4, "mec": PALETTE["paper"], "mew": 0.4, "clip_on": False, "zorder": 3}
-    axes.plot(points.index, points, MARKERS[regime], linestyle=dashes, linewidth=1.3, **style)
+    axes.plot(points.index, points, linestyle=dashes, linewidth=1.3, **style)
+    for step, loss in points.items():
+        (mark,) = axes.plot(step, loss, MARKERS[regime], **style)
+        tell(mark, f"{name}, step {step:,}: {bits(loss)} bits per byte")
 
 
 Curves = list[tuple[pd.Series, pd.DataFrame, pd.DataFrame]]
@@ -149,7 +153,10 @@ def _over_ranks(axes: Axes, found: list[pd.DataFrame], full: pd.Series | None, v
         regime, ranks_ = rows["regime"].iloc[0], rows["rank"].astype(int)
         heights = rows[value].astype(float) / size
         style = {"color": PALETTE[regime], "mec": PALETTE["paper"], "mew": 0.4}
-        axes.plot(ranks_, heights, MARKERS[regime], linestyle="-", linewidth=1.3, ms=6, **style)
+        axes.plot(ranks_, heights, linestyle="-", linewidth=1.3, **style)
+        for rank, height, (_, row) in zip(ranks_, heights, rows.iterrows(), strict=True):
+            (mark,) = axes.plot(rank, height, MARKERS[regime], ms=6, **style)
+            tell(mark, f"{row['name']}: {bits(row['loss'])} bits per byte, {format_bytes(row['peak_bytes'])}")
         if value == "loss":
             for rank, (_, row) in zip(ranks_, rows.iterrows(), strict=True):
                 if row["finished"] > 1:

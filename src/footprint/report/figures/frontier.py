@@ -1,4 +1,4 @@
-"""The frontier: what a setting needs in memory against the loss it ends at, and the seconds that took."""
+"""The frontier: what a setting needs in memory against the loss it ends at."""
 
 from collections.abc import Sequence
 
@@ -13,19 +13,17 @@ from footprint.report.figures.bars import byte_unit
 from footprint.report.figures.labels import Mark, beside_marks, segments
 from footprint.report.figures.memory import MARKERS
 from footprint.report.page.empty import NoRunsError
-from footprint.report.page.svg import NARROW, PALETTE, Drawing
-from footprint.report.page.words import bits, bits_apart, counted, seconds, shortened
+from footprint.report.page.svg import NARROW, PALETTE, Drawing, tell
+from footprint.report.page.words import bits, bits_apart, counted, shortened
 from footprint.report.reading.selection import REGIME_NAMES
-from footprint.report.reading.study import Study, dominated, headline
+from footprint.report.reading.study import Study, headline
 from footprint.spec.units import format_bytes
 
 MOST_LABELS = 20
 """Settings that can all be named beside their marks; of more, only those that nothing dominates are."""
 
-LARGEST_MARK = 13.0
-"""Points across of the mark of the longest training, which must fit the line of the key."""
-
-SMALLEST_MARK = 3.5
+MARK = 8.0
+"""Points across of a mark."""
 
 WIDE_RANGE = 8
 """Ratio of the largest peak to the smallest beyond which memory is drawn on a logarithmic axis."""
@@ -34,16 +32,14 @@ _FADED = 0.4
 
 
 def frontier(study: Study) -> Drawing:
-    """Every finished setting by peak memory and final validation loss; the area of its mark is its training time."""
-    rows = study.finished.sort_values(["peak_bytes", "loss"], kind="stable", ignore_index=True)
-    if not len(rows):
+    """Every finished setting by peak memory and final validation loss."""
+    if not len(study.finished):
         raise NoRunsError("No fine-tuning run of the quality study finished, so there is no loss to set beside memory.")
-    rows["dominated"] = dominated(rows)
+    rows = study.finished.assign(dominated=study.dominated).sort_values(
+        ["peak_bytes", "loss"], kind="stable", ignore_index=True
+    )
     size, unit = byte_unit(float(rows["peak_bytes"].max()))
     rows["x"] = rows["peak_bytes"].astype(float) / size
-    # Not the seconds of the whole training, in which every disturbance counts.
-    rows["seconds"] = rows["steps"].astype(float) * rows["step_seconds"].astype(float)
-    rows["across"] = _across(rows["seconds"])
 
     def draw(width: float) -> Figure:
         figure = Figure(figsize=(width, 3.7 if width > NARROW else 3.9))
@@ -83,11 +79,6 @@ def _peak(row: pd.Series) -> str:
     return format_bytes(row["peak_bytes"])
 
 
-def _across(durations: pd.Series) -> pd.Series:
-    """Diameters in points whose squares are as the durations (but never too small to see)."""
-    return (LARGEST_MARK * (durations.astype(float) / durations.max()) ** 0.5).clip(lower=SMALLEST_MARK)
-
-
 def _limits(axes: Axes, rows: pd.DataFrame) -> None:
     low, high = rows["x"].min(), rows["x"].max()
     bottom, top = rows["loss_low"].min(), rows["loss_high"].max()
@@ -109,14 +100,21 @@ def _mark(axes: Axes, row: pd.Series) -> None:
         ends = [row["loss_low"], row["loss_high"]]
         axes.plot([row["x"]] * 2, ends, "_-", color=PALETTE["ink"], ms=5, linewidth=0.9, alpha=alpha, zorder=2)
     style = {
-        "ms": row["across"],
+        "ms": MARK,
         "mec": PALETTE["paper"],
         "mew": 0.6,
         "clip_on": False,
         "zorder": 3 if row["dominated"] else 4,
     }
     for fill, opacity in ((PALETTE["paper"], 1.0), (colour, alpha)):  # on paper, so that nothing shines through
-        axes.plot(row["x"], row["loss"], MARKERS[row["regime"]], mfc=fill, alpha=opacity, **style)
+        (mark,) = axes.plot(row["x"], row["loss"], MARKERS[row["regime"]], mfc=fill, alpha=opacity, **style)
+    tell(mark, _told(row))
+
+
+def _told(row: pd.Series) -> str:
+    ends = f" ({bits(row['loss_low'])} to {bits(row['loss_high'])} over {counted(int(row['finished']), 'seed')})"
+    known = ends if row["finished"] > 1 else " (one seed)"
+    return f"{row['name']}: {_peak(row)}, {bits(row['loss'])} bits per byte{known}"
 
 
 def _labels(axes: Axes, rows: pd.DataFrame, best: pd.DataFrame, longest: int) -> None:
@@ -134,33 +132,24 @@ def _named_mark(row: pd.Series, longest: int) -> Mark:
     return Mark(
         x=row["x"],
         y=row["loss"],
-        radius=row["across"] / 2,
+        radius=MARK / 2,
         text=shortened(row["name"].replace(" checkpoints", ""), longest),
         style={"color": PALETTE["muted" if row["dominated"] else row["regime"]]},
     )
 
 
 def _key(rows: pd.DataFrame) -> Sequence[Artist]:
-    """The regimes present, and what an area stands for."""
-    marks = [
+    """The regimes present."""
+    return tuple(
         Line2D([], [], linestyle="", marker=MARKERS[regime], color=PALETTE[regime], ms=7, label=REGIME_NAMES[regime])
         for regime in REGIME_NAMES
         if (rows["regime"] == regime).any()
-    ]
-    longest = rows.loc[rows["seconds"].idxmax()]
-    shortest = rows.loc[rows["seconds"].idxmin()]
-    ends = [longest] if longest["seconds"] < 1.2 * shortest["seconds"] else [shortest, longest]
-    for row in ends:
-        text = f"{seconds(row['seconds'])} of steps"
-        mark = {"marker": "o", "ms": row["across"], "mfc": "none", "mec": PALETTE["muted"], "mew": 0.9}
-        marks.append(Line2D([], [], linestyle="", **mark, label=text))
-    return tuple(marks)
+    )
 
 
 def _alt(rows: pd.DataFrame) -> str:
     shown = [
-        f"{row['name']} {_peak(row)}, {bits(row['loss'])} bits per byte, {seconds(row['seconds'])} of steps"
-        + (", dominated" if row["dominated"] else "")
+        f"{row['name']} {_peak(row)}, {bits(row['loss'])} bits per byte" + (", dominated" if row["dominated"] else "")
         for _, row in rows.iterrows()
     ]
     return f"Scatter of {counted(len(rows), 'setting')} by peak memory and final validation loss: {'; '.join(shown)}."

@@ -7,7 +7,7 @@ from matplotlib.ticker import LogLocator
 
 from footprint.report.figures.bars import after, bucket_key, byte_axis, byte_unit, pair
 from footprint.report.page.empty import NoRunsError
-from footprint.report.page.svg import NARROW, PALETTE, Drawing
+from footprint.report.page.svg import NARROW, PALETTE, Drawing, tell
 from footprint.report.page.words import counted, listing, outcome, percent, shortened, worst
 from footprint.report.reading.selection import headline, label, measured, setting, source, varying
 from footprint.spec.columns import PHASES
@@ -24,6 +24,7 @@ MARKERS = {"full": "s", "lora": "o", "qlora": "^"}
 """One mark per regime, so that colour is never the only difference."""
 
 _DIAMOND = {"linestyle": "", "marker": "D", "mfc": PALETTE["paper"], "mec": PALETTE["ink"]}
+_DOT = {"linestyle": "", "marker": "o", "color": PALETTE["lora"], "ms": 6}
 
 
 def largest(runs: pd.DataFrame, columns: tuple[str, ...]) -> float:
@@ -58,7 +59,8 @@ def regimes(runs: pd.DataFrame) -> Drawing:
                 for y, side in ((thick, source(run)), (thin, "predicted")):
                     end = run[list(PEAKS)].astype("Float64").max() / unit
                     after(axes, end, y, side, fontsize=8, color=PALETTE["muted"])
-            axes.plot(run["textbook_bytes"] / unit, thick, ms=6, zorder=3, **_DIAMOND)
+            (diamond,) = axes.plot(run["textbook_bytes"] / unit, thick, ms=6, zorder=3, **_DIAMOND)
+            tell(diamond, f"{setting(run)}, textbook: {format_bytes(run['textbook_bytes'])}")
             name = axes.annotate(setting(run), (0, -position + 0.04), va="bottom", fontweight="bold")
             axes.annotate(beside(run), (1, 0), xycoords=name, xytext=(8, 0), textcoords="offset points", va="bottom")
         axes.set_yticks([])
@@ -92,10 +94,10 @@ def buckets(runs: pd.DataFrame) -> Drawing:
         unit = byte_axis(axes, largest(rows, PEAKS) * (1.16 if at_side else 1.02))
         for position, (name, (_, run)) in enumerate(zip(names, rows.iterrows(), strict=True)):
             if at_side:
-                thick, _ = pair(axes, 0.43 - position, run, height=0.86, unit=unit)
+                thick, _ = pair(axes, 0.43 - position, run, height=0.86, unit=unit, name=name)
                 after(axes, run[list(PEAKS)].astype("Float64").max() / unit, thick, _briefly(run), fontsize=8)
             else:
-                pair(axes, 0.08 - position, run, height=0.5, unit=unit)
+                pair(axes, 0.08 - position, run, height=0.5, unit=unit, name=name)
                 text = f"{shortened(name, int(15 * width) - 19)}: {_briefly(run)}"
                 axes.annotate(text, (0, 0.1 - position), va="bottom", fontsize=8)
         axes.set_yticks([-float(i) for i in range(len(rows))] if at_side else [], names if at_side else [])
@@ -130,6 +132,7 @@ def accuracy(runs: pd.DataFrame) -> Drawing:
     done = measured(runs)
     if not len(done):
         raise NoRunsError("No run finished, so there is no peak to hold a prediction against.")
+    names = [label(run, varying(runs)) for _, run in done.iterrows()]
     prediction, textbook = worst(done["peak_relative_error"]), done["textbook_relative_error"].astype(float)
 
     def draw(width: float) -> Figure:
@@ -139,26 +142,35 @@ def accuracy(runs: pd.DataFrame) -> Drawing:
         peaks = done["peak_bytes_measured"].astype(float) / size
         ends = [peaks.min() / 1.3, peaks.max() * 1.3]
         axes.plot(ends, ends, color=PALETTE["muted"], linewidth=0.8)
-        axes.plot(peaks, done["textbook_bytes"].astype(float) / size, ms=5, **_DIAMOND, label="textbook")
-        predicted = done["peak_bytes_predicted"].astype(float) / size
-        axes.plot(peaks, predicted, "o", color=PALETTE["lora"], ms=6, label="predicted")
+        for (_, run), name in zip(done.iterrows(), names, strict=True):
+            here = float(run["peak_bytes_measured"]) / size
+            for side, style in (("textbook", {"ms": 5, **_DIAMOND}), ("predicted", _DOT)):
+                estimate = run["textbook_bytes" if side == "textbook" else "peak_bytes_predicted"]
+                (mark,) = axes.plot(here, float(estimate) / size, **style)
+                tell(mark, f"{name}: {outcome(run)} {source(run)}, {format_bytes(estimate)} {side}")
         axes.set(xscale="log", yscale="log", xlabel=f"{source(runs)} peak ({unit})", ylabel=f"estimated peak ({unit})")
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter("")
         axes.grid()
-        axes.legend(loc="upper left")
         return figure
 
-    hits = f"within {percent(prediction)} of every run" if prediction else "exact in every run"
-    finding = f"The prediction is {hits}; the textbook is off by up to "
+    hits = f"at most {percent(prediction)}" if prediction else "nothing"
+    low, high = textbook.abs().min(), textbook.abs().max()
+    span = percent(high) if percent(low) == percent(high) else f"{percent(low)} to {percent(high)}"
+    finding = f"The textbook is off by {span}, the prediction by {hits}"
+    key = (
+        Line2D([], [], label="predicted", **_DOT),
+        Line2D([], [], label="textbook", **_DIAMOND),
+        Line2D([], [], color=PALETTE["muted"], linewidth=0.8, label="where an estimate is exact"),
+    )
     alt = (
         f"Scatter of {counted(len(done), 'run')}: predictions lie on the diagonal, at most {percent(prediction)} off; "
         f"the textbook's totals lie between {percent(textbook.min(), signed=True)} and "
         f"{percent(textbook.max(), signed=True)} of what was {source(runs)}."
     )
-    return Drawing(finding + percent(worst(textbook)), alt, draw)
+    return Drawing(finding, alt, draw, key)
 
 
 def phases(runs: pd.DataFrame) -> Drawing:
@@ -178,7 +190,11 @@ def phases(runs: pd.DataFrame) -> Drawing:
                 places.append((y, phase))
                 size, predicted = (run[f"{phase}_peak_bytes_{side}"] for side in ("measured", "predicted"))
                 highest = phase == run["peak_phase_measured"]
-                axes.barh(y, size / unit, height=0.7, color=PALETTE[run["regime"] if highest else "rule"])
+                (bar,) = axes.barh(y, size / unit, height=0.7, color=PALETTE[run["regime"] if highest else "rule"])
+                tell(
+                    bar,
+                    f"{setting(run)}, {phase}: {format_bytes(size)} {source(run)}, {format_bytes(predicted)} predicted",
+                )
                 axes.plot([predicted / unit] * 2, [y - 0.42, y + 0.42], color=PALETTE["ink"], linewidth=1.4)
                 after(axes, max(size, predicted) / unit, y, format_bytes(size), fontsize=8)
             axes.annotate(setting(run), (0, 0.55 - group * 4.2), va="bottom", fontweight="bold")

@@ -13,12 +13,15 @@ from matplotlib.patheffects import withStroke
 
 from footprint.report.figures.bars import BUCKETS, bucket_key, byte_unit
 from footprint.report.page.empty import NoRunsError
-from footprint.report.page.svg import PALETTE, Drawing
+from footprint.report.page.svg import PALETTE, Drawing, tell
 from footprint.report.page.words import listing, percent
 from footprint.report.reading.results import Timelines
 from footprint.report.reading.selection import setting, source
 from footprint.spec.timeline import Point
 from footprint.spec.units import format_bytes
+
+STRETCHES = 8
+"""Parts of a phase that say what was live in them."""
 
 SPANS = {"forward": (0.0, 1.0), "backward": (1.0, 2.4), "step": (2.4, 3.0)}
 """Where each phase lies on the x axis; a place within it is a share of the bytes the phase allocates and releases."""
@@ -58,17 +61,41 @@ def highest(points: Sequence[Point]) -> Point:
 def _panel(axes: Axes, name: str, measured: Sequence[Point], predicted: Sequence[Point]) -> None:
     filled = measured or predicted
     unit, text = byte_unit(highest(filled).total)
-    axes.stackplot(places(filled), _layers(filled, unit), colors=[PALETTE[b] for b in BUCKETS], linewidth=0)
-    for boundary in accumulate(np.array(layer) for layer in _layers(_known(predicted), unit)) if predicted else ():
+    axes.stackplot(places(filled), layers(filled, unit), colors=[PALETTE[b] for b in BUCKETS], linewidth=0)
+    for boundary in accumulate(np.array(layer) for layer in layers(_known(predicted), unit)) if predicted else ():
         # A halo in the colour of the page, so that the line shows on every bucket in both themes.
         halo = [withStroke(linewidth=1.8, foreground=PALETTE["paper"])]
         axes.plot(places(predicted), boundary, color=PALETTE["ink"], linewidth=0.7, path_effects=halo)
-    for start, _ in list(SPANS.values())[1:]:
-        axes.axvline(start, color=PALETTE["muted"], linewidth=0.7, linestyle=(0, (2, 2)))
+    between_phases(axes)
+    tell_samples(axes, name, filled)
     top = highest(filled)
     axes.plot(places(filled)[filled.index(top)], top.total / unit, "o", color=PALETTE["ink"], ms=4)
     axes.set(xlim=(0, 3), ylim=(0, 1.12 * top.total / unit), ylabel=text)
     axes.set_title(f"{name}: {format_bytes(top.total)}")
+
+
+def between_phases(axes: Axes) -> None:
+    """Lines where one phase ends and the next begins."""
+    for start, _ in list(SPANS.values())[1:]:
+        axes.axvline(start, color=PALETTE["muted"], linewidth=0.7, linestyle=(0, (2, 2)))
+
+
+def tell_samples(axes: Axes, name: str, points: Sequence[Point]) -> None:
+    """Let a stretch of a step say what was live at its highest instant."""
+    along = places(points)
+    for phase, (start, end) in SPANS.items():
+        for number in range(STRETCHES):
+            left, right = (start + (end - start) * edge / STRETCHES for edge in (number, number + 1))
+            there = [
+                point for point, x in zip(points, along, strict=True) if point.phase == phase and left <= x <= right
+            ]
+            if there:
+                top = highest(there)
+                each = listing(f"{bucket} {format_bytes(getattr(top, bucket))}" for bucket in BUCKETS)
+                tell(
+                    axes.axvspan(left, right, alpha=0, linewidth=0),
+                    f"{name}, {phase}: {format_bytes(top.total)} live: {each}",
+                )
 
 
 def _known(predicted: Sequence[Point]) -> list[Point]:
@@ -77,7 +104,8 @@ def _known(predicted: Sequence[Point]) -> list[Point]:
     return [point for point in predicted if point.phase != "step"] + [highest(step)] * len(step)
 
 
-def _layers(points: Sequence[Point], unit: int) -> list[list[float]]:
+def layers(points: Sequence[Point], unit: int) -> list[list[float]]:
+    """Of each bucket its sizes along the points, in `unit` bytes."""
     return [[getattr(point, bucket) / unit for point in points] for bucket in BUCKETS]
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pandas as pd
 from IPython.display import HTML, Markdown, display
 from markupsafe import Markup, escape
+from nbconvert.filters import markdown2html
 
+from footprint.report.page import words
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.svg import NARROW, WIDE, Drawing
 from footprint.report.page.table import Table, csv_link
@@ -30,35 +32,46 @@ class Page:
         self.quarto = renderer == "quarto"
         self._works = dict(read_bibliography(bibliography))
         self._cited: list[str] = []
-        self._held: list[str] | None = None
-        """What was said since a set of tabs began, which Quarto must get in one piece."""
+        self._held: list[tuple[bool, str]] | None = None
+        """What was said since a fold began, which must reach the page in one piece: (whether it is HTML, text)."""
 
     def say(self, *paragraphs: str) -> None:
         """Paragraphs of Markdown; names that come from a config go through `words.escape` first."""
-        text = "\n\n".join(paragraphs)
-        if self._held is None:
-            display(Markdown(text))
+        self._put("\n\n".join(paragraphs))
+
+    def section(self, identifier: str, title: str, origin: str | None = None) -> None:
+        """Begin a section under its plain-text title; `origin` says at its head that its figures were not measured."""
+        if self.quarto:
+            self._put(f"## {words.escape(title)} {{#{identifier}}}")
         else:
-            self._held.append(text)
+            self._html(Markup('<h2 id="{}">{}</h2>').format(identifier, title))
+        if origin:
+            self._html(Markup('<p class="origin">{}</p>').format(origin))
 
     @contextmanager
-    def tabs(self) -> Iterator[None]:
-        """Parts of a section that `tab` begins: tabs on Quarto's page, one below the other elsewhere."""
-        self._held = [] if self.quarto else None
-        yield
-        if self._held is not None:
+    def fold(self, title: str) -> Iterator[None]:
+        """What the block says, folded away under its plain-text title; nothing where it says nothing."""
+        self._held = []
+        try:
+            yield
+        finally:
             parts, self._held = self._held, None
-            self.say("::: {.panel-tabset}", *parts, ":::")
-
-    def tab(self, title: str) -> None:
-        """Begin a part under its plain-text title."""
-        self.say(f"### {escape(title)}")
-        if self._held is not None:
-            self._html(Markup('<p class="tab-name">{}</p>').format(title))  # paper has no tabs to name it
+        if parts:
+            summary = Markup("<details class='fold'><summary>{}</summary>").format(title)
+            if self.quarto:
+                inner = [text for _, text in parts]
+                self._put("\n\n".join([_raw(summary), *inner, _raw("</details>")]))
+            else:
+                inner = [text if is_html else _rendered(text) for is_html, text in parts]
+                self._put("\n".join([summary, *inner, "</details>"]), is_html=True)
 
     def facts(self, *facts: str) -> None:
         """One quiet line of HTML facts under the title."""
         self._html(Markup(f'<p class="facts">{" · ".join(facts)}</p>'))
+
+    def block(self, content: Markup) -> None:
+        """HTML of a section's own, of elements that either page has styles for."""
+        self._html(content)
 
     def answer(self, sentences: list[str]) -> None:
         """The report's findings in plain text, set large, sizes and percentages in bold."""
@@ -78,16 +91,17 @@ class Page:
     def table(self, name: str, table: Table, caption: str) -> None:
         """A table with the id `tbl-<name>`, in a box that scrolls by itself, with its CSV."""
         tall = " tall" if len(table.shown) > TALL else ""
+        stacks = " stacks" if table.verdict else ""
         box = Markup("<div class='scroll{}' tabindex='0' role='region' aria-label='{}'>{}</div>")
         link = Markup("<p class='download'>{}</p>").format(table.csv_link(name))
-        self._float(f"tbl-{name}", box.format(tall, Markup(caption).striptags(), table.html()) + link, caption)
+        self._float(f"tbl-{name}", box.format(tall + stacks, Markup(caption).striptags(), table.html()) + link, caption)
 
     def note(self, title: str, text: str) -> None:
         """A remark set apart: `title` is plain text, `text` one paragraph of inline HTML."""
         if self.quarto:
             self.say(f'::: {{.callout-note title="{html.escape(title)}"}}\n\n{text}\n\n:::')
         else:
-            display(HTML(f'<aside class="note"><p class="note-title">{escape(title)}</p><p>{text}</p></aside>'))
+            self._html(f'<aside class="note"><p class="note-title">{escape(title)}</p><p>{text}</p></aside>')
 
     def see(self, name: str) -> str:
         """A numbered reference to the figure or table with this id (`fig-...` or `tbl-...`)."""
@@ -107,22 +121,18 @@ class Page:
         )
         self._html(f"<p class='download'>The tables this page was made from: {' '.join(links)}</p>")
 
-    def glossary(self, words: Mapping[str, str]) -> None:
-        """What words mean, folded away; both are plain text."""
-        items = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(word, says) for word, says in words.items())
-        self._html(
-            Markup("<details class='glossary'><summary>What the words mean</summary><dl>{}</dl></details>").format(
-                items
-            )
-        )
+    def definitions(self, entries: Mapping[str, str]) -> None:
+        """What words mean; both are plain text."""
+        items = Markup("").join(Markup("<dt>{}</dt><dd>{}</dd>").format(word, says) for word, says in entries.items())
+        self._html(Markup("<dl class='definitions'>{}</dl>").format(items))
 
-    def config(self, text: str | None) -> None:
-        """The experiment's configuration, folded away."""
-        if text is None:
-            self.say("The configuration was not kept beside the tables.")
-        else:
-            summary = "<summary>The configuration of this experiment</summary>"
-            self._html(Markup(f"<details>{summary}<pre class='config'>{{}}</pre></details>").format(text))
+    def preformatted(self, text: str) -> None:
+        """Text as it is typed, such as a configuration."""
+        self._html(Markup("<pre class='config'>{}</pre>").format(text))
+
+    def script(self, source: Path) -> None:
+        """The page's script; without it the page says the same."""
+        self._html(f"<script>\n{source.read_text(encoding='utf-8')}</script>")
 
     def references(self) -> None:
         """The list of the works cited so far."""
@@ -130,7 +140,7 @@ class Page:
             self.say("::: {#refs}\n:::")
             return
         items = (f'<li id="ref-{key}">{full_name(self._works[key])}</li>' for key in sorted(self._cited))
-        display(HTML(f"<ul class='references'>{''.join(items)}</ul>"))
+        self._html(f"<ul class='references'>{''.join(items)}</ul>")
 
     @contextmanager
     def unless_empty(self) -> Iterator[None]:
@@ -142,16 +152,32 @@ class Page:
 
     def _html(self, content: str) -> None:
         if self.quarto:
-            self.say(f"```{{=html}}\n{content}\n```")
+            self._put(_raw(content))
         else:
-            display(HTML(content))
+            self._put(content, is_html=True)
 
     def _float(self, identifier: str, content: Markup, caption: str) -> None:
         if self.quarto:
-            self.say(f"::: {{#{identifier}}}\n\n```{{=html}}\n{content}\n```\n\n{caption}\n\n:::")
+            self._put(f"::: {{#{identifier}}}\n\n{_raw(content)}\n\n{caption}\n\n:::")
         else:
-            figure = f'<figure id="{identifier}">{content}<figcaption>{caption}</figcaption></figure>'
-            display(HTML(figure))
+            self._html(f'<figure id="{identifier}">{content}<figcaption>{caption}</figcaption></figure>')
+
+    def _put(self, text: str, *, is_html: bool = False) -> None:
+        """The one way onto the page: Markdown, or HTML where nbconvert renders it."""
+        if self._held is None:
+            display((HTML if is_html else Markdown)(words.typeset(text)))
+        else:
+            self._held.append((is_html, text))
+
+
+def _raw(content: str) -> str:
+    """HTML as a block of Quarto's Markdown."""
+    return f"```{{=html}}\n{content}\n```"
+
+
+def _rendered(text: str) -> str:
+    """Markdown as nbconvert renders it."""
+    return markdown2html(text)
 
 
 def read_bibliography(path: Path) -> Iterator[tuple[str, dict[str, str]]]:

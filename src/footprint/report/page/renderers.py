@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import nbformat
+import yaml
 from bs4 import BeautifulSoup, Tag
 from markupsafe import Markup
 from nbconvert import HTMLExporter
@@ -13,7 +14,7 @@ from nbformat import NotebookNode
 
 from footprint.errors import FootprintError
 
-RESOURCES = ("_quarto.yml", "page.css", "dark.scss", "references.bib")
+RESOURCES = ("_quarto.yml", "page.css", "page.js", "dark.scss", "references.bib")
 """Files beside the notebook that Quarto reads."""
 
 
@@ -26,7 +27,7 @@ def quarto(executed: NotebookNode, source: Path, scratch: Path) -> str:
     """
     for name in RESOURCES:
         shutil.copy(source / name, scratch / name)
-    front = f"---\ntitle: {executed.metadata['title']}\n---"
+    front = f"---\n{yaml.safe_dump(front_matter(executed), allow_unicode=True, sort_keys=False)}---"
     executed.cells[:0] = [nbformat.v4.new_raw_cell(front), nbformat.v4.new_markdown_cell(_contents(executed))]
     nbformat.write(executed, scratch / "report.ipynb")
     command = ["quarto", "render", "report.ipynb", "--to", "html", "--no-execute", "--no-execute-daemon"]
@@ -46,17 +47,28 @@ def quarto(executed: NotebookNode, source: Path, scratch: Path) -> str:
     return page
 
 
+def front_matter(executed: NotebookNode) -> dict[str, str]:
+    """What stands in the head of the page: its title, and for machines its author, date and description."""
+    told = executed.metadata
+    named = {"title": told["title"], "author-meta": told.get("author"), "date-meta": told.get("date")}
+    return {key: value for key, value in (named | {"description-meta": told.get("description")}).items() if value}
+
+
 _WARNING = re.compile(r"\s*\[?(WARN(ING)?|ERROR)\b")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def _contents(executed: NotebookNode) -> str:
     """Links to the sections for a phone, where Quarto shows none."""
-    said = [cell.source for cell in executed.cells if cell.cell_type == "markdown"]
-    for cell in executed.cells:
-        said += [output["data"].get("text/markdown", "") for output in cell.get("outputs", []) if "data" in output]
-    headings = [line[3:].strip() for text in said for line in text.splitlines() if line.startswith("## ")]
-    links = Markup("").join(Markup("<li><a href='#{}'>{}</a></li>").format(slug(name), name) for name in headings)
+    said = [
+        output["data"].get("text/markdown", "")
+        for cell in executed.cells
+        for output in cell.get("outputs", [])
+        if "data" in output
+    ]
+    headings = re.findall(r"^## (.+) \{#([\w-]+)\}$", "\n".join(said), flags=re.MULTILINE)
+    # A title is escaped for Markdown by references that HTML reads as well.
+    links = Markup("").join(Markup(f"<li><a href='#{name}'>{title}</a></li>") for title, name in headings)
     listed = Markup("<details class='contents-above'><summary>Contents</summary><ul>{}</ul></details>").format(links)
     return f"```{{=html}}\n{listed}\n```"
 
@@ -76,11 +88,10 @@ def nbconvert(executed: NotebookNode, source: Path, scratch: Path) -> str:
 
 
 def finished(page: str) -> str:
-    """What nbconvert leaves undone: ids of headings, the contents, numbers of figures, tables and references."""
+    """What nbconvert leaves undone: the contents, numbers of figures, tables and references."""
     soup = BeautifulSoup(page, "html.parser")
     contents = soup.select_one("#contents ul")
     for heading in soup.select("main h2"):
-        heading["id"] = slug(heading.get_text())
         contents.append(_entry(soup, heading))
     names = {}
     for word, kind in (("Figure", "fig"), ("Table", "tbl")):
@@ -92,11 +103,6 @@ def finished(page: str) -> str:
     for reference in soup.select("a.ref"):
         reference.string = names[reference["href"].removeprefix("#")]
     return str(soup)
-
-
-def slug(heading: str) -> str:
-    """The id pandoc gives a heading, so that a link to a section works on the page of either renderer."""
-    return re.sub(r"\s+", "-", re.sub(r"[^\w\s.-]", "", heading.strip().lower()))
 
 
 def _entry(soup: BeautifulSoup, heading: Tag) -> Tag:

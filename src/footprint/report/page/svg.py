@@ -84,6 +84,14 @@ def _wrapped(text: str, width: float) -> str:
     return "\n".join(textwrap.wrap(text, int(width * 72 / (TITLE_POINTS * 0.63)), break_long_words=True))
 
 
+def tell(artist: Artist, text: str) -> None:
+    """Let a part of a figure say its numbers, and which run they are of, to who points at it."""
+    artist.set_gid(_TELLS + text.encode().hex())
+
+
+_TELLS = "tells-"
+
+
 def inline(svg: str, *, name: str, title: str, alt: str) -> str:
     """matplotlib's SVG document as an element for a page, scaled by CSS.
 
@@ -94,6 +102,11 @@ def inline(svg: str, *, name: str, title: str, alt: str) -> str:
     body = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>", "", body, flags=re.DOTALL)
     body = re.sub(r"\s*\n\s*", " ", body).strip()
     body = body.replace("xlink:href=", "href=")
+    body = re.sub(
+        rf' id="{_TELLS}([0-9a-f]+)">',
+        lambda match: f' class="tells"><title>{html.escape(bytes.fromhex(match[1]).decode())}</title>',
+        body,
+    )
     used = set(re.findall(r"(?:url\(#|href=\"#)([^)\"]+)", body))
     body = re.sub(r' id="([^"]+)"', lambda match: f' id="{name}-{match[1]}"' if match[1] in used else "", body)
     body = re.sub(r"(url\(#|href=\"#)", rf"\g<1>{name}-", body)

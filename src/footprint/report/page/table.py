@@ -28,6 +28,8 @@ class Table:
     """Whether equal neighbours in the first column are one cell."""
     marked: tuple[str, ...] = ()
     """One CSS class per row, or nothing."""
+    verdict: str = ""
+    """The column that passes judgement, if one does: on a phone the cells of a row then stand below each other."""
 
     def html(self) -> Markup:
         """The `<table>` element."""
@@ -41,12 +43,16 @@ class Table:
         kind = "words" if name in self.words else "prose" if name in self.prose else ""
         return Markup(" class='{}'").format(kind) if kind else Markup("")
 
+    def _named(self, name: str) -> Markup:
+        """The attributes of a cell; of one that may stand below others also its column, which is then written there."""
+        return self._aligned(name) + (Markup(" data-head='{}'").format(name) if self.verdict else Markup(""))
+
     def _rows(self) -> list[Markup]:
         first, *others = self.shown.columns
         rows = []
         for spans, (_, row) in zip(self._spans(), self.shown.iterrows(), strict=True):
             mark = self.marked[len(rows)] if self.marked else ""
-            cells = [Markup("<td{}>{}</td>").format(self._aligned(name), row[name]) for name in others]
+            cells = [Markup("<td{}>{}</td>").format(self._named(name), row[name]) for name in others]
             if spans:
                 span = Markup(" rowspan='{}'").format(spans) if spans > 1 else Markup("")
                 cells.insert(0, Markup("<th scope='row'{}>{}</th>").format(span, row[first]))
@@ -64,6 +70,12 @@ class Table:
     def csv_link(self, name: str) -> Markup:
         """A link that saves `raw` as `<name>.csv` without asking any server."""
         return csv_link(self.raw, name)
+
+
+def telling(shown: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The cells without those of these columns that say the same nothing in every row: a sentence says it once."""
+    empty = [name for name in columns if name in shown and set(shown[name]) <= {"0 %", "0 B", "–"}]
+    return shown.drop(columns=empty)
 
 
 def csv_link(frame: pd.DataFrame, name: str) -> Markup:

@@ -1,5 +1,6 @@
 """Numbers and names as the report writes them."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
@@ -42,16 +43,21 @@ def shortened(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def seconds(value: float) -> str:
-    """A duration with three significant digits: `0.84 s`, `12.3 s`."""
-    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s" if value < 100 else f"{value:.0f} s"
+def duration(value: float, give: float | None = None) -> str:
+    """A duration, with how far it may be off where that is known: `1.9 ms`, `84 ± 2 ms`, `1.20 ± 0.03 s`."""
+    scale, unit = (1, "s") if value >= 1 else (1000, "ms")
+    value *= scale
+    digits = 2 if value < 10 and scale == 1 else 1 if value < (100 if scale == 1 else 9.5) else 0
+    least = 10.0**-digits
+    more = "" if give is None else f" ± {max(give * scale, least):.{digits}f}"
+    return f"{value:.{digits}f}{more} {unit}"
 
 
-def step_time(value: float) -> str:
-    """The duration of a step or a part of it: `1.9 ms`, `84 ms`, `1.20 s`."""
-    if value >= 1:
-        return seconds(value)
-    return f"{1000 * value:.0f} ms" if value >= 0.0095 else f"{1000 * value:.1f} ms"
+def change(value: float, give: float | None = None) -> str:
+    """A change of time as a percentage, with how far it may be off where that is known: `+22 %`, `+22 ± 3 %`."""
+    if give is None:
+        return percent(value, signed=True)
+    return f"{100 * value:+.0f} ± {max(1, round(100 * give))} %".replace("-", "−")
 
 
 def bits(value: float) -> str:
@@ -68,6 +74,22 @@ def bits_apart(value: float, *, signed: bool = False) -> str:
         return "0"
     sign = "" if not signed else "+" if value > 0 else "−"
     return sign + (f"{size:.3f}" if size >= 0.0095 else f"{size:.4f}")
+
+
+_UNIT = re.compile(
+    r"(?<=\d) (?=(?:[KMGT]?i?B|%|ms|s|bits?|bytes|tokens|steps|runs)(?![\w-]))|(?<=\d) (?=± ?\d)|(?<=±) (?=\d)"
+)
+_CODE = re.compile(r"(<(code|pre|script)\b.*?</\2>)", flags=re.DOTALL)
+
+
+def typeset(text: str) -> str:
+    """Markdown or HTML whose numbers keep their units on the same line; code is left as it is typed."""
+    parts = _CODE.split(text)
+    # Of three parts in a row the first is text, the second code, the third the name of its element.
+    return "".join(
+        _UNIT.sub("\N{NO-BREAK SPACE}", part) if place % 3 == 0 else part if place % 3 == 1 else ""
+        for place, part in enumerate(parts)
+    )
 
 
 def outcome(run: pd.Series) -> str:

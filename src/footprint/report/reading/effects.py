@@ -3,17 +3,13 @@
 import pandas as pd
 
 from footprint.report.page.empty import NoRunsError
-from footprint.report.page.words import counted, percent
 from footprint.report.reading.selection import (
     against_baseline,
     alike,
     headline,
     measured,
 )
-
-DISTURBED = 0.15
-"""Change of the time of what recomputing does not touch, as a share, beyond which a pair's times are not to be trusted.
-"""
+from footprint.report.reading.times import compared
 
 
 def series(runs: pd.DataFrame, axis: str) -> list[pd.DataFrame]:
@@ -24,10 +20,10 @@ def series(runs: pd.DataFrame, axis: str) -> list[pd.DataFrame]:
 
 
 def checkpointing_effects(runs: pd.DataFrame) -> pd.DataFrame:
-    """Every checkpointed run beside its twin without: shares of bytes saved and of step time added.
+    """Every checkpointed run beside its twin without: shares of bytes saved, and of step time added.
 
-    Columns `activations_saved`, `peak_saved`, `time_added` (ratios), `activations_factor` (how many times smaller) and
-    `disturbed`; the time of a disturbed pair says nothing and is left out.
+    Columns `activations_saved`, `peak_saved` (ratios), `activations_factor` (how many times smaller), and `added` and
+    `withheld` as `times.compared` says.
     """
     pairs = against_baseline(runs, "checkpointing", "none")
     if not len(pairs):
@@ -38,31 +34,4 @@ def checkpointing_effects(runs: pd.DataFrame) -> pd.DataFrame:
         now, before = (pairs[f"{bucket}_bytes_measured{side}"].astype(float) for side in ("", "_baseline"))
         pairs[f"{bucket}_saved"] = 1 - now / before
         pairs[f"{bucket}_factor"] = before / now
-    pairs["disturbed"] = [disturbed(pair, pair, "_baseline") for _, pair in pairs.iterrows()]
-    added = pairs["step_seconds"].astype(float) / pairs["step_seconds_baseline"].astype(float) - 1
-    pairs["time_added"] = added.mask(pairs["disturbed"])
-    return pairs
-
-
-def disturbed(run: pd.Series, base: pd.Series, suffix: str = "") -> bool:
-    """Whether something else used the machine while `run` or its twin `base` without checkpoints was timed.
-
-    Only backward recomputes, so forward and optimizer step should take as long in both, and the whole step no less.
-    """
-    now, before = (
-        {part: float(row[f"{part}_seconds{end}"]) for part in ("forward", "optimizer", "step")}
-        for row, end in ((run, ""), (base, suffix))
-    )
-    kept = (now["forward"] + now["optimizer"]) / (before["forward"] + before["optimizer"])
-    return abs(kept - 1) > DISTURBED or now["step"] < before["step"] * 0.95
-
-
-def set_aside(effects: pd.DataFrame) -> str | None:
-    """How many pairs' times were left out and why, in one sentence; None if none was."""
-    if not effects["disturbed"].any():
-        return None
-    return (
-        f"{effects['disturbed'].sum()} of {counted(len(effects), 'pair')} of times were left out: in them forward and "
-        f"optimizer step, which recomputing does not touch, differ by more than {percent(DISTURBED)}, or a step that "
-        "recomputes took less time; something else used the machine meanwhile. The bytes are not affected."
-    )
+    return compared(pairs)

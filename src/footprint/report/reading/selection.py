@@ -106,9 +106,9 @@ def label(run: pd.Series, axes: Iterable[str]) -> str:
     return ", ".join([setting(run), *brief])
 
 
-def in_common(runs: pd.DataFrame) -> str:
+def in_common(runs: pd.DataFrame, axes: Iterable[str] = NAMED_AXES) -> str:
     """What all these runs share, in words: `minigpt-85m, mixed precision, adamw, batch 4, 256 tokens`."""
-    values = {axis: _values(runs, axis) for axis in NAMED_AXES}
+    values = {axis: _values(runs, axis) for axis in axes}
     return ", ".join(axis_text(axis, found[0]) for axis, found in values.items() if len(found) == 1)
 
 

@@ -1,5 +1,6 @@
 """The quality study as the report reads it: what each setting reaches after fine-tuning, over its seeds."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,7 @@ import pandas as pd
 from footprint.errors import FootprintError
 from footprint.experiment.resolved import read_experiment
 from footprint.files import unreadable
+from footprint.report.reading import times
 from footprint.report.reading.results import EXPERIMENT
 from footprint.report.reading.selection import SETTING_AXES, in_reading_order, label, most_usual, usual_values, varying
 from footprint.spec.columns import BASES, CURVES, INTEGERS, QUALITY
@@ -19,7 +21,7 @@ SECONDS = ("forward_seconds", "backward_seconds", "optimizer_seconds")
 """The parts of a step, each the median of its steps; `step_seconds` is the median of whole steps."""
 
 _MEANS = ("base_bits_per_byte", "training_bits_per_byte")
-_MEDIANS = ("step_seconds", *SECONDS, "tokens_per_second", "training_seconds", "learning_rate")
+_CLOCKED = (*SECONDS, "tokens_per_second", "training_seconds")
 _HIGHEST = ("peak_bytes", "steps")
 
 COLUMNS = {"quality": QUALITY, "curves": CURVES, "bases": BASES}
@@ -42,11 +44,12 @@ class Study:
 
     @cached_property
     def settings(self) -> pd.DataFrame:
-        """One row per setting: its `name`, and over the seeds that finished its loss, peak and seconds.
+        """One row per setting: its `name`, and over the seeds that finished its loss, peak and times.
 
         `loss` is the mean validation loss after training in bits per byte, `loss_low` and `loss_high` its extremes,
-        `losses` those by seed; seconds are medians. `seeds` counts all runs, `finished` those with a loss; `status` is
-        `ok` when there is one.
+        `losses` those by seed. `step` is the time of a step (Time, or None where every seed was disturbed) and seconds
+        are medians, both over the seeds that were not disturbed. `seeds` counts all runs, `finished` those with a
+        loss; `status` is `ok` when there is one.
         """
         groups = self.runs.groupby(list(AXES), sort=False)
         rows = pd.DataFrame([dict(zip(AXES, axes, strict=True)) | _over_seeds(seeds) for axes, seeds in groups])
@@ -63,6 +66,11 @@ class Study:
     def noise(self) -> float | None:
         """The widest range of final losses over the seeds of one setting; None where no setting has two."""
         return _widest(self.finished)
+
+    @property
+    def dominated(self) -> pd.Series:
+        """Whether the memory of a finished setting buys no lower loss, beyond what seeds alone would change."""
+        return dominated(self.finished, lambda *pair: self.by_chance(pd.DataFrame(pair)) or 0.0)
 
     def by_chance(self, settings: pd.DataFrame) -> float | None:
         """How far losses of these settings may lie apart by their seeds alone: `noise` among them, else anywhere."""
@@ -113,6 +121,7 @@ def _over_seeds(seeds: pd.DataFrame) -> dict[str, object]:
     done = seeds[(seeds["status"] == "ok").to_numpy()]
     losses = done["validation_bits_per_byte"].astype(float)
     statuses = seeds["status"].value_counts()
+    clocked = done[[times.step_of(run) is not None for _, run in done.iterrows()]]
     return (
         {"seeds": len(seeds), "finished": len(done), "status": "ok" if len(done) else statuses.index[0]}
         | {"failed": {status: int(count) for status, count in statuses.items() if status != "ok"}}
@@ -121,7 +130,9 @@ def _over_seeds(seeds: pd.DataFrame) -> dict[str, object]:
         | {"loss": losses.mean(), "loss_low": losses.min(), "loss_high": losses.max()}
         | {name: done[name].max() for name in _HIGHEST}
         | {name: done[name].astype(float).mean() for name in _MEANS}
-        | {name: done[name].astype(float).median() for name in _MEDIANS}
+        | {"step": times.typical([times.step_of(run) for _, run in clocked.iterrows()])}
+        | {name: clocked[name].astype(float).median() for name in _CLOCKED}
+        | {"learning_rate": done["learning_rate"].astype(float).median()}
     )
 
 
@@ -149,6 +160,11 @@ def headline(study: Study) -> pd.DataFrame:
     return found.assign(name=[named(row, axes) for _, row in found.iterrows()])
 
 
+def no_chance(one: pd.Series, other: pd.Series) -> float:
+    """Two losses count as different however close they lie."""
+    return 0.0
+
+
 def followed(study: Study) -> pd.DataFrame:
     """The settings whose curves are shown: those with the most seeds, or one per regime where that says nothing."""
     done = study.finished
@@ -156,15 +172,23 @@ def followed(study: Study) -> pd.DataFrame:
     return most if 1 < len(most) <= MOST_CURVES and most["finished"].iloc[0] > 1 else headline(study)
 
 
-def dominated(settings: pd.DataFrame) -> pd.Series:
-    """Whether another of these settings is at least as good in both memory and loss and better in one.
+def dominated(settings: pd.DataFrame, chance: Callable[[pd.Series, pd.Series], float] = no_chance) -> pd.Series:
+    """Whether a setting's memory buys nothing: one that needs no more ends at a loss that cannot be told to be higher.
 
-    Losses of two settings are compared over the seeds both have, so that an unlucky seed of one does not decide.
+    Losses of two settings are compared over the seeds both have, so that an unlucky seed of one does not decide, and
+    count as different only where they are further apart than `chance` says of the two.
     """
-    peaks, gaps = settings["peak_bytes"].to_numpy(dtype=float), _loss_gaps(settings)
-    no_worse = (peaks[:, None] <= peaks) & (gaps <= 0)
-    better = (peaks[:, None] < peaks) | (gaps < 0)
-    return pd.Series((no_worse & better).any(axis=0), index=settings.index)
+    gaps = pd.DataFrame(_loss_gaps(settings), index=settings.index, columns=settings.index)
+    kept: list[object] = []
+    for place, row in settings.sort_values(["peak_bytes", "loss"], kind="stable").iterrows():
+        beaten = [
+            other
+            for other in kept
+            if gaps.at[place, other] >= -chance(row, settings.loc[other])
+            and (gaps.at[place, other], row["peak_bytes"]) != (0, settings.at[other, "peak_bytes"])
+        ]
+        kept += [] if beaten else [place]
+    return pd.Series(~settings.index.isin(kept), index=settings.index)
 
 
 def _loss_gaps(settings: pd.DataFrame) -> np.ndarray:
@@ -191,14 +215,13 @@ def rank_series(study: Study) -> list[pd.DataFrame]:
 def checkpointing_pairs(study: Study) -> pd.DataFrame:
     """Every finished checkpointed run beside the one of the same seed without (`<name>_baseline`), else equal.
 
-    `step_seconds_added` (a ratio) compares the sums of the parts of a step: their medians stand disturbances better.
+    Its times are in `added` and `withheld`, as `times.compared` says.
     """
     done = study.runs[(study.runs["status"] == "ok").to_numpy()]
     plain = (done["checkpointing"] == "none").to_numpy()
     same = [*(axis for axis in AXES if axis != "checkpointing"), "seed"]
     pairs = done[~plain].merge(done[plain].drop(columns="checkpointing"), on=same, suffixes=("", "_baseline"))
-    now, before = (sum(pairs[f"{part}{side}"].astype(float) for part in SECONDS) for side in ("", "_baseline"))
-    return pairs.assign(step_seconds_added=now / before - 1)
+    return times.compared(pairs)
 
 
 def curve(study: Study, setting: pd.Series, split: str) -> pd.DataFrame:

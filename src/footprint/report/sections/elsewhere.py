@@ -4,8 +4,8 @@ from footprint.report.figures.cards import figure
 from footprint.report.page.words import escape, listing
 from footprint.report.reading import cards
 from footprint.report.reading.selection import source
-from footprint.report.sections.material import Material
-from footprint.report.sentences.cards import without_masters
+from footprint.report.sections.material import PREDICTED, REHEARSED, Material
+from footprint.report.sentences.cards import finding, without_masters
 from footprint.report.tables import devices
 from footprint.report.tables.cards import table
 
@@ -14,6 +14,7 @@ def what_fits(report: Material) -> None:
     """Predicted peaks of the LLaMA shapes against cards."""
     page = report.page
     predicted = cards.predictions()
+    page.section("cards", f"Cards: {finding(predicted)[0].lower()}{finding(predicted)[1:]}", PREDICTED)
     page.figure(
         "cards",
         figure(predicted),
@@ -22,10 +23,10 @@ def what_fits(report: Material) -> None:
     page.table(
         "cards",
         table(predicted),
-        f"Predicted for one sequence of {cards.SEQUENCES[-1]:,} tokens with every block checkpointed (rank 8 on all "
-        "Linears, mixed precision): what the allocator counts, what it reserves with its cache, and what the card "
-        "shows with the CUDA context. Then the longest of the sequences tried "
-        f"({listing(f'{seq:,}' for seq in cards.SEQUENCES)} tokens) that a card holds: without / with checkpointing. "
+        f"One sequence of {cards.SEQUENCES[-1]:,} tokens with every block checkpointed (rank 8 on all Linears, mixed "
+        "precision): what the allocator counts, what it reserves with its cache, and what the card shows with the CUDA "
+        "context. Then the longest of the sequences tried "
+        f"({listing(f'{seq:,}' for seq in cards.SEQUENCES)} tokens) that a card holds, without / with checkpointing. "
         f"Kernels are those of an {cards.CARDS['A100'].name}.",
     )
     page.say(
@@ -37,34 +38,36 @@ def what_fits(report: Material) -> None:
 def other_devices(report: Material) -> None:
     """The same runs on other devices."""
     page, runs, beside = report.page, report.runs, report.beside
+    rehearsed = any((frame["source"] == "rehearsed").any() for frame in beside.values())
+    page.section("devices", devices.title(runs, beside), REHEARSED_THERE if rehearsed else None)
     if beside:
         page.table(
             "devices",
             devices.side_by_side(report.device, runs, beside),
-            "The peak of each regime on every device there are results of. Measured: on that device. Rehearsed: by "
-            "PyTorch's CUDA build over a stand-in for the card, which counts the same bytes and computes nothing.",
+            "The peak of each regime on every device there are results of, and the textbook's total.",
         )
-    else:
-        page.say("No results of another device lie in the reference folder, so this page shows one device.")
-    for sentence in report.unfinished:
-        page.say(f"Left out: {escape(sentence)}.")
-    for number, (name, other) in enumerate(beside.items(), start=1):
-        with page.unless_empty():
-            page.say(
-                f"**{escape(name)}**, {source(other)} "
-                f"({listing(escape(d) for d in dict.fromkeys(other['device_name'].astype(str)))}):"
-            )
-            page.table(
-                f"device-{number}",
-                devices.table(runs, other),
-                f"Peaks here ({escape(report.device)}, {source(runs)}) and there ({escape(name)}, {source(other)}).",
-            )
-            kind = "The same kind of device, so this shows repeatability. " if devices.same_kind(runs, other) else ""
-            page.say(f"{kind}Over the runs finished on both, {devices.agreement(runs, other)}.")
-    if beside:
         page.note(
             "Differences are expected",
             "Processors of one kind should agree to the byte; others take other scratchpads in half precision. A GPU's "
             "allocator rounds every tensor up to 512 bytes and counts cuBLAS workspaces, and its kernels keep other "
             "statistics and scratch than a CPU's; weights and optimizer state should agree to within that rounding.",
         )
+    else:
+        page.say("No results of another device lie in the reference folder, so this page shows one device.")
+    for sentence in report.unfinished:
+        page.say(f"Left out: {escape(sentence)}.")
+    for number, (name, other) in enumerate(beside.items(), start=1):
+        with page.fold(f"Run by run: {name}, {source(other)}"), page.unless_empty():
+            page.table(
+                f"device-{number}",
+                devices.table(runs, other),
+                f"Peaks here ({escape(report.device)}, {source(runs)}) and there ({escape(name)}, {source(other)}; "
+                f"{listing(escape(device) for device in dict.fromkeys(other['device_name'].astype(str)))}).",
+            )
+            kind = "The same kind of device, so this shows repeatability. " if devices.same_kind(runs, other) else ""
+            page.say(f"{kind}Over the runs finished on both, {devices.agreement(runs, other)}.")
+
+
+REHEARSED_THERE = REHEARSED.replace(
+    "Rehearsed, not measured:", "Where a device is called rehearsed, it was not measured:"
+)

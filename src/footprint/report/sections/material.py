@@ -13,6 +13,13 @@ from footprint.report.reading.study import Study
 from footprint.report.tables import devices
 from footprint.spec.recipe import STACKS
 
+REHEARSED = (
+    "Rehearsed, not measured: PyTorch's CUDA build ran the steps over a stand-in for the card, which counts every byte "
+    "and computes nothing."
+)
+PREDICTED = "Predicted, not measured: computed from shapes alone, for an NVIDIA GPU."
+"""What stands at the head of a section whose figures were not measured."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
@@ -42,6 +49,11 @@ class Material:
     def finished(self) -> pd.DataFrame:
         """The runs that have a peak."""
         return selection.measured(self.runs)
+
+    @property
+    def origin(self) -> str | None:
+        """What the head of a section about these runs must say of them; None where they were measured."""
+        return None if selection.source(self.runs) == "measured" else REHEARSED
 
     @property
     def on_a_gpu(self) -> bool:

@@ -1,14 +1,28 @@
-"""How the numbers came about, where the rows come from, and the works cited."""
+"""What the page cannot say, how the numbers came about, where the rows come from, how to cite, the works cited."""
+
+from pathlib import Path
 
 from footprint.predict import textbook
-from footprint.report.reading import results, study
+from footprint.report.page.words import escape
+from footprint.report.reading import results, study, system
+from footprint.report.reading.citation import citation
 from footprint.report.sections.material import Material
+from footprint.report.sentences import bounds
 from footprint.report.tables import runs as tables
+
+
+def limitations(report: Material) -> None:
+    """What does not follow from these runs."""
+    page = report.page
+    page.section("limitations", "Limitations")
+    found = bounds.limitations(report.runs, report.quality, on_a_gpu=report.on_a_gpu)
+    page.say("\n".join(f"- {escape(sentence)}" for sentence in found))
 
 
 def how(report: Material) -> None:
     """Measuring, predicting, the textbook, the precisions."""
     page = report.page
+    page.section("method", "Method")
     page.say(
         "Each run is a process of its own: it builds the model, trains a few steps on real text, and records every "
         "allocation and release. The first step is discarded, because the optimizer allocates its state there. The "
@@ -16,6 +30,11 @@ def how(report: Material) -> None:
         "address, which puts it in a bucket: weights (frozen base, adapters, master copies), gradients, optimizer "
         "state, and activations, which is everything else. The four sum to the peak exactly, and a repeated run gives "
         "the same bytes.",
+        "Time is taken afterwards, without the recorder, over several steps. Beside their median a row keeps their "
+        "quartiles and how much of the processors something else used meanwhile. One test decides whether a time is "
+        "shown: it is withheld where others used more than a tenth of the processors, where the middle half of the "
+        "steps spreads over more than 15 % of their median, and, of two runs that differ in checkpointing alone, where "
+        "what recomputing does not touch took another time. Bytes are never withheld: no neighbour changes them.",
         "The prediction is computed without training: it lists what each operation of forward, backward and the step "
         "allocates and releases, and takes the highest sum. It follows from the shapes, the number of threads, and "
         "what PyTorch's kernels take for themselves; in half precision on a CPU the latter is known for oneDNN's "
@@ -27,25 +46,53 @@ def how(report: Material) -> None:
         f"in √L segments {page.cite('chen2016sublinear')}; 8-bit moments {page.cite('dettmers2021eightbit')}; the "
         f"LLaMA shapes {page.cite('touvron2023llama')} {page.cite('touvron2023llama2')}.",
     )
-    page.table("precisions", tables.precisions(), "What each precision keeps, in bytes per element.")
-    page.say(
-        "In mixed precision every parameter is stepped alone, through its fp32 master copy, so that one parameter's "
-        "fp32 gradient is live at a time; in the others PyTorch's AdamW steps all together and makes one more tensor "
-        "for each."
-    )
+    with page.fold("What each precision keeps"):
+        page.table("precisions", tables.precisions(), "What each precision keeps, in bytes per element.")
+        page.say(
+            "In mixed precision every parameter is stepped alone, through its fp32 master copy, so that one "
+            "parameter's fp32 gradient is live at a time; in the others PyTorch's AdamW steps all together and makes "
+            "one more tensor for each."
+        )
 
 
 def provenance(report: Material) -> None:
-    """Device, versions, commit, the tables and the configuration."""
+    """Machine, versions, commit, the tables and the configuration."""
     page, quality, directory = report.page, report.quality, report.directory
-    page.table("provenance", tables.provenance(report.runs), "Where the rows come from.")
-    page.say(results.mixture(report.runs), results.rerun(directory, report.experiment, report.device))
+    page.section("provenance", "Provenance")
+    page.say(
+        f"The machine: {escape(system.system(directory, report.runs))}.",
+        results.mixture(report.runs),
+        results.rerun(directory, report.experiment, report.device),
+    )
     if quality:
         page.say(f"The quality study: {results.mixture(quality.runs)}")
     page.downloads(directory, ("measurements", "predictions", "comparison", *(study.COLUMNS if quality else ())))
-    page.config(results.config_text(directory))
+    with page.fold("Where the rows come from"):
+        page.table("provenance", tables.provenance(report.runs), "Device, versions, commit and dates of the rows.")
+    with page.fold("The configuration of this experiment"):
+        text = results.config_text(directory)
+        if text is None:
+            page.say("The configuration was not kept beside the tables.")
+        else:
+            page.preformatted(text)
+
+
+def citing(report: Material) -> None:
+    """Author, licence, how to cite."""
+    page, cited = report.page, citation()
+    page.section("citing", "Citing")
+    commits = ", ".join(dict.fromkeys(report.runs["git_commit"].astype(str)))
+    year = str(report.runs["measured_at"].max())[:4]
+    where = f" {escape(cited.repository)}." if cited.repository else ""
+    page.say(
+        f"{escape(cited.authors)} ({year}). *{escape(cited.title)}*. Version {escape(cited.version)}, commit "
+        f"{escape(commits)}.{where} <code>CITATION.cff</code> in the repository says the same to programs. Software, "
+        f"tables and this page are under the {escape(cited.licence)} licence."
+    )
 
 
 def references(report: Material) -> None:
-    """The works cited so far."""
+    """The works cited so far; then the script that shows numbers where one points."""
+    report.page.section("references", "References")
     report.page.references()
+    report.page.script(Path("page.js"))

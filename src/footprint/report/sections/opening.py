@@ -1,71 +1,84 @@
-"""The first screen: the answer, what to change first, and what else could be changed."""
+"""The first screen: what was run, on what and when, three sentences, one figure; then what to change first."""
 
 from footprint.report.figures import memory as figures
 from footprint.report.page.words import counted, escape, listing
-from footprint.report.reading.selection import source
+from footprint.report.reading import system, times
+from footprint.report.reading.citation import citation
+from footprint.report.reading.selection import REGIME_NAMES, headline, in_common, measured, source
 from footprint.report.sections.material import Material, unless_empty
-from footprint.report.sentences import findings
+from footprint.report.sentences import findings, titles
 from footprint.report.tables import alternatives as decisions
 from footprint.report.tables import runs as tables
 
+NOT_RECORDED = (
+    "How much the steps of a run differed, and whether something else used the machine, was not recorded for these "
+    "rows, so that times stand without an uncertainty."
+)
+SPREAD = (
+    "Times are medians over the timed steps of a run; ± reaches to the further end of their middle half, and for a "
+    "change over both runs. A time that was disturbed is not shown."
+)
+
 
 def answer(report: Material) -> None:
-    """The findings, the regimes at a glance, and what the words mean."""
-    page, runs, quality = report.page, report.runs, report.quality
+    """What was run, the findings, and the regimes at a glance."""
+    page, runs = report.page, report.runs
+    regimes = listing(name for regime, name in REGIME_NAMES.items() if (runs["regime"] == regime).any())
+    models = listing(escape(model) for model in dict.fromkeys(runs["model"]))
+    devices = listing(escape(name) for name in dict.fromkeys(runs["device_name"].astype(str)))
     page.facts(
-        f"Experiment <strong>{escape(report.experiment)}</strong> on {escape(report.device)}",
-        listing(escape(name) for name in dict.fromkeys(runs["device_name"].astype(str))),
-        f"{len(report.finished)} of {counted(len(runs), 'run')} finished",
-        f"page rendered by {'Quarto' if report.renderer == 'quarto' else 'nbconvert'}",
+        f"<strong>{counted(len(runs), 'training run')}</strong> of {models} ({regimes}), {source(runs)} on {devices}, "
+        f"{system.when(runs)}",
+        f"{len(report.finished)} of {len(runs)} finished",
     )
-    page.answer(findings.answers(runs, quality))
+    page.answer(findings.answers(runs))
     page.figure(
         "regimes",
         figures.regimes(runs),
         f"Bytes live at the instant of the peak: the thick bar as {source(runs)}, the thin one as predicted without "
-        "training, the diamond the textbook's total, which leaves activations out.",
+        f"training, the diamond the textbook's total. All share {escape(in_common(headline(runs)))}.",
     )
-    page.table("answers", tables.answers(runs), "What each regime needs, and how close the estimates come.")
-    beside_memory = f"what such settings do to a model's loss in {page.see('tbl-study')}, " if quality else ""
-    page.say(
-        f"Every run is in {page.see('tbl-grid')}, {beside_memory}what the textbook gets right and wrong in "
-        f"{page.see('tbl-claims')}, and what fits on a card of yours in {page.see('tbl-cards')}."
+    with page.fold("The numbers of this figure"):
+        page.table(
+            "answers",
+            tables.answers(runs),
+            f"What each regime needs, and how close the estimates come. {clock(report)}",
+        )
+    cited = citation()
+    page.facts(
+        f"By {escape(cited.authors)}",
+        f"experiment {escape(report.experiment)} on {escape(report.device)}",
+        f"{escape(cited.licence)} licence",
+        '<a href="#citing">how to cite</a>',
+        '<a href="#provenance">where every row comes from</a>',
+        f"page rendered by {'Quarto' if report.renderer == 'quarto' else 'nbconvert'}",
     )
-    page.glossary(
-        {
-            "Full FT, LoRA, QLoRA": "Train every weight; train two thin matrices (an adapter) beside each frozen one; "
-            "the same with the frozen ones stored in four bits (NF4).",
-            "r, rank": "The inner width of an adapter.",
-            "Linears, targets": "The matrices of a block, and which of them carry an adapter: all, those of "
-            "attention, or its queries and values (qv).",
-            "Checkpoints": "What forward keeps so that backward can recompute the rest: nothing is recomputed, every "
-            "block is (block), or about √L segments of L blocks are.",
-            "Bucket": "What a live byte is: weights (adapters and master copies with them), gradients, optimizer state "
-            "(Adam's two moments), or activations, which is everything else.",
-            "Mixed, amp, bf16, fp32": "How many bytes weights, gradients and moments have; see the table under Method.",
-            "Textbook": "16 bytes per trained parameter, 2 or 0.5625 per frozen one, no activations.",
-            "Bits per byte": "The loss of predicting text: bits needed for each byte of it; lower is better.",
-        }
-    )
+
+
+def clock(report: Material) -> str:
+    """What must be said beside the times of these runs; nothing where there are none."""
+    timed = measured(report.runs)
+    if not timed["step_seconds"].notna().any():
+        return ""
+    return SPREAD if times.recorded(timed) else NOT_RECORDED
 
 
 @unless_empty
 def changes(report: Material) -> None:
-    """The single decisions that save most, measured."""
+    """The single decisions that save most, measured; then those that nobody measured, predicted."""
     page, runs = report.page, report.runs
-    page.table(
-        "changes",
-        tables.changes(runs),
-        "What to change first: from each regime, the single decisions that save most, and their effect on step time.",
-    )
-
-
-@unless_empty
-def alternatives(report: Material) -> None:
-    """Decisions that nobody measured here, predicted."""
-    report.page.table(
-        "alternatives",
-        decisions.table(report.directory, report.runs),
-        "What else could be changed: decisions that were not tried here, predicted in the same way. "
-        "<code>footprint predict</code> answers for any other setting, <code>footprint fit</code> searches a card.",
-    )
+    page.section("changes", titles.changes(runs), report.origin)
+    with page.unless_empty():
+        page.table(
+            "changes",
+            tables.changes(runs),
+            "From each regime, the single decisions that save most, and what they do to the time of a step. "
+            f"{clock(report)}",
+        )
+    with page.fold("What else could be changed: decisions that were not tried here, predicted"), page.unless_empty():
+        page.table(
+            "alternatives",
+            decisions.table(report.directory, runs),
+            "Each decision alone, predicted in the same way. <code>footprint predict</code> answers for any other "
+            "setting, <code>footprint fit</code> searches a card.",
+        )

@@ -5,15 +5,12 @@ import pandas as pd
 from footprint.predict.textbook import TRAINED
 from footprint.report.page.words import counted, listing, outcome, percent, worst
 from footprint.report.reading.selection import axis_text, headline, in_common, measured, one_change, setting, source
-from footprint.report.reading.study import Study
-from footprint.report.sentences import study as findings_quality
 from footprint.spec.units import format_bytes
 
 
-def answers(runs: pd.DataFrame, study: Study | None = None) -> list[str]:
-    """What each regime needs, how good the estimates are, what to change first; a fourth sentence about a `study`."""
-    said = [needs(runs), accuracy(runs), advice(runs)]
-    return [*said, findings_quality.summary(study, set(runs["model"]))] if study else said
+def answers(runs: pd.DataFrame) -> list[str]:
+    """What each regime needs, how good the estimates are, what to change first: a sentence each."""
+    return [needs(runs), accuracy(runs), advice(runs)]
 
 
 def needs(runs: pd.DataFrame) -> str:
@@ -25,7 +22,7 @@ def needs(runs: pd.DataFrame) -> str:
         for _, run in rows[(rows["status"] != "ok").to_numpy()].iterrows()
     ]
     peaks = [f"One training step peaks at {listing(finished)}"] if finished else []
-    return f"{'; '.join([*peaks, *failed])} ({in_common(rows)})."
+    return f"{'; '.join([*peaks, *failed])} ({in_common(rows, ('model', 'batch', 'seq'))})."
 
 
 def accuracy(runs: pd.DataFrame) -> str:
@@ -45,6 +42,21 @@ def accuracy(runs: pd.DataFrame) -> str:
     return (
         f"Over {counted(len(done), f'{source(done)} run')} the prediction is off by {mean}"
         f"{percent(worst(errors))} at worst; {textbook}."
+    )
+
+
+def third_opinion(runs: pd.DataFrame) -> str | None:
+    """How far the third opinion lies from the measurement, and why; None where none was asked for."""
+    done = measured(runs)
+    done = done[done["peak_bytes_simulated"].notna().to_numpy()]
+    if not len(done):
+        return None
+    apart = (done["peak_bytes_measured"].astype(float) / done["peak_bytes_simulated"].astype(float) - 1).abs().max()
+    if not apart:
+        return f"The simulated peaks of {counted(len(done), 'run')} agree to the byte as well."
+    return (
+        f"The simulated peaks of {counted(len(done), 'run')} come within {percent(apart)}: without an allocator a "
+        "simulation cannot see what a kernel takes inside one operator, which the prediction knows."
     )
 
 

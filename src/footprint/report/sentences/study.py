@@ -6,8 +6,9 @@ from itertools import combinations
 import pandas as pd
 
 from footprint.report.page.empty import NoRunsError
-from footprint.report.page.words import bits, bits_apart, counted, listing, percent, step_time
-from footprint.report.reading.selection import REGIME_NAMES
+from footprint.report.page.words import bits, bits_apart, change, counted, duration, listing, percent
+from footprint.report.reading import times
+from footprint.report.reading.selection import CHECKPOINTING_NAMES, REGIME_NAMES
 from footprint.report.reading.study import Study, checkpointing_pairs, curve, headline
 from footprint.spec.run import REGIMES
 from footprint.spec.units import format_bytes
@@ -23,25 +24,19 @@ BRIEFLY = {"oom": "ran out of memory", "diverged": "diverged"}
 SMALL = 0.0005
 """Bits per byte that do not show in the digits of a loss."""
 
-DISTURBED = 0.15
-"""Change of what recomputing does not touch, as a share of its time, beyond which times are not to be trusted."""
-
 Note = tuple[str, str]
 """A title and a paragraph, both plain text."""
 
 
 def summary(study: Study, models: Collection[str] = ()) -> str:
-    """The study in one sentence: where each regime's loss ends, and how long a step takes.
+    """The study in one sentence: where each regime's loss ends.
 
     Of a model that is not among those `models` the page has spoken of until then, it says that it is another.
     """
     rows, none_left = headline(study), lost(study)
     if not len(rows):
         return none_left
-    parts = [
-        f"{bits(row['loss'])} with {row['name']} ({step_time(row['step_seconds'])} a step)"
-        for _, row in rows.iterrows()
-    ]
+    parts = [f"{bits(row['loss'])} with {row['name']}" for _, row in rows.iterrows()]
     first = rows.iloc[0]
     before = dict.fromkeys(bits(loss) for loss in sorted(rows["base_bits_per_byte"].astype(float)))
     another = "another model, " if models and first["model"] not in models else ""
@@ -87,17 +82,22 @@ def _accuracy(done: pd.DataFrame) -> Iterator[str]:
 
 
 def _speed(study: Study) -> Iterator[str]:
-    """Which of the regimes is slowest, and in which part of the step."""
+    """Which of the regimes is slowest, and in which part of the step; nothing where their times do not tell."""
     rows = headline(study)
+    rows = rows[[time is not None for time in rows["step"]]]
     if len(rows) < 2:
         return
-    slow, fast = (rows.loc[getattr(rows["step_seconds"].astype(float), pick)()] for pick in ("idxmax", "idxmin"))
-    added = {part: slow[f"{part}_seconds"] - fast[f"{part}_seconds"] for part in ("forward", "backward", "optimizer")}
-    most = max(added, key=lambda part: added[part])
+    middles = pd.Series([time.middle for time in rows["step"]], index=rows.index)
+    slow, fast = (rows.loc[place] for place in (middles.idxmax(), middles.idxmin()))
+    if slow["step"].lower <= fast["step"].upper:
+        yield f"Steps of {listing(rows['name'])} take as long as one another, as far as the clock can tell."
+        return
+    parts = {part: slow[f"{part}_seconds"] - fast[f"{part}_seconds"] for part in ("forward", "backward", "optimizer")}
+    most = max(parts, key=lambda part: parts[part])
+    each = [f"{row['name']} {duration(row['step'].middle, row['step'].give)}" for row in (slow, fast)]
     yield (
-        f"A step of {slow['name']} takes {percent(slow['step_seconds'] / fast['step_seconds'] - 1)} longer than one of "
-        f"{fast['name']} ({step_time(slow['step_seconds'])} against {step_time(fast['step_seconds'])}), most of the "
-        f"difference in {'the optimizer step' if most == 'optimizer' else most}."
+        f"A step takes longest in {each[0]} and shortest in {each[1]}, most of the difference in "
+        f"{'the optimizer step' if most == 'optimizer' else most}."
     )
 
 
@@ -242,26 +242,18 @@ def recomputing(study: Study) -> str:
     if not len(pairs):
         raise NoRunsError("The quality study has no setting both with and without checkpointing.")
     gaps = (pairs["validation_bits_per_byte"] - pairs["validation_bits_per_byte_baseline"]).astype(float).abs()
-    added = pairs["step_seconds_added"]
     same = (
         "Recomputing leaves the loss exactly as it was"
         if not gaps.any()
         else f"Recomputing moves the final loss by at most {bits_apart(gaps.max())} bits per byte"
     )
-    times = percent(added.min(), signed=True)
-    if len(added) > 1 and percent(added.max(), signed=True) != times:
-        times += f" to {percent(added.max(), signed=True)}"
-    sentence = f"{same}, in {counted(len(pairs), 'pair')} of runs with the same seed; step time changes by {times}."
-    elsewhere = max(
-        float((pairs[f"{part}_seconds"] / pairs[f"{part}_seconds_baseline"] - 1).abs().max())
-        for part in ("forward", "optimizer")
-    )
-    if elsewhere <= DISTURBED:
-        return sentence
-    return (
-        f"{sentence} Only backward recomputes, yet forward or the optimizer step differs by up to "
-        f"{percent(elsewhere)}: something else used the machine meanwhile, so these times say little."
-    )
+    sentence = f"{same}, in {counted(len(pairs), 'pair')} of runs with the same seed"
+    by_mode = {mode: times.typical(rows["added"]) for mode, rows in pairs.groupby("checkpointing", sort=False)}
+    known = [
+        f"{change(time.middle, time.give)} with {CHECKPOINTING_NAMES[mode]}" for mode, time in by_mode.items() if time
+    ]
+    timed = f"; step time changes by {listing(known)}" if known else ""
+    return " ".join(filter(None, [f"{sentence}{timed}.", times.set_aside(pairs)]))
 
 
 def _few(names: object, most: int = 4) -> str:

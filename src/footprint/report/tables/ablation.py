@@ -42,18 +42,38 @@ def _totals(trained: dict[str, float], frozen: float) -> dict[str, float]:
 
 
 def ablation(runs: pd.DataFrame) -> pd.DataFrame:
-    """Four rows per regime: textbook, predicted, measured (bytes) and the prediction's error (a ratio).
+    """Rows per regime in bytes: textbook, predicted, measured, and the prediction's error (a ratio).
 
-    A cell the source has nothing to say about, or a run without a peak, is missing.
+    Where the prediction is exact in every cell, what was predicted and measured is one row and there is no error. A
+    cell the source has nothing to say about, or a run without a peak, is missing.
     """
-    rows = []
+    rows, exact = [], is_exact(runs)
     for _, run in headline(runs).iterrows():
         predicted = counted_parts(run, "predicted")
         measured = counted_parts(run, "measured") if run["status"] == "ok" else {}
         error = {name: predicted[name] / size - 1 for name, size in measured.items() if size}
-        sources = {"textbook": textbook_parts(run), "predicted": predicted, source(run): measured, "error": error}
+        sources = {"textbook": textbook_parts(run)}
+        if exact:
+            sources |= {f"{source(run)}, as predicted": measured}
+        else:
+            sources |= {"predicted": predicted, source(run): measured, "error": error}
         rows += [{"Setting": setting(run), "Source": name} | parts for name, parts in sources.items()]
     return pd.DataFrame(rows, columns=["Setting", "Source", *COLUMNS])
+
+
+def is_exact(runs: pd.DataFrame) -> bool:
+    """Whether every cell of the table was predicted to the byte."""
+    rows = [run for _, run in headline(runs).iterrows()]
+    return all(
+        run["status"] == "ok" and counted_parts(run, "predicted") == counted_parts(run, "measured") for run in rows
+    )
+
+
+def agreement(runs: pd.DataFrame) -> str:
+    """What the table says of the prediction, in a sentence."""
+    if is_exact(runs):
+        return "Every cell was predicted to the byte."
+    return f"The error is predicted / {source(headline(runs))} − 1."
 
 
 def ablation_table(runs: pd.DataFrame) -> Table:
@@ -69,7 +89,7 @@ def ablation_table(runs: pd.DataFrame) -> Table:
         raw=raw,
         words=("Source",),
         grouped=True,
-        marked=tuple(raw["Source"]),
+        marked=tuple(name.split(",")[0] for name in raw["Source"]),
     )
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from footprint.errors import FootprintError
 from footprint.report.page.empty import NoRunsError
-from footprint.report.page.table import Table
+from footprint.report.page.table import Table, telling
 from footprint.report.page.words import listing, outcome, percent
 from footprint.report.reading.results import EXPERIMENT
 from footprint.report.reading.selection import alike, headline, label, load, measured, setting, source, varying
@@ -63,6 +63,18 @@ def beside(runs: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     return joined
 
 
+def title(runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> str:
+    """The section's title: how far the peaks of the other devices lie from those here."""
+    apart = []
+    for other in others.values():
+        joined = measured(runs).merge(measured(other), on=list(AXES), suffixes=("", "_other"))
+        apart += list(joined["peak_bytes_measured_other"] / joined["peak_bytes_measured"] - 1)
+    if not apart:
+        return "Other devices"
+    low, high = percent(min(apart), signed=True), percent(max(apart), signed=True)
+    return f"Other devices: the same runs peak {low if low == high else f'{low} to {high}'} apart"
+
+
 def side_by_side(device: str, runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> Table:
     """The peak of each headline run on every device that has it, under its name and source."""
     columns = {
@@ -99,7 +111,7 @@ def table(runs: pd.DataFrame, other: pd.DataFrame) -> Table:
                 "Error there": _error(there),
             }
         )
-    return Table(shown=pd.DataFrame(shown), raw=raw)
+    return Table(shown=telling(pd.DataFrame(shown), "Error here", "Error there"), raw=raw)
 
 
 def _error(run: pd.Series) -> str:

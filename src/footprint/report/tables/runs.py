@@ -4,9 +4,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from footprint.report.page.empty import NoRunsError
-from footprint.report.page.table import Table, stacked
-from footprint.report.page.words import outcome, percent, seconds
-from footprint.report.reading.effects import checkpointing_effects, disturbed
+from footprint.report.page.table import Table, stacked, telling
+from footprint.report.page.words import change, duration, outcome, percent
+from footprint.report.reading import times
+from footprint.report.reading.effects import checkpointing_effects
 from footprint.report.reading.selection import (
     CHECKPOINTING_NAMES,
     REGIME_NAMES,
@@ -34,6 +35,9 @@ GRID_NUMBERS = (
     "textbook_relative_error",
     "peak_phase_measured",
     "step_seconds",
+    "lower_step_seconds",
+    "upper_step_seconds",
+    "neighbour_load",
 )
 
 
@@ -49,11 +53,11 @@ def answers(runs: pd.DataFrame) -> Table:
             "Textbook": format_bytes(run["textbook_bytes"]),
             "Textbook's error": _error(run["textbook_relative_error"]),
             "Trainable": f"{run['trainable_parameters_predicted']:,}",
-            "Step": _seconds(run),
+            "Step": step(run),
         }
         for _, run in rows.iterrows()
     ]
-    return Table(shown=pd.DataFrame(shown), raw=rows[[*AXES, *GRID_NUMBERS]])
+    return Table(shown=telling(pd.DataFrame(shown), "Error", "Step"), raw=rows[[*AXES, *GRID_NUMBERS]])
 
 
 def changes(runs: pd.DataFrame) -> Table:
@@ -65,8 +69,8 @@ def changes(runs: pd.DataFrame) -> Table:
         better = better[(better["peak_bytes_measured"] < start["peak_bytes_measured"]).to_numpy()].head(3)
         for _, run in better.iterrows():
             saved = 1 - run["peak_bytes_measured"] / start["peak_bytes_measured"]
-            noisy = run["checkpointing"] != start["checkpointing"] and disturbed(run, start)
-            time = None if noisy else run["step_seconds"] / start["step_seconds"] - 1
+            recomputing = start["checkpointing"] == "none" != run["checkpointing"]
+            time = times.added(run, start, recomputing=recomputing)
             shown.append(
                 {
                     "From": f"{setting(start)}, {outcome(start)}",
@@ -78,11 +82,13 @@ def changes(runs: pd.DataFrame) -> Table:
             )
             raw.append(
                 {"from": setting(start), "change": run["change"], "peak_bytes": run["peak_bytes_measured"]}
-                | {"saved": saved, "step_time_added": time}
+                | {"saved": saved}
+                | _ends(time)
             )
     if not shown:
         raise NoRunsError("No finished run differs from another by one decision that saves memory.")
-    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Change to",), grouped=True)
+    cells = telling(pd.DataFrame(shown), "Step time")
+    return Table(shown=cells, raw=pd.DataFrame(raw), words=("Change to",), grouped=True)
 
 
 def grid(runs: pd.DataFrame, limit: int | None = None) -> Table:
@@ -101,7 +107,7 @@ def grid(runs: pd.DataFrame, limit: int | None = None) -> Table:
             "Textbook": format_bytes(run["textbook_bytes"]),
             "Textbook's error": _error(run["textbook_relative_error"]),
             "Peak in": "–" if pd.isna(run["peak_phase_measured"]) else run["peak_phase_measured"],
-            "Step": _seconds(run),
+            "Step": step(run),
         }
         for _, run in runs.iterrows()
     ]
@@ -110,7 +116,9 @@ def grid(runs: pd.DataFrame, limit: int | None = None) -> Table:
     raw = runs[[*AXES, *GRID_NUMBERS]]
     if limit:
         raw = raw.assign(memory_limit=limit, foreseen=[limits.foreseen(run, limit) for _, run in runs.iterrows()])
-    return Table(shown=pd.DataFrame(shown), raw=raw, words=words, marked=marked)
+    verdict = f"Within {format_bytes(limit)}?" if limit else ""
+    cells = telling(pd.DataFrame(shown), "Error", "Step")
+    return Table(shown=cells, raw=raw, words=words, marked=marked, verdict=verdict)
 
 
 def phases(runs: pd.DataFrame) -> Table:
@@ -126,13 +134,19 @@ def phases(runs: pd.DataFrame) -> Table:
             cells = {source(run).capitalize(): format_bytes(size), "Predicted": format_bytes(predicted)}
             shown.append({"Setting": setting(run), "Phase": name} | cells | {"Error": _error(predicted / size - 1)})
             raw.append({"setting": setting(run), "phase": phase, "measured_bytes": size, "predicted_bytes": predicted})
-    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Phase",), grouped=True)
+    cells = telling(pd.DataFrame(shown), "Error")
+    return Table(shown=cells, raw=pd.DataFrame(raw), words=("Phase",), grouped=True)
+
+
+def simulated(runs: pd.DataFrame) -> pd.DataFrame:
+    """The finished runs that have a third opinion."""
+    done = measured(runs)
+    return done[done["peak_bytes_simulated"].notna().to_numpy()]
 
 
 def third_opinion(runs: pd.DataFrame) -> Table:
     """How far each phase's measured peak lies above prediction and simulation, the most over the runs of a regime."""
-    rows = measured(runs)
-    rows = rows[rows["peak_bytes_simulated"].notna().to_numpy()]
+    rows = simulated(runs)
     if not len(rows):
         raise NoRunsError("No third opinion was asked for (`report.third_opinion`).")
     shown, raw = [], []
@@ -145,7 +159,8 @@ def third_opinion(runs: pd.DataFrame) -> Table:
             share = float((apart["simulated"] / peaks["measured"]).max())
             shown.append({"Regime": REGIME_NAMES[regime], "Phase": phase} | cells | {"Share": percent(share)})
             raw.append({"regime": regime, "phase": phase} | {f"from_{side}_bytes": n for side, n in most.items()})
-    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Phase",), grouped=True)
+    cells = telling(pd.DataFrame(shown), "From predicted")
+    return Table(shown=cells, raw=pd.DataFrame(raw), words=("Phase",), grouped=True)
 
 
 def checkpointing(runs: pd.DataFrame, layers: dict[str, int]) -> Table:
@@ -153,25 +168,32 @@ def checkpointing(runs: pd.DataFrame, layers: dict[str, int]) -> Table:
 
     `layers` holds the blocks of each model whose shape is known.
     """
-    effects = checkpointing_effects(runs)
-    columns = ["activations_factor", "activations_saved", "peak_saved", "time_added"]
-    raw = effects.groupby(["model", "regime", "checkpointing"], sort=False)[columns].median().reset_index()
-    groups = effects.groupby(["model", "regime", "checkpointing"], sort=False)["time_added"]
-    counts, times = groups.size().to_list(), groups.count().to_list()
-    shown = [
-        {
-            "Regime": REGIME_NAMES[row["regime"]],
-            "Mode": CHECKPOINTING_NAMES[row["checkpointing"]],
-            "Activations": f"{row['activations_factor']:.1f}× less",
-            "√L": f"{layers[row['model']] ** 0.5:.1f}×" if row["model"] in layers else "–",
-            "Peak saved": percent(row["peak_saved"]),
-            "Step time": _added(row["time_added"], timed=effects["step_seconds"].notna().any()),
-            "Pairs": str(count),
-            "Timed": str(timed),
-        }
-        for count, timed, (_, row) in zip(counts, times, raw.iterrows(), strict=True)
-    ]
-    return Table(shown=pd.DataFrame(shown), raw=raw, words=("Mode",), grouped=True)
+    shown, raw = [], []
+    for (model, regime, mode), pairs in checkpointing_effects(runs).groupby(
+        ["model", "regime", "checkpointing"], sort=False
+    ):
+        middle = pairs[["activations_factor", "activations_saved", "peak_saved"]].median()
+        time, timed = times.typical(pairs["added"]), int(pairs["added"].notna().sum())
+        shown.append(
+            {
+                "Regime": REGIME_NAMES[regime],
+                "Mode": CHECKPOINTING_NAMES[mode],
+                "Activations": f"{middle['activations_factor']:.1f}× less",
+                "√L": f"{layers[model] ** 0.5:.1f}×" if model in layers else "–",
+                "Peak saved": percent(middle["peak_saved"]),
+                "Step time": _added(time, timed=pairs["step_seconds"].notna().any()),
+                "Pairs": str(len(pairs)),
+                "Timed": str(timed),
+            }
+        )
+        raw.append(
+            {"model": model, "regime": regime, "checkpointing": mode}
+            | dict(middle)
+            | _ends(time)
+            | {"pairs": len(pairs), "timed": timed}
+        )
+    cells = telling(pd.DataFrame(shown), "Step time")
+    return Table(shown=cells, raw=pd.DataFrame(raw), words=("Mode",), grouped=True)
 
 
 def by_axis(series: list[pd.DataFrame], *axes: str) -> Table:
@@ -189,7 +211,7 @@ def by_axis(series: list[pd.DataFrame], *axes: str) -> Table:
         for _, run in rows.iterrows()
     ]
     numbers = ["trainable_parameters_predicted", "activations_bytes_measured", *GRID_NUMBERS]
-    return Table(shown=pd.DataFrame(shown), raw=rows[[*AXES, *numbers]])
+    return Table(shown=telling(pd.DataFrame(shown), "Error"), raw=rows[[*AXES, *numbers]])
 
 
 def precisions() -> Table:
@@ -243,14 +265,24 @@ def provenance(runs: pd.DataFrame) -> Table:
     return Table(shown=shown, raw=raw, words=("Commit", "Date"), prose=("Host", "Packages"))
 
 
-def _added(time: float | None, *, timed: bool) -> str:
+def step(run: pd.Series) -> str:
+    """How long a step of a run takes; that it was disturbed, if it was; a rehearsal has no times."""
+    if pd.isna(run["step_seconds"]):
+        return "–"
+    time = times.step_of(run)
+    return "disturbed" if time is None else duration(time.middle, time.give)
+
+
+def _added(time: times.Time | None, *, timed: bool) -> str:
     """A change of step time; a rehearsal has no times, and of a disturbed pair they say nothing."""
-    return "–" if not timed else "disturbed" if pd.isna(time) else percent(time, signed=True)
+    return "–" if not timed else "disturbed" if time is None else change(time.middle, time.give)
+
+
+def _ends(time: times.Time | None) -> dict[str, float | None]:
+    """A change of step time as numbers: its median and the ends of what it may be."""
+    ends = (None, None, None) if time is None else (time.middle, time.lower, time.upper)
+    return dict(zip(("step_time_added", "step_time_added_lower", "step_time_added_upper"), ends, strict=True))
 
 
 def _error(value: float) -> str:
     return "–" if pd.isna(value) else percent(value, signed=True)
-
-
-def _seconds(run: pd.Series) -> str:
-    return "–" if pd.isna(run["step_seconds"]) else seconds(run["step_seconds"])

@@ -3,8 +3,8 @@
 import pandas as pd
 
 from footprint.report.page.empty import NoRunsError
-from footprint.report.page.table import Table
-from footprint.report.page.words import bits, bits_apart, listing, percent, step_time
+from footprint.report.page.table import Table, telling
+from footprint.report.page.words import bits, bits_apart, change, duration, listing, percent
 from footprint.report.reading.selection import CHECKPOINTING_NAMES, varying
 from footprint.report.reading.study import SECONDS, Study, checkpointing_pairs, named
 from footprint.spec.run import AXES
@@ -13,15 +13,8 @@ from footprint.spec.units import format_bytes
 STORAGES = ("fp32", "bf16", "fp16", "nf4", "nf4-double")
 """How a base may be stored, in reading order; the first is what the others are held against."""
 
-_TIMES = {
-    "Forward": "forward_seconds",
-    "Backward": "backward_seconds",
-    "Optimizer": "optimizer_seconds",
-    "Step": "step_seconds",
-    "Whole training": "training_seconds",
-    "Tokens/s": "tokens_per_second",
-}
-"""Headings and columns of what a setting takes, medians over the seeds."""
+_CLOCKED = (*SECONDS, "tokens_per_second", "training_seconds")
+"""Columns of what a setting takes, medians over the seeds that were not disturbed."""
 
 _OUTCOMES = {"oom": "out of memory", "diverged": "a loss that is not a number"}
 
@@ -30,25 +23,33 @@ def settings(study: Study) -> Table:
     """Every setting with its memory and its loss over the seeds; failed ones in their place."""
     rows = study.settings
     shown = [{"Setting": row["name"], "Seeds": _seeds(row)} | _numbers(row) for _, row in rows.iterrows()]
-    raw = rows.drop(columns=["name", "failed", "losses", *_TIMES.values()])
+    raw = rows.drop(columns=["name", "failed", "losses", "step", *_CLOCKED])
     raw = raw.rename(columns={"loss": "validation_bits_per_byte"})
     raw = raw.rename(columns={f"loss_{end}": f"validation_bits_per_byte_{end}" for end in ("low", "high")})
     marked = tuple("" if row["finished"] else "oom" for _, row in rows.iterrows())
-    return Table(shown=pd.DataFrame(shown), raw=raw, words=("Seeds",), marked=marked)
+    return Table(shown=telling(pd.DataFrame(shown), "Error"), raw=raw, words=("Seeds",), marked=marked)
 
 
 def pace(study: Study) -> Table:
-    """How long a step of every setting that finished takes, in its parts, and the whole training."""
+    """How long a step of every setting that finished takes, and which share of it each part."""
     rows = study.settings[(study.settings["finished"] > 0).to_numpy()]
     if not len(rows):
         raise NoRunsError("No fine-tuning finished, so none was timed.")
-    shown = [
-        {"Setting": row["name"]}
-        | {name: step_time(row[column]) for name, column in _TIMES.items() if column.endswith("_seconds")}
-        | {"Tokens/s": f"{row['tokens_per_second']:,.0f}"}
-        for _, row in rows.iterrows()
-    ]
-    return Table(shown=pd.DataFrame(shown), raw=rows[[*AXES, *_TIMES.values()]])
+    shown, raw = [], []
+    for _, row in rows.iterrows():
+        time = row["step"]
+        if time is None:
+            cells = dict.fromkeys(("Step", "Forward", "Backward", "Optimizer", "Tokens/s"), "–") | {"Step": "disturbed"}
+        else:
+            parts = [float(row[name]) for name in SECONDS]
+            shares = [percent(part / sum(parts)) for part in parts]
+            cells = {"Step": duration(time.middle, time.give)}
+            cells |= dict(zip(("Forward", "Backward", "Optimizer"), shares, strict=True))
+            cells |= {"Tokens/s": f"{row['tokens_per_second']:,.0f}"}
+        shown.append({"Setting": row["name"]} | cells)
+        ends = dict.fromkeys(("middle", "lower", "upper")) if time is None else vars(time)
+        raw.append(dict(row[[*AXES, *_CLOCKED]]) | {f"step_seconds_{end}": value for end, value in ends.items()})
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw))
 
 
 def _seeds(row: pd.Series) -> str:
@@ -110,7 +111,7 @@ def _beside_exact(loss: float, exact: pd.Series) -> str:
 
 
 def recomputing(study: Study) -> Table:
-    """Every checkpointed run beside the one without of the same seed: peak saved, loss difference, seconds added."""
+    """Every checkpointed run beside the one without of the same seed: peak saved, loss difference, step time added."""
     pairs = checkpointing_pairs(study)
     if not len(pairs):
         raise NoRunsError("The quality study has no setting both with and without checkpointing.")
@@ -121,8 +122,8 @@ def recomputing(study: Study) -> Table:
             "peak_saved": 1 - pair["peak_bytes"] / pair["peak_bytes_baseline"],
             "loss_difference": pair["validation_bits_per_byte"] - pair["validation_bits_per_byte_baseline"],
         }
-        changes |= {f"{name}_added": pair[name] / pair[f"{name}_baseline"] - 1 for name in SECONDS}
-        changes["step_seconds_added"] = pair["step_seconds_added"]
+        time = pair["added"]
+        changes["step_time_added"] = None if time is None else time.middle
         plain = pair.copy()
         plain["checkpointing"] = "none"
         shown.append(
@@ -132,10 +133,7 @@ def recomputing(study: Study) -> Table:
                 "Seed": str(pair["seed"]),
                 "Peak saved": percent(changes["peak_saved"]),
                 "Loss difference": bits_apart(changes["loss_difference"], signed=True),
-                "Forward": percent(changes["forward_seconds_added"], signed=True),
-                "Backward": percent(changes["backward_seconds_added"], signed=True),
-                "Optimizer": percent(changes["optimizer_seconds_added"], signed=True),
-                "Step": percent(changes["step_seconds_added"], signed=True),
+                "Step time": "disturbed" if time is None else change(time.middle, time.give),
             }
         )
         raw.append({axis: pair[axis] for axis in (*AXES, "seed")} | changes)

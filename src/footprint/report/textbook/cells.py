@@ -46,7 +46,12 @@ def cells(runs: pd.DataFrame) -> Table:
                 | {f"{source(run)}_bytes": found[column], "verdict": verdict}
             )
     return Table(
-        shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Cell", "By its rule"), prose=("Why",), grouped=True
+        shown=pd.DataFrame(shown),
+        raw=pd.DataFrame(raw),
+        words=("Cell", "By its rule"),
+        prose=("Why",),
+        grouped=True,
+        verdict="By its rule",
     )
 
 

@@ -8,16 +8,16 @@ from footprint.predict.parameters import NF4_BLOCK, resident
 from footprint.predict.prediction import predict
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.table import Table
-from footprint.report.page.words import counted, percent
+from footprint.report.page.words import listing, percent
 from footprint.report.reading.effects import checkpointing_effects
 from footprint.report.reading.selection import REGIME_NAMES
+from footprint.report.reading.times import typical
 from footprint.report.tables.ablation import FROZEN_PART, TRAINED_PARTS
-from footprint.report.textbook.claims import SLOWDOWN, llama
+from footprint.report.textbook.claims import RANK_13B, SLOWDOWN, llama
 from footprint.spec.run import REGIMES
 from footprint.spec.units import format_bytes, parse_bytes
 
 CARD = "24 GiB"
-RANK_13B = 16
 
 OUTER_BLOCK = 256
 """Scales that share one outer scale in double quantization."""
@@ -46,12 +46,17 @@ def thirteen_billion() -> Table:
             }
         )
         raw.append(row)
-    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw))
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), verdict=f"On {CARD}")
 
 
 def adapters_13b() -> int:
     """Trainable parameters of drill 1."""
     return resident(llama("13b", "lora", rank=RANK_13B)).trainable
+
+
+def parameters_7b() -> int:
+    """Parameters of LLaMA-7B, which drill 3 is about."""
+    return resident(llama("7b", "full")).trainable
 
 
 def scale_overhead() -> Table:
@@ -99,17 +104,17 @@ def why_fp32_moments() -> str:
 def compute_bound(runs: pd.DataFrame, hours: float = 10.0) -> str:
     """Drill 4: what checkpointing costs a run that takes `hours` when compute is the bottleneck."""
     claimed = f"The text's {percent(SLOWDOWN)} turn {hours:g} hours into {hours * (1 + SLOWDOWN):.1f}"
+    worth = (
+        "If the run already fits, the memory buys nothing and checkpointing only costs; it makes sense where the freed "
+        "bytes let a run fit at all, or let a batch grow that kept the machine idle."
+    )
     try:
         effects = checkpointing_effects(runs)
     except NoRunsError:
-        return f"{claimed}; nothing was measured here with and without checkpointing."
-    effects = effects[effects["time_added"].notna().to_numpy()]
-    if not len(effects):
-        return f"{claimed}; no undisturbed time was measured here."
-    added, saved = (float(effects[name].median()) for name in ("time_added", "peak_saved"))
-    return (
-        f"{claimed}; the median of {counted(len(effects), 'pair')} measured here, {percent(added, signed=True)}, into "
-        f"{hours * (1 + added):.1f}, and returned {percent(saved)} of the peak. If the run already fits, that memory "
-        "buys nothing and checkpointing only costs; it makes sense where the freed bytes let a run fit at all, or let "
-        "a batch grow that kept the machine idle."
-    )
+        return f"{claimed}; nothing was measured here with and without checkpointing. {worth}"
+    parts = []
+    for regime, pairs in effects.groupby("regime", sort=False):
+        time, saved = typical(pairs["added"]), percent(float(pairs["peak_saved"].median()))
+        into = "no time that was not disturbed" if time is None else f"{hours * (1 + time.middle):.1f} hours"
+        parts.append(f"{REGIME_NAMES[regime]} {into} for {saved} of the peak")
+    return f"{claimed}. Measured here, by the median of each regime: {listing(parts)}. {worth}"

@@ -43,6 +43,12 @@ def judged(claimed: float, found: float) -> str:
     return f"{percent(abs(difference))} too {'high' if difference > 0 else 'low'}"
 
 
+def judged_factor(claimed: float, found: float) -> str:
+    """The verdict on a claim that something is so many times another: how many it is, where the claim does not hold."""
+    verdict = judged(claimed, found)
+    return verdict if verdict in GOOD else f"{found:.1f}×, not {claimed:.1f}×"
+
+
 def judged_bytes(claimed: str, found: float) -> str:
     """The verdict on a quoted size such as `112 GiB`, which may have been reckoned in GB."""
     number, unit = claimed.split()
@@ -63,7 +69,7 @@ def size_claim(topic: str, quote: str, claimed: str, found: float, remark: str =
 
 def ratio_claim(topic: str, quote: str, claimed: float, found: float, remark: str = "") -> Claim:
     """A claim that something is so many times something else."""
-    return Claim(topic=topic, quote=quote, found=f"{found:.1f}×", verdict=judged(claimed, found), remark=remark)
+    return Claim(topic=topic, quote=quote, found=f"{found:.1f}×", verdict=judged_factor(claimed, found), remark=remark)
 
 
 def table(claims: list[Claim]) -> Table:
@@ -78,7 +84,14 @@ def table(claims: list[Claim]) -> Table:
             "Why": raw["remark"],
         }
     )
-    return Table(shown=shown, raw=raw, words=("Verdict",), prose=("The text says", "Found", "Why"), grouped=True)
+    return Table(
+        shown=shown,
+        raw=raw,
+        words=("Verdict",),
+        prose=("The text says", "Found", "Why"),
+        grouped=True,
+        verdict="Verdict",
+    )
 
 
 def coloured(verdict: str) -> Markup:

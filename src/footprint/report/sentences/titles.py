@@ -1,0 +1,100 @@
+"""The titles of the sections: their topic and what was found, computed from the tables; else the topic alone."""
+
+import pandas as pd
+
+from footprint.report.page.empty import NoRunsError
+from footprint.report.page.words import bits, counted, listing, percent
+from footprint.report.reading.effects import checkpointing_effects, series
+from footprint.report.reading.selection import headline, measured, one_change, setting, source
+from footprint.report.reading.study import Study
+from footprint.report.reading.study import headline as study_headline
+from footprint.report.textbook.verdicts import GOOD, Claim
+
+
+def changes(runs: pd.DataFrame) -> str:
+    """What to change first."""
+    regimes = measured(headline(runs))
+    if not len(regimes):
+        return "What to change first"
+    start = regimes.loc[regimes["peak_bytes_measured"].astype(float).idxmax()]
+    found = one_change(runs, start, regimes)
+    found = found[(found["peak_bytes_measured"] < start["peak_bytes_measured"]).to_numpy()]
+    if not len(found):
+        return "What to change first"
+    best = found.iloc[0]
+    saved = percent(1 - best["peak_bytes_measured"] / start["peak_bytes_measured"])
+    return f"What to change first: {best['change']} instead of {setting(start)} saves {saved} of the peak"
+
+
+def ablation(runs: pd.DataFrame) -> str:
+    """The table that the project started from."""
+    rows = measured(headline(runs))
+    if not len(rows):
+        return "The table, regenerated"
+    share = (rows["activations_bytes_measured"] / rows["peak_bytes_measured"]).astype(float)
+    low, high = percent(share.min()), percent(share.max())
+    return (
+        f"The table, regenerated: it leaves out {low if low == high else f'{low} to {high}'} of the peak, activations"
+    )
+
+
+def estimates(runs: pd.DataFrame) -> str:
+    """How good the prediction is."""
+    done = measured(runs)
+    if not len(done):
+        return "Estimates"
+    exact = int((done["peak_relative_error"].astype(float) == 0).sum())
+    return f"Estimates: predicted to the byte in {exact} of {counted(len(done), f'{source(done)} run')}"
+
+
+def phases(runs: pd.DataFrame) -> str:
+    """Which phase sets the peak."""
+    done = measured(runs)
+    if not len(done):
+        return "Phases"
+    counts = done["peak_phase_measured"].value_counts()
+    names = {"step": "the optimizer step"}
+    if len(counts) == 1:
+        return f"Phases: every peak is in {names.get(counts.index[0], counts.index[0])}"
+    where = listing(f"in {names.get(phase, phase)} in {count}" for phase, count in counts.items())
+    return f"Phases: the peak is {where} of {counted(len(done), 'run')}"
+
+
+def ranks(runs: pd.DataFrame) -> str:
+    """What the whole span of ranks costs."""
+    found = series(runs, "rank")
+    if not found:
+        return "Ranks and targets"
+    growth = max(
+        float(rows["peak_bytes_measured"].iloc[-1] / rows["peak_bytes_measured"].iloc[0] - 1) for rows in found
+    )
+    low, high = (pick(int(rank) for rows in found for rank in rows["rank"]) for pick in (min, max))
+    return f"Ranks and targets: from rank {low} to {high} a peak grows by at most {percent(growth)}"
+
+
+def checkpointing(runs: pd.DataFrame) -> str:
+    """What recomputing saves of activations, and of the peak."""
+    try:
+        effects = checkpointing_effects(runs)
+    except NoRunsError:
+        return "Checkpointing"
+    factor = effects["activations_factor"].astype(float)
+    low, high = f"{factor.min():.1f}", f"{factor.max():.1f}"
+    return f"Checkpointing: {low if low == high else f'{low} to {high}'} times fewer activation bytes at the peak"
+
+
+def loss(study: Study | None) -> str:
+    """Where fine-tuning takes the loss."""
+    rows = study_headline(study) if study is not None else ()
+    if not len(rows):
+        return "Loss and speed beside memory"
+    start, ends = rows["base_bits_per_byte"].astype(float).max(), rows["loss"].astype(float)
+    low, high = bits(ends.min()), bits(ends.max())
+    reached = low if low == high else f"{low} to {high}"
+    return f"Loss beside memory: from {bits(start)} to {reached} bits per byte in {int(rows['steps'].max()):,} steps"
+
+
+def trial(claims: list[Claim]) -> str:
+    """How much of the textbook holds."""
+    kept = sum(claim.verdict in GOOD for claim in claims)
+    return f"The textbook on trial: {kept} of {counted(len(claims), 'claim')} hold"
