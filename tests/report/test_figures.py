@@ -14,12 +14,12 @@ from footprint.report.figures import choices as figures_choices
 from footprint.report.figures import curves as figures_curves
 from footprint.report.figures import frontier as figures_quality
 from footprint.report.figures import memory as figures
+from footprint.report.figures import step as figures_step
 from footprint.report.figures import timeline as figures_timeline
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.svg import NARROW, PALETTE, WIDE, Drawing
 from footprint.report.reading import results, selection, study
 from footprint.report.reading.cards import predictions
-from footprint.report.textbook.claims import SLOWDOWN
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # matplotlib warns where a layout has no room
 
@@ -31,7 +31,7 @@ FIGURES = {
     "phases": figures.phases,
     "ranks": figures_choices.ranks,
     "targets": figures_choices.targets,
-    "checkpointing": lambda runs: figures_choices.checkpointing(runs, 0.5, SLOWDOWN),
+    "checkpointing": lambda runs: figures_choices.checkpointing(runs, 0.5),
     "cards": lambda runs: figures_cards.figure(predictions()),
 }
 STUDY_FIGURES = {
@@ -53,10 +53,11 @@ def _runs(directory):
     return selection.load(directory)
 
 
-@pytest.fixture(params=[*FIGURES, *STUDY_FIGURES, "timeline"], name="drawing")
+@pytest.fixture(params=[*FIGURES, *STUDY_FIGURES, "timeline", "step"], name="drawing")
 def _drawing(request, directory, runs) -> Drawing:
-    if request.param == "timeline":
-        return figures_timeline.timeline(results.timelines(directory, runs))
+    if request.param in ("timeline", "step"):
+        draw = {"timeline": figures_timeline.timeline, "step": figures_step.step}[request.param]
+        return draw(results.timelines(directory, runs))
     if request.param in STUDY_FIGURES:
         return STUDY_FIGURES[request.param](study.load(directory))
     return FIGURES[request.param](runs)
@@ -71,6 +72,13 @@ def test_a_figure_is_one_element_named_by_its_finding(drawing, width):
     assert root.find(f"{SVG}title").text == drawing.finding
     words = " ".join(part for text in root.iter(f"{SVG}text") for part in text.itertext())
     assert all(word in words for word in drawing.finding.split()), "the title is drawn, too"
+
+
+def test_every_figure_has_parts_that_tell_their_numbers_and_their_run(drawing):
+    root = ET.fromstring(drawing.svg("fig"))
+    told = [part.find(f"{SVG}title").text for part in root.iter() if part.get("class") == "tells"]
+    assert len(told) > 3
+    assert all(re.search(r"(Full FT|LoRA).*\d", text) for text in told)
 
 
 def test_a_title_states_a_number(drawing):
@@ -92,6 +100,17 @@ def test_ids_differ_between_the_figures_of_a_page(runs):
 def test_axes_are_labelled_with_their_unit(runs):
     for draw, unit in ((figures.regimes, "peak memory (MiB)"), (figures.phases, "live bytes (MiB)")):
         assert unit in draw(runs).svg("fig")
+
+
+def test_the_bytes_of_disturbed_runs_stay_in_the_figure(directory, runs):
+    """A neighbour while steps were timed withholds the times of every pair, and no byte."""
+    quiet = figures_choices.checkpointing(runs, 0.5)
+    disturbed = figures_choices.checkpointing(runs.assign(neighbour_load=0.5), 0.5)
+    assert disturbed.finding == quiet.finding
+    assert disturbed.svg("fig").count('class="tells"') == quiet.svg("fig").count('class="tells"') > 0
+    assert "of time" in quiet.svg("fig")
+    assert "of time" not in disturbed.svg("fig")
+    assert "times disturbed, not shown" in disturbed.svg("fig")
 
 
 def test_the_regimes_are_ranked_by_what_they_need(runs):

@@ -8,9 +8,9 @@ from matplotlib.ticker import NullLocator
 
 from footprint.report.figures.bars import after
 from footprint.report.page.svg import NARROW, PALETTE, Drawing, tell
+from footprint.report.page.words import listing
 from footprint.report.reading.cards import CARDS, CHECKPOINTING, MODELS, SEQUENCES
 from footprint.report.reading.selection import CHECKPOINTING_NAMES, REGIME_NAMES
-from footprint.report.sentences.cards import finding
 from footprint.spec.units import format_bytes
 
 _LINES = {"none": (0, (3, 2)), "block": "-"}
@@ -40,7 +40,15 @@ def figure(predicted: pd.DataFrame) -> Drawing:
         for (model, regime), (low, high) in ranges.iterrows()
     )
     alt = f"Predicted peak over {SEQUENCES[0]} to {SEQUENCES[-1]} tokens, one panel per model, cards as lines: {ends}."
-    return Drawing(finding(predicted), alt, draw, key)
+    return Drawing(_finding(predicted), alt, draw, key)
+
+
+def _finding(predicted: pd.DataFrame) -> str:
+    """What the longest sequence takes of the smallest model, in each regime."""
+    rows = predicted[(predicted["model"] == MODELS[0]) & (predicted["seq"] == SEQUENCES[-1])]
+    rows = rows[rows["checkpointing"] == CHECKPOINTING[-1]]
+    each = listing(f"{format_bytes(row['peak_bytes'])} in {REGIME_NAMES[row['regime']]}" for _, row in rows.iterrows())
+    return f"{SEQUENCES[-1]:,} tokens of {MODELS[0]} take {each}"
 
 
 def _panel(axes: Axes, predicted: pd.DataFrame) -> None:

@@ -73,7 +73,7 @@ def targets(runs: pd.DataFrame) -> Drawing:
     if not found:
         raise NoRunsError(
             "All adapters of a kind sit on the same Linears here, so there is no choice of targets to show; what other "
-            "targets would need is among the predictions at the top."
+            "targets would need is among the predictions of what else could be changed."
         )
     rows = pd.concat(found)
 
@@ -119,7 +119,7 @@ def checkpointing(runs: pd.DataFrame, claimed: float | None = None) -> Drawing:
     def draw(width: float) -> Figure:
         figure = Figure(figsize=(width, 0.55 + 0.62 * len(groups)))
         axes = figure.subplots()
-        axes.set(xlim=(0, 100), xlabel="share saved (%)", yticks=[], ylim=(0.1 - len(groups), 0.62))
+        axes.set(xlim=(0, 100), xlabel="share saved (%)", yticks=[], ylim=(0.5 - len(groups), 0.62))
         axes.grid(axis="x")
         axes.spines["left"].set_visible(False)
         for position, (regime, mode, pairs) in enumerate(groups):
@@ -131,8 +131,8 @@ def checkpointing(runs: pd.DataFrame, claimed: float | None = None) -> Drawing:
                 tell(bar, f"{name}: {percent(share / 100)} of {what}, median of {counted(len(pairs), 'pair')} of runs")
         if claimed is not None:
             axes.axvline(100 * claimed, color=PALETTE["muted"], linewidth=0.9, linestyle=(0, (4, 3)))
-            note = {"fontsize": 8, "color": PALETTE["muted"], "ha": "right", "va": "bottom"}
-            axes.annotate("√L claim", (100 * claimed, 0.62), xytext=(-3, -9), textcoords="offset points", **note)
+            note = {"fontsize": 8, "color": PALETTE["muted"], "va": "bottom", "textcoords": "offset points"}
+            axes.annotate("√L claim", (100 * claimed, axes.get_ylim()[0]), xytext=(3, 1), **note)
         return figure
 
     key = tuple(Patch(color=PALETTE[role], label=f"{what} saved") for what, role in SHARES.values())

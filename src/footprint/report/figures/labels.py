@@ -27,6 +27,9 @@ _AIR = 1.5
 _CROSSED = 2
 """What it costs a place to lie on a thin line, in steps of distance."""
 
+_STRANGER = 3
+"""What it costs a place to lie nearer to another mark than to its own."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Mark:
@@ -64,6 +67,7 @@ def beside_marks(axes: Axes, marks: Sequence[Mark], lines: Sequence[Bbox] = (), 
     axes.figure.draw_without_rendering()  # settles where the axes lie
     taken = [_around(axes, mark) for mark in marks]
     unnamed = [_around(axes, mark) for mark in others]
+    all_marks = [*taken, *unnamed]
     leaders: list[Path] = []
     thin = [axes.transData.transform_bbox(line) for line in lines]
     homeless = 0
@@ -77,11 +81,29 @@ def beside_marks(axes: Axes, marks: Sequence[Mark], lines: Sequence[Bbox] = (), 
         if not free:
             homeless += 1
             continue
-        best = min(free, key=lambda place: place.step + _CROSSED * _hit(place.box, thin))
+        strangers = [box for box in all_marks if box is not own]
+        best = min(
+            free,
+            key=lambda place: (
+                place.step + _CROSSED * _hit(place.box, thin) + _STRANGER * _is_nearer(place.box, strangers, own)
+            ),
+        )
         taken.append(best.box)
         leaders += [best.leader] if best.leader else []
         _write(axes, mark, best)
     return homeless
+
+
+def _is_nearer(box: Bbox, strangers: Sequence[Bbox], own: Bbox) -> bool:
+    """Whether a label there lies nearer to a stranger's mark than to its own."""
+    return any(_apart(box, other) < _apart(box, own) for other in strangers)
+
+
+def _apart(one: Bbox, other: Bbox) -> float:
+    """The distance of two boxes in pixels."""
+    across = max(one.x0 - other.x1, other.x0 - one.x1, 0)
+    along = max(one.y0 - other.y1, other.y0 - one.y1, 0)
+    return (across**2 + along**2) ** 0.5
 
 
 def _around(axes: Axes, mark: Mark) -> Bbox:

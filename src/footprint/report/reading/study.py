@@ -121,7 +121,7 @@ def _over_seeds(seeds: pd.DataFrame) -> dict[str, object]:
     done = seeds[(seeds["status"] == "ok").to_numpy()]
     losses = done["validation_bits_per_byte"].astype(float)
     statuses = seeds["status"].value_counts()
-    clocked = done[[times.step_of(run) is not None for _, run in done.iterrows()]]
+    clocked = done[np.array([times.step_of(run) is not None for _, run in done.iterrows()], dtype=bool)]
     return (
         {"seeds": len(seeds), "finished": len(done), "status": "ok" if len(done) else statuses.index[0]}
         | {"failed": {status: int(count) for status, count in statuses.items() if status != "ok"}}

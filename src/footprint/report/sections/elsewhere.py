@@ -57,12 +57,13 @@ def other_devices(report: Material) -> None:
     for sentence in report.unfinished:
         page.say(f"Left out: {escape(sentence)}.")
     for number, (name, other) in enumerate(beside.items(), start=1):
-        with page.fold(f"Run by run: {name}, {source(other)}"), page.unless_empty():
+        with page.fold(f"Run by run: {devices.plain(name)}, {source(other)}"), page.unless_empty():
+            names = listing(escape(device) for device in dict.fromkeys(other["device_name"].astype(str)))
             page.table(
                 f"device-{number}",
                 devices.table(runs, other),
-                f"Peaks here ({escape(report.device)}, {source(runs)}) and there ({escape(name)}, {source(other)}; "
-                f"{listing(escape(device) for device in dict.fromkeys(other['device_name'].astype(str)))}).",
+                f"Peaks here ({escape(report.device)}, {source(runs)}) and there ({escape(devices.plain(name))}, "
+                f"{source(other)}; {names}).",
             )
             kind = "The same kind of device, so this shows repeatability. " if devices.same_kind(runs, other) else ""
             page.say(f"{kind}Over the runs finished on both, {devices.agreement(runs, other)}.")

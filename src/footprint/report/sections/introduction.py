@@ -35,15 +35,16 @@ WORDS = {
 }
 
 _TEXTBOOK = Markup(
-    "<math display='block' aria-label='{}'><mrow><msub><mi>M</mi><mtext>textbook</mtext></msub><mo>=</mo><mn>{}</mn>"
+    "<math displaystyle='true' aria-label='{}'><mrow>"
+    "<msub><mi>M</mi><mtext>textbook</mtext></msub><mo>=</mo><mn>{}</mn>"
     "<msub><mi>N</mi><mtext>trained</mtext></msub><mo>+</mo><mi>b</mi><msub><mi>N</mi><mtext>frozen</mtext></msub>"
     "</mrow></math>"
 )
 _PREDICTED = Markup(
-    "<math display='block' aria-label='{}'><mrow><msub><mi>M</mi><mtext>predicted</mtext></msub><mo>=</mo>"
+    "<math displaystyle='true' aria-label='{}'><mrow><msub><mi>M</mi><mtext>predicted</mtext></msub><mo>=</mo>"
     "<munder><mo>max</mo><mrow><mi>p</mi></mrow></munder><munder><mo>max</mo><mrow><mi>t</mi><mo>∈</mo><mi>p</mi></mrow>"
-    "</munder><munder><mo>∑</mo><mrow><mi>x</mi><mtext> live at </mtext><mi>t</mi></mrow></munder>"
-    "<mtext>bytes</mtext><mo>(</mo><mi>x</mi><mo>)</mo></mrow></math>"
+    "</munder><munder><mo>∑</mo><mrow><mi>x</mi><mtext>&nbsp;live at&nbsp;</mtext><mi>t</mi></mrow></munder>"
+    "<mtext>bytes</mtext><mo stretchy='false'>(</mo><mi>x</mi><mo stretchy='false'>)</mo></mrow></math>"
 )
 
 
@@ -54,9 +55,9 @@ def introduction(report: Material) -> None:
     models = " and ".join(escape(model) for model in dict.fromkeys(report.runs["model"]))
     page.say(
         "For everyone who has to decide whether a model can be fine-tuned on the memory there is, and what to give up "
-        "if it cannot. A lesson on fine-tuning gives rules of thumb and a table; here every number of it is held "
-        "against runs.",
-        "The models are MiniGPTs: small transformers in the shape of GPT-2 that read bytes, with everything a large "
+        "if it cannot. A lesson on fine-tuning gives rules of thumb and a table; here they are held against runs, and "
+        "against predictions that the runs confirm.",
+        "The models are MiniGPTs: small transformers that read bytes, with everything a large "
         f"one has (attention, MLP, norms, adapters on each Linear, NF4, AdamW). The experiment trains {models}. A "
         "small model on a CPU says something about a large one on a GPU because memory follows from shapes and from "
         "the order in which tensors are made and let go, and both are the same program. What differs is the kernels' "
@@ -77,7 +78,7 @@ def introduction(report: Material) -> None:
         )
     page.say("The textbook adds up what exists, the prediction what is live at the same time:")
     page.block(
-        Markup("<div class='equations'>{}{}</div>").format(
+        Markup("<div class='equations'><p>{}</p><p>{}</p></div>").format(
             _TEXTBOOK.format("The textbook's memory", textbook.TRAINED), _PREDICTED.format("The predicted memory")
         )
     )

@@ -19,9 +19,8 @@ def frontier(report: Material) -> None:
         page.say(sentences.NO_STUDY)
         return
     page.say(
-        f"Fine-tuning from one pretrained base: {escape(selection.in_common(quality.settings))}. "
-        f"{results.study_story(directory)} Losses are of held-out text, in bits per byte.",
-        escape(sentences.summary(quality, set(report.runs["model"]))),
+        f"{_whose(report)} {results.study_story(directory)} Losses are of held-out text, in bits per byte.",
+        escape(sentences.summary(quality)),
     )
     with page.unless_empty():
         page.figure(
@@ -30,7 +29,7 @@ def frontier(report: Material) -> None:
             "Each setting by its peak memory and the validation loss it ends at (the mean over its seeds; where "
             "longer than the mark, the bar reaches from lowest to highest). The line joins the settings whose memory "
             "buys a lower loss than any smaller setting has, by more than seeds alone differ; the others are faded. "
-            "<em>block</em> and <em>√L</em> are ways of checkpointing.",
+            f"<em>block</em> and <em>√L</em> are ways of checkpointing. Every setting is in {page.see('tbl-study')}.",
         )
     page.say(escape(" ".join(sentences.sentences(quality))))
     for title, text in sentences.notes(quality):
@@ -41,6 +40,18 @@ def frontier(report: Material) -> None:
         "The settings of the study: peaks measured while training, and validation loss in bits per byte before and "
         "after (mean, lowest and highest over the seeds). A setting with one seed is to be compared with that seed of "
         "the others, which is in the CSV of all runs.",
+    )
+
+
+def _whose(report: Material) -> str:
+    """Which model the study is of, and that it is not the page's, if it is not."""
+    settings = report.quality.settings
+    common = escape(selection.in_common(settings))
+    if set(settings["model"]) <= set(report.runs["model"]):
+        return f"What a setting does to the loss is asked of runs that go on to the end: {common}."
+    return (
+        "The runs above end after a few steps. What a setting does to the loss is asked of another model, small enough "
+        f"to be trained to the end many times: {common}."
     )
 
 

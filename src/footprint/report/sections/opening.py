@@ -12,22 +12,23 @@ from footprint.report.tables import runs as tables
 
 NOT_RECORDED = (
     "How much the steps of a run differed, and whether something else used the machine, was not recorded for these "
-    "rows, so that times stand without an uncertainty."
+    "rows: where a time has a ±, it is the range over several runs."
 )
 SPREAD = (
     "Times are medians over the timed steps of a run; ± reaches to the further end of their middle half, and for a "
-    "change over both runs. A time that was disturbed is not shown."
+    "change over both runs, and over all pairs where there are several. A time that was disturbed is not shown."
 )
 
 
 def answer(report: Material) -> None:
     """What was run, the findings, and the regimes at a glance."""
     page, runs = report.page, report.runs
-    regimes = listing(name for regime, name in REGIME_NAMES.items() if (runs["regime"] == regime).any())
+    spelled = REGIME_NAMES | {"full": "full fine-tuning (Full FT)"}
+    regimes = listing(name for regime, name in spelled.items() if (runs["regime"] == regime).any())
     models = listing(escape(model) for model in dict.fromkeys(runs["model"]))
     devices = listing(escape(name) for name in dict.fromkeys(runs["device_name"].astype(str)))
     page.facts(
-        f"<strong>{counted(len(runs), 'training run')}</strong> of {models} ({regimes}), {source(runs)} on {devices}, "
+        f"<strong>{counted(len(runs), 'training run')}</strong> of {models} in {regimes}; {source(runs)} on {devices}, "
         f"{system.when(runs)}",
         f"{len(report.finished)} of {len(runs)} finished",
     )

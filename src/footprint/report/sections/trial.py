@@ -21,15 +21,15 @@ ON_A_GPU = (
 def claims(report: Material) -> None:
     """Every quantitative claim and its verdict."""
     page, found = report.page, claims_on_trial(report.runs)
-    kept = sum(claim.verdict in verdicts.GOOD for claim in found)
-    units = sum(" not " in claim.verdict and "B" in claim.verdict for claim in found)
+    kept, units, off = verdicts.tally(found)
     source = " or ".join(sorted(set(report.runs["source"])))
     page.section("trial", titles.trial(found), ON_A_GPU.format(source=source))
     page.say(
         "The lesson that the project started from makes quantitative claims about full fine-tuning, LoRA and QLoRA. "
         f"Of {counted(len(found), 'claim')}, {kept} hold, come within {percent(verdicts.CLOSE)} or are plausible; "
         f"{units} have the right number but write GiB or MiB for what was reckoned in GB or MB; "
-        f"{len(found) - kept - units} are off."
+        f"{off} are off. Its table is judged cell by cell in {page.see('tbl-cells')}, and its four problems are "
+        "answered below."
     )
     page.table("claims", verdicts.table(found), "The claims and their verdicts.")
 

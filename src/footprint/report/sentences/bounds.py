@@ -4,7 +4,7 @@ import pandas as pd
 
 from footprint.report.page.words import counted, listing
 from footprint.report.reading import times
-from footprint.report.reading.selection import in_common, measured
+from footprint.report.reading.selection import NAMED_AXES, in_common, measured
 from footprint.report.reading.study import Study
 
 
@@ -16,8 +16,10 @@ def limitations(runs: pd.DataFrame, study: Study | None, *, on_a_gpu: bool) -> l
 
 def _models(runs: pd.DataFrame) -> str:
     models = listing(dict.fromkeys(runs["model"]))
+    common = in_common(runs, [axis for axis in NAMED_AXES if axis != "model"])
+    common = f" ({common})" if common else ""
     return (
-        f"Models: the runs are of {models} ({in_common(runs)}). What the page says of LLaMA models follows from the "
+        f"Models: the runs are of {models}{common}. What the page says of LLaMA models follows from the "
         "same program, and was not measured."
     )
 
@@ -34,8 +36,8 @@ def _hardware(runs: pd.DataFrame, *, on_a_gpu: bool) -> str:
 
 def _trainers() -> str:
     return (
-        "Trainers: the prediction is for this project's loop and for Transformers' Trainer as its documentation says; "
-        "another trainer may keep more."
+        "Trainers: these runs, and what is predicted of cards, are of this project's own training loop; another "
+        "trainer may keep more."
     )
 
 

@@ -1,6 +1,6 @@
 """What the quality study says in words, every number computed; also what it does not show, and what went wrong."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from itertools import combinations
 
 import pandas as pd
@@ -28,20 +28,16 @@ Note = tuple[str, str]
 """A title and a paragraph, both plain text."""
 
 
-def summary(study: Study, models: Collection[str] = ()) -> str:
-    """The study in one sentence: where each regime's loss ends.
-
-    Of a model that is not among those `models` the page has spoken of until then, it says that it is another.
-    """
+def summary(study: Study) -> str:
+    """The study in one sentence: where each regime's loss ends."""
     rows, none_left = headline(study), lost(study)
     if not len(rows):
         return none_left
     parts = [f"{bits(row['loss'])} with {row['name']}" for _, row in rows.iterrows()]
     first = rows.iloc[0]
     before = dict.fromkeys(bits(loss) for loss in sorted(rows["base_bits_per_byte"].astype(float)))
-    another = "another model, " if models and first["model"] not in models else ""
-    model = f" {another}{first['model']}{',' if another else ''}" if rows["model"].nunique() == 1 else ""
-    start = f"In {counted(int(first['steps']), 'step')} of fine-tuning{model} validation loss starts at "
+    model = f" {first['model']}" if rows["model"].nunique() == 1 else ""
+    start = f"In {counted(int(first['steps']), 'step')} of fine-tuning{model}, validation loss starts at "
     ends = f"{start}{' to '.join(list(before)[:: max(1, len(before) - 1)])} bits per byte and ends at {listing(parts)}."
     return f"{ends} {none_left}" if none_left else ends
 
@@ -84,7 +80,7 @@ def _accuracy(done: pd.DataFrame) -> Iterator[str]:
 def _speed(study: Study) -> Iterator[str]:
     """Which of the regimes is slowest, and in which part of the step; nothing where their times do not tell."""
     rows = headline(study)
-    rows = rows[[time is not None for time in rows["step"]]]
+    rows = rows[rows["step"].notna().to_numpy()]
     if len(rows) < 2:
         return
     middles = pd.Series([time.middle for time in rows["step"]], index=rows.index)

@@ -8,7 +8,7 @@ from footprint.report.reading.effects import checkpointing_effects, series
 from footprint.report.reading.selection import headline, measured, one_change, setting, source
 from footprint.report.reading.study import Study
 from footprint.report.reading.study import headline as study_headline
-from footprint.report.textbook.verdicts import GOOD, Claim
+from footprint.report.textbook.verdicts import Claim, tally
 
 
 def changes(runs: pd.DataFrame) -> str:
@@ -30,12 +30,11 @@ def ablation(runs: pd.DataFrame) -> str:
     """The table that the project started from."""
     rows = measured(headline(runs))
     if not len(rows):
-        return "The table, regenerated"
-    share = (rows["activations_bytes_measured"] / rows["peak_bytes_measured"]).astype(float)
-    low, high = percent(share.min()), percent(share.max())
-    return (
-        f"The table, regenerated: it leaves out {low if low == high else f'{low} to {high}'} of the peak, activations"
-    )
+        return "The lesson's table, regenerated"
+    shares = (rows["activations_bytes_measured"] / rows["peak_bytes_measured"]).astype(float)
+    low, high = percent(shares.min()), percent(shares.max())
+    share = low if low == high else f"{low} to {high}"
+    return f"The lesson's table, regenerated: activations, which it leaves out, are {share} of the peak"
 
 
 def estimates(runs: pd.DataFrame) -> str:
@@ -90,11 +89,13 @@ def loss(study: Study | None) -> str:
         return "Loss and speed beside memory"
     start, ends = rows["base_bits_per_byte"].astype(float).max(), rows["loss"].astype(float)
     low, high = bits(ends.min()), bits(ends.max())
-    reached = low if low == high else f"{low} to {high}"
-    return f"Loss beside memory: from {bits(start)} to {reached} bits per byte in {int(rows['steps'].max()):,} steps"
+    reached = low if low == high else f"between {low} and {high}"
+    return f"Loss beside memory: {int(rows['steps'].max()):,} steps take {bits(start)} bits per byte to {reached}"
 
 
 def trial(claims: list[Claim]) -> str:
     """How much of the textbook holds."""
-    kept = sum(claim.verdict in GOOD for claim in claims)
-    return f"The textbook on trial: {kept} of {counted(len(claims), 'claim')} hold"
+    kept, units, off = tally(claims)
+    return (
+        f"The textbook on trial: of {counted(len(claims), 'claim')} {kept} hold, {units} mistake units, {off} are off"
+    )

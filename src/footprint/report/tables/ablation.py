@@ -44,7 +44,7 @@ def _totals(trained: dict[str, float], frozen: float) -> dict[str, float]:
 def ablation(runs: pd.DataFrame) -> pd.DataFrame:
     """Rows per regime in bytes: textbook, predicted, measured, and the prediction's error (a ratio).
 
-    Where the prediction is exact in every cell, what was predicted and measured is one row and there is no error. A
+    Where the prediction is exact in every cell, it would say the same again, and is left out with its error. A
     cell the source has nothing to say about, or a run without a peak, is missing.
     """
     rows, exact = [], is_exact(runs)
@@ -54,7 +54,7 @@ def ablation(runs: pd.DataFrame) -> pd.DataFrame:
         error = {name: predicted[name] / size - 1 for name, size in measured.items() if size}
         sources = {"textbook": textbook_parts(run)}
         if exact:
-            sources |= {f"{source(run)}, as predicted": measured}
+            sources |= {source(run): measured}
         else:
             sources |= {"predicted": predicted, source(run): measured, "error": error}
         rows += [{"Setting": setting(run), "Source": name} | parts for name, parts in sources.items()]
@@ -72,7 +72,7 @@ def is_exact(runs: pd.DataFrame) -> bool:
 def agreement(runs: pd.DataFrame) -> str:
     """What the table says of the prediction, in a sentence."""
     if is_exact(runs):
-        return "Every cell was predicted to the byte."
+        return f"Every {source(headline(runs))} cell was predicted to the byte."
     return f"The error is predicted / {source(headline(runs))} − 1."
 
 
@@ -89,7 +89,7 @@ def ablation_table(runs: pd.DataFrame) -> Table:
         raw=raw,
         words=("Source",),
         grouped=True,
-        marked=tuple(name.split(",")[0] for name in raw["Source"]),
+        marked=tuple(raw["Source"]),
     )
 
 

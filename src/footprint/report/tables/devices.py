@@ -63,6 +63,11 @@ def beside(runs: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     return joined
 
 
+def plain(name: str) -> str:
+    """The name of a device, without that its runs were rehearsed, which is said beside it."""
+    return name.replace("-rehearsed", "")
+
+
 def title(runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> str:
     """The section's title: how far the peaks of the other devices lie from those here."""
     apart = []
@@ -72,14 +77,12 @@ def title(runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> str:
     if not apart:
         return "Other devices"
     low, high = percent(min(apart), signed=True), percent(max(apart), signed=True)
-    return f"Other devices: the same runs peak {low if low == high else f'{low} to {high}'} apart"
+    return f"Other devices: peaks of the same runs lie {low if low == high else f'{low} to {high}'} from those here"
 
 
 def side_by_side(device: str, runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> Table:
     """The peak of each headline run on every device that has it, under its name and source."""
-    columns = {
-        f"{name.removesuffix('-rehearsed')}, {source(frame)}": frame for name, frame in {device: runs, **others}.items()
-    }
+    columns = {f"{plain(name)}, {source(frame)}": frame for name, frame in {device: runs, **others}.items()}
     shown, raw = [], []
     for _, run in headline(runs).iterrows():
         there = {name: alike(frame, run, but=[]) for name, frame in columns.items()}

@@ -72,6 +72,13 @@ def ratio_claim(topic: str, quote: str, claimed: float, found: float, remark: st
     return Claim(topic=topic, quote=quote, found=f"{found:.1f}×", verdict=judged_factor(claimed, found), remark=remark)
 
 
+def tally(claims: list[Claim]) -> tuple[int, int, int]:
+    """How many hold or come close, how many have the right number in the wrong unit, how many are off."""
+    kept = sum(claim.verdict in GOOD for claim in claims)
+    units = sum(" not " in claim.verdict and "B" in claim.verdict for claim in claims)
+    return kept, units, len(claims) - kept - units
+
+
 def table(claims: list[Claim]) -> Table:
     """Claims with their verdicts, grouped by topic."""
     raw = pd.DataFrame([vars(claim) for claim in claims])
