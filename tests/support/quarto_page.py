@@ -71,8 +71,9 @@ def quarto_page(kept: Path) -> Path:
     (kept / "filter.lua").write_text(FILTER)
     (kept / "head.html").write_text(_head(kept, html))
     command = [pandoc.PROGRAM, f"--from={html['from']}", "--to=html", "--standalone", "--section-divs", "--mathml"]
-    command += ["--toc", f"--toc-depth={html['toc-depth']}", "--citeproc", f"--bibliography={settings['bibliography']}"]
-    command += ["--lua-filter=filter.lua", "--include-in-header=head.html", "--output=page.html"]
+    command += ["--toc", f"--toc-depth={html['toc-depth']}", "--lua-filter=filter.lua", "--citeproc"]
+    command += [f"--bibliography={settings['bibliography']}", "--fail-if-warnings", "--metadata=document-css:false"]
+    command += ["--include-in-header=head.html", "--output=page.html"]
     subprocess.run(command, input=_document(kept), cwd=kept, text=True, check=True)
     return kept / "page.html"
 
@@ -97,6 +98,7 @@ def _head(kept: Path, html: dict) -> str:
         f"body {{ max-width: {column}; margin: 0 auto; padding: 0 1rem; font: 1rem/1.5 system-ui; }}\n"
         "body.quarto-light { background: #ffffff; color: #343a40; }\n"
         f"body.quarto-dark {{ background: {dark['body-bg']}; color: {dark['body-color']}; }}\n"
+        f"body.quarto-dark a {{ color: {dark['link-color']}; }}\n"
         "* { box-sizing: border-box; }\n"
     )
     return f"<style>{theme}{(kept / html['css']).read_text()}</style>{THEMES}"

@@ -23,11 +23,11 @@ def what_fits(report: Material) -> None:
     page.table(
         "cards",
         table(predicted),
-        f"One sequence of {cards.SEQUENCES[-1]:,} tokens with every block checkpointed (rank 8 on all Linears, mixed "
-        "precision): what the allocator counts, what it reserves with its cache, and what the card shows with the CUDA "
-        "context. Then the longest of the sequences tried "
-        f"({listing(f'{seq:,}' for seq in cards.SEQUENCES)} tokens) that a card holds, without / with checkpointing. "
-        f"Kernels are those of an {cards.CARDS['A100'].name}.",
+        f"The longest of the sequences tried ({listing(f'{seq:,}' for seq in cards.SEQUENCES)} tokens) that a card "
+        f"holds, without / with checkpointing. Then what one sequence of {cards.SEQUENCES[-1]:,} tokens takes with "
+        "every block checkpointed: what the allocator counts, what it reserves with its cache, and what the card shows "
+        f"with the CUDA context. Rank 8 on all Linears, mixed precision; kernels of an "
+        f"{cards.CARDS['A100'].name}.",
     )
     page.say(
         without_masters(),

@@ -37,9 +37,9 @@ def frontier(report: Material) -> None:
     page.table(
         "study",
         tables.settings(quality),
-        "The settings of the study: peaks measured while training, and validation loss in bits per byte before and "
-        "after (mean, lowest and highest over the seeds). A setting with one seed is to be compared with that seed of "
-        "the others, which is in the CSV of all runs.",
+        "The settings of the study: peaks measured while training, and validation loss in bits per byte after the "
+        "last step (mean, lowest and highest over the seeds) and before the first. A setting with one seed is to be "
+        "compared with that seed of the others, which is in the CSV of all runs.",
     )
 
 

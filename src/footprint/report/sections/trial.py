@@ -13,8 +13,8 @@ from footprint.report.textbook.claims import claims as claims_on_trial
 from footprint.spec.units import format_bytes
 
 ON_A_GPU = (
-    "What is said of LLaMA models here is predicted for an NVIDIA GPU, not measured; what is said of runs here was "
-    "{source}."
+    "What is said of LLaMA models is predicted for an NVIDIA GPU, not measured; what is said of the runs of this page "
+    "was {source}."
 )
 
 

@@ -16,10 +16,10 @@ def table(predicted: pd.DataFrame) -> Table:
         ends = by_mode["block"].set_index("seq")["peak_bytes"].loc[[SEQUENCES[0], SEQUENCES[-1]]]
         held = {name: [longest(part, card) for part in by_mode.values()] for name, card in CARDS.items()}
         fullest = by_mode["block"].iloc[-1]
-        cells = {"Allocated": format_bytes(fullest["peak_bytes"])}
+        cells = {card: " / ".join(f"{seq:,}" if seq else "–" for seq in lengths) for card, lengths in held.items()}
+        cells |= {"Allocated": format_bytes(fullest["peak_bytes"])}
         cells |= {"Reserved": format_bytes(fullest["reserved_peak_bytes"])}
         cells |= {"On the card": format_bytes(fullest["process_peak_bytes"])}
-        cells |= {card: " / ".join(f"{seq:,}" if seq else "–" for seq in lengths) for card, lengths in held.items()}
         shown.append({"Model": model, "Regime": REGIME_NAMES[regime]} | cells)
         columns = {f"{card}, {mode}": n for card, ns in held.items() for mode, n in zip(by_mode, ns, strict=True)}
         raw.append(

@@ -75,9 +75,9 @@ def changes(runs: pd.DataFrame) -> Table:
                 {
                     "From": f"{setting(start)}, {outcome(start)}",
                     "Change to": run["change"],
-                    "Peak": outcome(run),
                     "Saved": percent(saved),
                     "Step time": _added(time, timed=pd.notna(run["step_seconds"])),
+                    "Peak": outcome(run),
                 }
             )
             raw.append(
@@ -178,10 +178,10 @@ def checkpointing(runs: pd.DataFrame, layers: dict[str, int]) -> Table:
             {
                 "Regime": REGIME_NAMES[regime],
                 "Mode": CHECKPOINTING_NAMES[mode],
-                "Activations": f"{middle['activations_factor']:.1f}× less",
-                "√L": f"{layers[model] ** 0.5:.1f}×" if model in layers else "–",
                 "Peak saved": percent(middle["peak_saved"]),
                 "Step time": _added(time, timed=pairs["step_seconds"].notna().any()),
+                "Activations": f"{middle['activations_factor']:.1f}× less",
+                "√L": f"{layers[model] ** 0.5:.1f}×" if model in layers else "–",
                 "Pairs": str(len(pairs)),
                 "Timed": str(timed),
             }

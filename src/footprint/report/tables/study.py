@@ -22,7 +22,7 @@ _OUTCOMES = {"oom": "out of memory", "diverged": "a loss that is not a number"}
 def settings(study: Study) -> Table:
     """Every setting with its memory and its loss over the seeds; failed ones in their place."""
     rows = study.settings
-    shown = [{"Setting": row["name"], "Seeds": _seeds(row)} | _numbers(row) for _, row in rows.iterrows()]
+    shown = [{"Setting": row["name"]} | _numbers(row) | {"Seeds": _seeds(row)} for _, row in rows.iterrows()]
     raw = rows.drop(columns=["name", "failed", "losses", "step", *_CLOCKED])
     raw = raw.rename(columns={"loss": "validation_bits_per_byte"})
     raw = raw.rename(columns={f"loss_{end}": f"validation_bits_per_byte_{end}" for end in ("low", "high")})
@@ -63,7 +63,7 @@ def _seeds(row: pd.Series) -> str:
 
 
 def _numbers(row: pd.Series) -> dict[str, str]:
-    names = ("Peak", "Predicted", "Error", "Loss before", "after", "lowest–highest")
+    names = ("Peak", "Loss after", "lowest–highest", "Loss before", "Predicted", "Error")
     if not row["finished"]:
         outcome = listing(_OUTCOMES.get(status, status) for status in row["failed"])
         return dict.fromkeys(names, "–") | {"Peak": outcome, "Predicted": format_bytes(row["peak_predicted_bytes"])}
@@ -71,11 +71,11 @@ def _numbers(row: pd.Series) -> dict[str, str]:
     predicted, peak = row["peak_predicted_bytes"], row["peak_bytes"]
     cells = (
         format_bytes(peak),
-        format_bytes(predicted),
-        percent(predicted / peak - 1, signed=True),
-        bits(row["base_bits_per_byte"]),
         bits(row["loss"]),
         ends,
+        bits(row["base_bits_per_byte"]),
+        format_bytes(predicted),
+        percent(predicted / peak - 1, signed=True),
     )
     return dict(zip(names, cells, strict=True))
 
