@@ -5,8 +5,8 @@ from footprint.report.reading import effects, results
 from footprint.report.reading.selection import source
 from footprint.report.reading.times import set_aside
 from footprint.report.sections.material import Material
-from footprint.report.sections.opening import clock
 from footprint.report.sentences import titles
+from footprint.report.sentences.clock import beside_times
 from footprint.report.tables import runs as tables
 
 
@@ -56,7 +56,8 @@ def checkpointing(report: Material) -> None:
             "checkpointing",
             tables.checkpointing(runs, layers),
             "Medians over pairs of runs; <em>Timed</em> counts the pairs whose times were not disturbed. Where the "
-            f"optimizer step is nearly as high as backward, fewer activations hardly lower the peak. {clock(report)}",
+            "optimizer step is nearly as high as backward, fewer activations hardly lower the peak. "
+            f"{beside_times(runs)}",
         )
         if left_out := set_aside(effects.checkpointing_effects(runs)):
             page.note("Some times were disturbed", left_out)

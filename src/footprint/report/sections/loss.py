@@ -3,11 +3,11 @@
 from footprint.report.figures import curves as curve_figures
 from footprint.report.figures import frontier as frontier_figure
 from footprint.report.page.words import escape
-from footprint.report.reading import results, selection, times
+from footprint.report.reading import results, selection
 from footprint.report.sections.material import Material, of_study
-from footprint.report.sections.opening import NOT_RECORDED, SPREAD
 from footprint.report.sentences import study as sentences
 from footprint.report.sentences import titles
+from footprint.report.sentences.clock import beside_times
 from footprint.report.tables import study as tables
 
 
@@ -89,13 +89,12 @@ def _over_ranks(report: Material) -> None:
 
 def _times(report: Material) -> None:
     page, quality = report.page, report.quality
-    done = quality.runs[(quality.runs["status"] == "ok").to_numpy()]
     with page.fold("How long a step takes"), page.unless_empty():
         page.table(
             "pace",
             tables.pace(quality),
             "The time of a step of each setting, the share of its parts, and tokens per second: medians over the seeds "
-            f"that were not disturbed. {SPREAD if times.recorded(done) else NOT_RECORDED}",
+            f"that were not disturbed. {beside_times(quality.runs)}",
         )
 
 

@@ -8,6 +8,7 @@ from footprint.report.reading import results, study, system
 from footprint.report.reading.citation import citation
 from footprint.report.sections.material import Material
 from footprint.report.sentences import bounds
+from footprint.report.sentences.clock import the_test
 from footprint.report.tables import runs as tables
 
 
@@ -32,9 +33,9 @@ def how(report: Material) -> None:
         "the same bytes.",
         "Time is taken afterwards, without the recorder, over several steps. Beside their median a row keeps their "
         "quartiles and how much of the processors something else used meanwhile. One test decides whether a time is "
-        "shown: it is withheld where others used more than a tenth of the processors, where the middle half of the "
-        "steps spreads over more than 15 % of their median, and, of two runs that differ in checkpointing alone, where "
-        "what recomputing does not touch took another time. Bytes are never withheld: no neighbour changes them.",
+        f"shown. {the_test()} Bytes are never withheld: no neighbour changes them. The ± of a time reaches to the "
+        "further end of the middle half of its steps; that of a change to the ends for both runs; that of several to "
+        "the outermost of them.",
         "The prediction is computed without training: it lists what each operation of forward, backward and the step "
         "allocates and releases, and takes the highest sum. It follows from the shapes, the number of threads, and "
         "what PyTorch's kernels take for themselves; in half precision on a CPU the latter is known for oneDNN's "
@@ -44,7 +45,7 @@ def how(report: Material) -> None:
         "activations. GiB is 2³⁰ bytes, MiB 2²⁰.",
         f"The methods: LoRA {page.cite('hu2021lora')}; QLoRA and NF4 {page.cite('dettmers2023qlora')}; checkpointing "
         f"in √L segments {page.cite('chen2016sublinear')}; 8-bit moments {page.cite('dettmers2021eightbit')}; the "
-        f"LLaMA shapes {page.cite('touvron2023llama')} {page.cite('touvron2023llama2')}.",
+        f"shapes of LLaMA {page.cite('touvron2023llama')} and Llama 2 {page.cite('touvron2023llama2')}.",
     )
     with page.fold("What each precision keeps"):
         page.table("precisions", tables.precisions(), "What each precision keeps, in bytes per element.")
@@ -65,7 +66,7 @@ def provenance(report: Material) -> None:
         results.rerun(directory, report.experiment, report.device),
     )
     if quality:
-        page.say(f"The quality study: {results.mixture(quality.runs)}")
+        page.say(f"The same of the quality study. {results.mixture(quality.runs)}")
     page.downloads(directory, ("measurements", "predictions", "comparison", *(study.COLUMNS if quality else ())))
     with page.fold("Where the rows come from"):
         page.table("provenance", tables.provenance(report.runs), "Device, versions, commit and dates of the rows.")

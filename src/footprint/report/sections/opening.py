@@ -2,22 +2,14 @@
 
 from footprint.report.figures import memory as figures
 from footprint.report.page.words import counted, escape, listing
-from footprint.report.reading import system, times
+from footprint.report.reading import system
 from footprint.report.reading.citation import citation
-from footprint.report.reading.selection import REGIME_NAMES, headline, in_common, measured, source
+from footprint.report.reading.selection import REGIME_NAMES, headline, in_common, source
 from footprint.report.sections.material import Material, unless_empty
 from footprint.report.sentences import findings, titles
+from footprint.report.sentences.clock import beside_times
 from footprint.report.tables import alternatives as decisions
 from footprint.report.tables import runs as tables
-
-NOT_RECORDED = (
-    "How much the steps of a run differed, and whether something else used the machine, was not recorded for these "
-    "rows: where a time has a ±, it is the range over several runs."
-)
-SPREAD = (
-    "Times are medians over the timed steps of a run; ± reaches to the further end of their middle half, and for a "
-    "change over both runs, and over all pairs where there are several. A time that was disturbed is not shown."
-)
 
 
 def answer(report: Material) -> None:
@@ -43,7 +35,7 @@ def answer(report: Material) -> None:
         page.table(
             "answers",
             tables.answers(runs),
-            f"What each regime needs, and how close the estimates come. {clock(report)}",
+            f"What each regime needs, and how close the estimates come. {beside_times(runs)}",
         )
     cited = citation()
     page.facts(
@@ -56,14 +48,6 @@ def answer(report: Material) -> None:
     )
 
 
-def clock(report: Material) -> str:
-    """What must be said beside the times of these runs; nothing where there are none."""
-    timed = measured(report.runs)
-    if not timed["step_seconds"].notna().any():
-        return ""
-    return SPREAD if times.recorded(timed) else NOT_RECORDED
-
-
 @unless_empty
 def changes(report: Material) -> None:
     """The single decisions that save most, measured; then those that nobody measured, predicted."""
@@ -74,7 +58,7 @@ def changes(report: Material) -> None:
             "changes",
             tables.changes(runs),
             "From each regime, the single decisions that save most, and what they do to the time of a step. "
-            f"{clock(report)}",
+            f"{beside_times(runs)}",
         )
     with page.fold("What else could be changed: decisions that were not tried here, predicted"), page.unless_empty():
         page.table(

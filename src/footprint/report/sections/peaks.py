@@ -5,8 +5,8 @@ from footprint.report.figures import timeline as timeline_figure
 from footprint.report.page.words import counted, escape, percent, worst
 from footprint.report.reading import results, selection
 from footprint.report.sections.material import Material, unless_empty
-from footprint.report.sections.opening import clock
 from footprint.report.sentences import limits, titles
+from footprint.report.sentences.clock import beside_times
 from footprint.report.sentences.findings import third_opinion
 from footprint.report.tables import ablation as ablation_columns
 from footprint.report.tables import runs as tables
@@ -51,7 +51,7 @@ def estimates(report: Material) -> None:
     if of_limit := limits.finding(runs, limit):
         page.say(of_limit)
     with page.fold(f"Every run ({len(runs)}), with its buckets"):
-        page.table("grid", tables.grid(runs, limit), f"Every run of the experiment. {clock(report)}")
+        page.table("grid", tables.grid(runs, limit), f"Every run of the experiment. {beside_times(runs)}")
         page.figure(
             "buckets",
             figures.buckets(runs),

@@ -46,13 +46,15 @@ def _times(runs: pd.DataFrame) -> str:
     if not done["step_seconds"].notna().any():
         return "Times: a rehearsal has none."
     disturbed = sum(times.disturbance(run) is not None for _, run in done.iterrows())
-    known = (
-        f"{disturbed or 'none'} of {counted(len(done), 'run')} had a neighbour or unsteady steps, and their times are "
-        "withheld"
-        if times.recorded(done)
-        else "how steady the steps were and what else used the machine was not recorded, so only contradictions "
-        "between runs can show a disturbance"
-    )
+    if not times.recorded(done):
+        known = (
+            "how steady the steps were and what else used the machine was not recorded, so that only contradictions "
+            "between runs can show a disturbance"
+        )
+    elif disturbed:
+        known = f"those of {counted(disturbed, 'run')} of {len(done)} were disturbed and are withheld"
+    else:
+        known = f"those of all {counted(len(done), 'run')} passed the test for a disturbance"
     return f"Times: they are of this machine, and say nothing about a GPU; {known}."
 
 
