@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bs4 import BeautifulSoup
 from chromium import Tab, needs_chromium, tab
 from pandoc import needs_pandoc
 from quarto_page import quarto_page
@@ -113,6 +114,17 @@ def test_a_reader_sees_a_whole_page_on_any_screen(page, driven, width, scheme):
     assert (luminance(seen["paper"]) > 0.5) == (scheme == "light")
     for what, ink in seen["colours"]:
         assert contrast(seen["paper"], ink) > 4.5, what
+
+
+def test_machines_are_told_who_made_either_page_and_what_it_found(page):
+    told = {
+        meta["name"]: meta["content"]
+        for meta in BeautifulSoup(page.read_text(encoding="utf-8"), "html.parser").find_all(
+            "meta", attrs={"name": True}
+        )
+    }
+    assert told["author"] == "The Footprint contributors"
+    assert told["description"].startswith("One training step peaks at ")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -11,7 +11,7 @@ from footprint.report.page.empty import NoRunsError
 from footprint.report.page.svg import NARROW, PALETTE, Drawing
 from footprint.report.page.words import percent
 from footprint.report.reading.results import Timelines
-from footprint.report.reading.selection import setting
+from footprint.report.reading.selection import setting, source
 from footprint.spec.timeline import Point
 from footprint.spec.units import format_bytes
 
@@ -29,17 +29,17 @@ SLIVER = 0.05
 """Share of the height below which a bucket has no room for its name."""
 
 
-def drawn(timelines: Timelines) -> tuple[pd.Series, list[Point]]:
-    """The run whose step is drawn, the first that has a timeline, and its points."""
+def drawn(timelines: Timelines) -> tuple[pd.Series, list[Point], str]:
+    """The run whose step is drawn, the first that has a timeline, its points, and where they are from."""
     for run, measured, predicted in timelines:
         if measured or predicted:
-            return run, list(measured or predicted)
+            return run, list(measured or predicted), source(run) if measured else "predicted"
     raise NoRunsError("No timeline of a step was kept beside the tables, so there is none to draw.")
 
 
 def step(timelines: Timelines) -> Drawing:
     """Live bytes through the step of one run, by bucket."""
-    run, points = drawn(timelines)
+    run, points, _ = drawn(timelines)
     top = highest(points)
 
     def draw(width: float) -> Figure:

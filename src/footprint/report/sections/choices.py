@@ -55,9 +55,15 @@ def checkpointing(report: Material) -> None:
         page.table(
             "checkpointing",
             tables.checkpointing(runs, layers),
-            "Medians over pairs of runs; <em>Timed</em> counts the pairs whose times were not disturbed. Where the "
+            f"Medians over pairs of runs.{_timed(report)} Where the "
             "optimizer step is nearly as high as backward, fewer activations hardly lower the peak. "
             f"{beside_times(runs)}",
         )
         if left_out := set_aside(effects.checkpointing_effects(runs)):
             page.note("Some times were disturbed", left_out)
+
+
+def _timed(report: Material) -> str:
+    """What a column says that a rehearsal does not have."""
+    timed = report.finished["step_seconds"].notna().any()
+    return " <em>Timed</em> counts the pairs whose times were not disturbed." if timed else ""

@@ -70,11 +70,11 @@ def introduction(report: Material) -> None:
     )
     with page.unless_empty():
         timelines = results.timelines(report.directory, report.runs)
-        run, _ = step_figure.drawn(timelines)
+        run, _, origin = step_figure.drawn(timelines)
         page.figure(
             "step",
             step_figure.step(timelines),
-            f"One training step of {setting(run)}: what is live, by bucket, until the optimizer step ends.",
+            f"One training step of {setting(run)} as {origin}: what is live, by bucket, until the optimizer step ends.",
         )
     page.say("The textbook adds up what exists, the prediction what is live at the same time:")
     page.block(

@@ -14,8 +14,8 @@ from footprint.report.tables import devices
 from footprint.spec.recipe import STACKS
 
 REHEARSED = (
-    "Rehearsed, not measured: PyTorch's CUDA build ran the steps over a stand-in for the card, which counts every byte "
-    "and computes nothing."
+    "Rehearsed, not measured: PyTorch ran the steps over a stand-in for the card, which counts every byte and computes "
+    "nothing."
 )
 PREDICTED = "Predicted, not measured: computed from shapes alone, for an NVIDIA GPU."
 """What stands at the head of a section whose figures were not measured."""

@@ -57,8 +57,7 @@ def changes(report: Material) -> None:
         page.table(
             "changes",
             tables.changes(runs),
-            "From each regime, the single decisions that save most, and what they do to the time of a step. "
-            f"{beside_times(runs)}",
+            f"From each regime, the single decisions that save most. {beside_times(runs)}",
         )
     with page.fold("What else could be changed: decisions that were not tried here, predicted"), page.unless_empty():
         page.table(

@@ -114,4 +114,5 @@ def _filled(report: Material, timelines: results.Timelines) -> str:
             f"buckets filled as {selection.source(report.runs)}, their boundaries drawn as predicted (of the optimizer "
             "step only the height)"
         )
-    return "buckets as predicted, since no timeline of a measured step was kept beside these tables"
+    origin = selection.source(report.runs)
+    return f"buckets as predicted, since no timeline of a {origin} step was kept beside these tables"

@@ -173,26 +173,27 @@ def checkpointing(runs: pd.DataFrame, layers: dict[str, int]) -> Table:
         ["model", "regime", "checkpointing"], sort=False
     ):
         middle = pairs[["activations_factor", "activations_saved", "peak_saved"]].median()
-        time, timed = times.typical(pairs["added"]), int(pairs["added"].notna().sum())
+        time, timed = times.typical(pairs["added"]), pairs["step_seconds"].notna().any()
+        undisturbed = int(pairs["added"].notna().sum())
         shown.append(
             {
                 "Regime": REGIME_NAMES[regime],
                 "Mode": CHECKPOINTING_NAMES[mode],
                 "Peak saved": percent(middle["peak_saved"]),
-                "Step time": _added(time, timed=pairs["step_seconds"].notna().any()),
+                "Step time": _added(time, timed=timed),
                 "Activations": f"{middle['activations_factor']:.1f}× less",
                 "√L": f"{layers[model] ** 0.5:.1f}×" if model in layers else "–",
                 "Pairs": str(len(pairs)),
-                "Timed": str(timed),
+                "Timed": str(undisturbed) if timed else "–",
             }
         )
         raw.append(
             {"model": model, "regime": regime, "checkpointing": mode}
             | dict(middle)
             | _ends(time)
-            | {"pairs": len(pairs), "timed": timed}
+            | {"pairs": len(pairs), "timed": undisturbed}
         )
-    cells = telling(pd.DataFrame(shown), "Step time")
+    cells = telling(pd.DataFrame(shown), "Step time", "Timed")
     return Table(shown=cells, raw=pd.DataFrame(raw), words=("Mode",), grouped=True)
 
 
