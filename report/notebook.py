@@ -13,8 +13,18 @@
 
 # %%
 # The report's table of contents: a cell shows one thing. What it shows, and in which words, is in footprint.report.
-from footprint.report.sections import choices, elsewhere, introduction, loss, material, method
-from footprint.report.sections import opening, peaks, stacks, trial
+from footprint.report.sections import (
+    choices,
+    elsewhere,
+    introduction,
+    loss,
+    material,
+    method,
+    opening,
+    peaks,
+    stacks,
+    trial,
+)
 
 # %% tags=["parameters"]
 directory = "../results/ablation/cpu"

@@ -24,7 +24,7 @@ QUARTO_SYNTAX = re.compile(r":::|\{=html\}|\{#(?:fig|tbl)-|\?@|(?<![\w.])@(?:fig
 STANDS_ALONE = ("ablation", "answers", "grid", "claims", "cells", "cards", "provenance")
 """Tables that every page has."""
 SECTIONS = ["introduction", "changes", "ablation", "estimates", "phases", "ranks", "checkpointing", "loss", "trial"]
-SECTIONS += ["cards", "devices", "limitations", "method", "provenance", "citing", "references"]
+SECTIONS += ["cards", "transformers", "devices", "limitations", "method", "provenance", "citing", "references"]
 """The sections of the page of an experiment that has runs for all of them, by their ids."""
 
 

@@ -61,9 +61,10 @@ class RecordedTrainer(RecordedRun):
 
     @contextmanager
     def _timed(self, step: int, name: str) -> Iterator[None]:
-        clock = Clock(self.spec.device)
-        yield
-        clock.lap(name)
+        with self.neighbours.watched():
+            clock = Clock(self.spec.device)
+            yield
+            clock.lap(name)
         self._seconds[step][name] += clock.laps[name]
 
 

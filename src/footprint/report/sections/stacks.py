@@ -1,5 +1,6 @@
 """The same run in Transformers: what people's own stack takes beside this project's loop, and why."""
 
+from footprint.report.page.empty import NoRunsError
 from footprint.report.page.words import listing, percent
 from footprint.report.reading import stacks as reading
 from footprint.report.reading.selection import REGIME_NAMES, source
@@ -12,31 +13,37 @@ from footprint.spec.units import format_bytes
 
 def in_transformers(report: Material) -> None:
     """Both stacks by bucket, and folded away the tensors between them, what each setting changes, and the runs here."""
-    page = report.page
-    with page.unless_empty():
+    page, title = report.page, "The same run in Transformers"
+    try:
         found = reading.load(report.reference)
-        page.section("transformers", f"The same run in Transformers: {_apart(found)}", REHEARSED)
-        page.say(_what(found))
-        page.table(
-            "stacks",
-            tables.by_bucket(found),
-            "Both stacks by bucket at the peak, and the highest point of each phase.",
-        )
-        with page.fold("Which tensors make the difference"):
-            page.table(
-                "stack-tensors",
-                tables.tensors(found),
-                "Rehearsed: the tensors that one stack has more of at its peak, by shape, and the one setting of the "
-                "recipe without which most of them are gone.",
-            )
-        with page.fold("What each setting changes"):
-            page.table(
-                "stack-settings",
-                tables.settings(found),
-                "Rehearsed: by how much the peak in Transformers changes where one setting is changed and the others "
-                "stay.",
-            )
+    except NoRunsError as nothing:
+        page.section("transformers", title)
+        page.say(str(nothing))
+    else:
+        page.section("transformers", f"{title}: {_apart(found)}", REHEARSED)
+        _rehearsed(report, found)
     _here(report)
+
+
+def _rehearsed(report: Material, found: Rehearsals) -> None:
+    page = report.page
+    page.say(_what(found))
+    page.table(
+        "stacks", tables.by_bucket(found), "Both stacks by bucket at the peak, and the highest point of each phase."
+    )
+    with page.fold("Which tensors make the difference"):
+        page.table(
+            "stack-tensors",
+            tables.tensors(found),
+            "Rehearsed: the tensors that one stack has more of at its peak, by shape, and the one setting of the "
+            "recipe without which most of them are gone.",
+        )
+    with page.fold("What each setting changes"):
+        page.table(
+            "stack-settings",
+            tables.settings(found),
+            "Rehearsed: by how much the peak in Transformers changes where one setting is changed and the others stay.",
+        )
 
 
 def _here(report: Material) -> None:
@@ -65,7 +72,7 @@ def _what(found: Rehearsals) -> str:
         f"Most people fine-tune with Transformers' Trainer, PEFT and bitsandbytes. Here {run['model']} is trained on "
         f"{run['batch']} × {run['seq']:,} tokens by both, rehearsed on an {find(run['card']).name} with the settings "
         f"most guides give (LoRA dropout of 0.05, <code>prepare_model_for_kbit_training</code>, "
-        f"<code>bf16=True</code>). Transformers takes {_apart(found)}. {logits}"
+        f"<code>bf16=True</code>). Against this project's loop, Transformers takes {_apart(found)}. {logits}"
         "<code>footprint rehearse --hf-config config.json</code> answers the same for a model of yours."
     )
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from footprint.report.page.table import Table
+from footprint.report.page.table import Table, telling
 from footprint.report.page.words import percent
 from footprint.report.reading.selection import REGIME_NAMES, label, setting, varying
 from footprint.report.reading.stacks import Rehearsals, differences, effects
@@ -39,7 +39,7 @@ def by_bucket(found: Rehearsals) -> Table:
         | {_word(name): format_bytes(int(run[name])) for name in (*BUCKET_BYTES, *PHASE_PEAKS)}
         for _, run in rows.iterrows()
     ]
-    return Table(shown=pd.DataFrame(shown), raw=rows, words=("By",), grouped=True)
+    return Table(shown=telling(pd.DataFrame(shown), "Gradients"), raw=rows, words=("By",), grouped=True)
 
 
 def _word(column: str) -> str:
