@@ -225,6 +225,7 @@ def test_a_manifest_has_the_hash_of_every_table_and_text(written, folder, tmp_pa
 def test_a_manifest_holds_the_configuration_versions_and_commit(written):
     assert written["config"] == CONFIG
     gathered = written["gathered"]
+    assert gathered["memory_bytes"] > 2**28
     assert gathered["python"] == ".".join(map(str, sys.version_info[:3]))
     assert gathered["torch"] == version("torch")
     assert all(gathered[name] not in ("", "none") for name in ("peft", "bitsandbytes", "snakemake", "numpy"))

@@ -11,6 +11,8 @@ import matplotlib.style
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
+from footprint.report.page.words import typeset
+
 STYLE = "footprint.report.page.footprint"
 """matplotlib's name for `footprint.mplstyle` of this package."""
 
@@ -80,8 +82,7 @@ class Drawing:
 
 def _wrapped(text: str, width: float) -> str:
     """Lines short enough for bold text in DejaVu Sans, whose average character is 0.63 em wide."""
-    text = re.sub(r"(\d) (%|[KMGT]?i?B\b)", "\\g<1>\N{NO-BREAK SPACE}\\g<2>", text)
-    return "\n".join(textwrap.wrap(text, int(width * 72 / (TITLE_POINTS * 0.63)), break_long_words=True))
+    return "\n".join(textwrap.wrap(typeset(text), int(width * 72 / (TITLE_POINTS * 0.63)), break_long_words=True))
 
 
 def tell(artist: Artist, text: str) -> None:

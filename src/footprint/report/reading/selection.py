@@ -109,6 +109,7 @@ def label(run: pd.Series, axes: Iterable[str]) -> str:
 def in_common(runs: pd.DataFrame, axes: Iterable[str] = NAMED_AXES) -> str:
     """What all these runs share, in words: `minigpt-85m, mixed precision, adamw, batch 4, 256 tokens`."""
     values = {axis: _values(runs, axis) for axis in axes}
+    values.pop("stack", None)  # a page's runs are of this project's own loop, but for what it says of Transformers
     return ", ".join(axis_text(axis, found[0]) for axis, found in values.items() if len(found) == 1)
 
 

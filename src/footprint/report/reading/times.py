@@ -78,7 +78,7 @@ def unlike(run: pd.Series, base: pd.Series) -> str | None:
     parts = ("forward_seconds", "optimizer_seconds")
     kept = sum(_number(run, part) for part in parts) / sum(_number(base, part) for part in parts)
     if abs(kept - 1) > UNLIKE:
-        return "what recomputing does not touch took another time"
+        return "forward and optimizer step, which recomputing leaves alone, took longer or shorter"
     if _number(run, "step_seconds") < (1 - FASTER) * _number(base, "step_seconds"):
         return "the step that recomputes was the faster one"
     return None

@@ -2,7 +2,7 @@
 
 from footprint.report.figures import memory as figures
 from footprint.report.figures import timeline as timeline_figure
-from footprint.report.page.words import counted, escape, percent, worst
+from footprint.report.page.words import escape, percent, worst
 from footprint.report.reading import results, selection
 from footprint.report.sections.material import Material, unless_empty
 from footprint.report.sentences import limits, titles
@@ -70,16 +70,15 @@ def estimates(report: Material) -> None:
 def _closeness(report: Material) -> str:
     errors = report.finished["peak_relative_error"].astype(float)
     off = (
-        f" Its mean error is {percent(errors.abs().mean())}, its worst {percent(worst(errors))}."
+        f"The prediction's mean error is {percent(errors.abs().mean())}, its worst {percent(worst(errors))}."
         if errors.any()
-        else ""
+        else None
     )
-    exact = f"The prediction is exact in {(errors == 0).sum()} of {counted(len(errors), 'run')}.{off}"
     basis = (
-        "No constant in it was fitted to a measurement: every term is the size of a tensor that the step allocates, or "
-        "of the memory a kernel takes for itself."
+        "No constant in the prediction was fitted to a measurement: every term is the size of a tensor that the step "
+        "allocates, or of the memory a kernel takes for itself."
     )
-    return " ".join(filter(None, [exact, basis, third_opinion(report.runs)]))
+    return " ".join(filter(None, [off, basis, third_opinion(report.runs)]))
 
 
 @unless_empty

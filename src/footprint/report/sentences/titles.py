@@ -89,8 +89,10 @@ def loss(study: Study | None) -> str:
         return "Loss and speed beside memory"
     start, ends = rows["base_bits_per_byte"].astype(float).max(), rows["loss"].astype(float)
     low, high = bits(ends.min()), bits(ends.max())
-    reached = low if low == high else f"between {low} and {high}"
-    return f"Loss beside memory: {int(rows['steps'].max()):,} steps take {bits(start)} bits per byte to {reached}"
+    reached = low if low == high else f"{low}–{high}"
+    return (
+        f"Loss beside memory: {int(rows['steps'].max()):,} steps take it from {bits(start)} to {reached} bits per byte"
+    )
 
 
 def trial(claims: list[Claim]) -> str:
