@@ -16,10 +16,11 @@ def ablation(report: Material) -> None:
     """The seed's table regenerated."""
     page, runs = report.page, report.runs
     page.section("ablation", titles.ablation(runs), report.origin)
+    predicted = "" if ablation_columns.is_exact(runs) else "as predicted, "
     page.say(
         "The lesson's table has six columns: weights, gradients and Adam of what trains, their total, the frozen base, "
-        "and all of it. Here each is given as the textbook reckons it, as predicted, and as found at the instant of "
-        "the peak; the last two columns are what it leaves out."
+        f"and all of it. Here each is given as the textbook reckons it, {predicted}and as found at the instant of the "
+        "peak; the last two columns are what it leaves out."
     )
     page.table(
         "ablation",
