@@ -3,10 +3,18 @@
 import pandas as pd
 import pytest
 from clone import REPOSITORY
+from synthetic import grid, measured_row
 
+from footprint.jobs.host_memory import under_minigpt
+from footprint.predict.prediction import predict
 from footprint.report.page.empty import NoRunsError
 from footprint.report.reading.stacks import Rehearsals, differences, effects, load
+from footprint.report.render import headline, render
 from footprint.report.tables.stacks import CAUSES
+from footprint.spec.columns import MEASUREMENTS, PREDICTIONS
+from footprint.spec.presets import PRESETS
+from footprint.tables.compare import compare
+from footprint.tables.rows import table, write_table
 
 REFERENCE = REPOSITORY / "results" / "reference"
 
@@ -75,3 +83,21 @@ def test_every_setting_that_removes_something_says_what():
 def test_without_rehearsals_in_the_reference_the_section_is_one_sentence(tmp_path):
     with pytest.raises(NoRunsError, match="No rehearsals of both stacks"):
         load(tmp_path)
+
+
+def test_an_experiment_of_transformers_alone_has_a_page_and_lines_for_the_terminal(tmp_path):
+    axes = {"regime": ("full", "lora"), "precision": ("amp",), "stack": ("transformers",)}
+    rows = [
+        measured_row(spec, predict(under_minigpt(spec)), "ok") | spec.axes()
+        for spec in grid(PRESETS["minillama-3m"], **axes)
+    ]
+    measurements, predictions = table(rows, MEASUREMENTS), table([], PREDICTIONS)
+    write_table(tmp_path / "measurements.csv", measurements)
+    write_table(tmp_path / "predictions.csv", predictions)
+    write_table(tmp_path / "comparison.csv", compare(measurements, predictions))
+    assert headline(tmp_path).startswith("Under Transformers' Trainer one training step peaks at ")
+    render(tmp_path, output=tmp_path / "report.html", experiment="theirs", device="cpu", engine="nbconvert")
+    page = " ".join((tmp_path / "report.html").read_text().split())
+    assert "<strong>2 training runs</strong> of minillama-3m" in page
+    assert "Every run under Transformers" in page
+    assert "predicted to the byte" not in page

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import jupytext
+import pandas as pd
 import papermill
 from nbformat import NotebookNode
 
@@ -20,6 +21,7 @@ from footprint.report.reading import selection, study
 from footprint.report.reading.citation import citation
 from footprint.report.sentences import findings
 from footprint.report.sentences import study as findings_quality
+from footprint.spec.recipe import STACKS
 
 NOTEBOOK = REPOSITORY / "report" / "notebook.py"
 ENGINES = ("auto", "quarto", "nbconvert")
@@ -66,11 +68,11 @@ def render(
 
 def described(directory: Path) -> dict[str, str]:
     """What the head of the page tells machines: who made it, of which day the runs are, what they found."""
-    runs = selection.load(directory)
+    moments = pd.concat(selection.load(directory, stack)["measured_at"] for stack in STACKS)
     return {
         "author": citation().authors,
-        "date": str(runs["measured_at"].max())[:10],
-        "description": " ".join(findings.answers(runs)),
+        "date": str(moments.max())[:10],
+        "description": " ".join(_findings(directory)),
     }
 
 
@@ -132,4 +134,10 @@ def headline(directory: Path) -> str:
     """
     quality = study.load(directory)
     lost = findings_quality.lost(quality) if quality else None
-    return "\n".join([*findings.answers(selection.load(directory)), *([lost] if lost else [])])
+    return "\n".join([*_findings(directory), *([lost] if lost else [])])
+
+
+def _findings(directory: Path) -> list[str]:
+    """Of the runs that are predicted too, or else of those under Transformers."""
+    runs = selection.load(directory)
+    return findings.answers(runs) if len(runs) else findings.in_transformers(selection.load(directory, "transformers"))

@@ -4,12 +4,13 @@ from footprint.report.figures import choices as figures
 from footprint.report.reading import effects, results
 from footprint.report.reading.selection import source
 from footprint.report.reading.times import set_aside
-from footprint.report.sections.material import Material
+from footprint.report.sections.material import Material, of_minigpt
 from footprint.report.sentences import titles
 from footprint.report.sentences.clock import beside_times
 from footprint.report.tables import runs as tables
 
 
+@of_minigpt
 def adapters(report: Material) -> None:
     """Peak over rank, and by the Linears that carry adapters."""
     page, runs = report.page, report.runs
@@ -34,6 +35,7 @@ def adapters(report: Material) -> None:
                 page.table(name, tables.by_axis(found, *(["targets"] if axis == "targets" else [])), caption)
 
 
+@of_minigpt
 def checkpointing(report: Material) -> None:
     """Bytes saved, and the time that is paid for them."""
     page, runs = report.page, report.runs

@@ -4,7 +4,7 @@ from footprint.report.figures.cards import figure
 from footprint.report.page.words import escape, listing
 from footprint.report.reading import cards
 from footprint.report.reading.selection import source
-from footprint.report.sections.material import PREDICTED, REHEARSED, Material
+from footprint.report.sections.material import PREDICTED, REHEARSED, Material, of_minigpt
 from footprint.report.sentences.cards import finding, without_masters
 from footprint.report.tables import devices
 from footprint.report.tables.cards import table
@@ -35,6 +35,7 @@ def what_fits(report: Material) -> None:
     )
 
 
+@of_minigpt
 def other_devices(report: Material) -> None:
     """The same runs on other devices."""
     page, runs, beside = report.page, report.runs, report.beside

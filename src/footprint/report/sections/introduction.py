@@ -7,7 +7,7 @@ from footprint.report.figures import step as step_figure
 from footprint.report.page.words import escape
 from footprint.report.reading import results
 from footprint.report.reading.selection import setting
-from footprint.report.sections.material import Material
+from footprint.report.sections.material import Material, of_minigpt
 
 NUMBERS = {
     "Measured": "The training steps ran, and a recorder wrote down every allocation and release. A number that is "
@@ -48,6 +48,7 @@ _PREDICTED = Markup(
 )
 
 
+@of_minigpt
 def introduction(report: Material) -> None:
     """What a stranger needs to know before the first number is compared with another."""
     page = report.page

@@ -4,13 +4,14 @@ from footprint.report.figures import curves as curve_figures
 from footprint.report.figures import frontier as frontier_figure
 from footprint.report.page.words import escape
 from footprint.report.reading import results, selection
-from footprint.report.sections.material import Material, of_study
+from footprint.report.sections.material import Material, of_minigpt, of_study
 from footprint.report.sentences import study as sentences
 from footprint.report.sentences import titles
 from footprint.report.sentences.clock import beside_times
 from footprint.report.tables import study as tables
 
 
+@of_minigpt
 def frontier(report: Material) -> None:
     """Loss against memory, and what can be said of it."""
     page, quality, directory = report.page, report.quality, report.directory

@@ -56,6 +56,11 @@ class Material:
         return None if selection.source(self.runs) == "measured" else REHEARSED
 
     @property
+    def every(self) -> pd.DataFrame:
+        """The runs of both stacks."""
+        return pd.concat(filter(len, (self.runs, self.under_transformers)), ignore_index=True)
+
+    @property
     def on_a_gpu(self) -> bool:
         """Whether a GPU has measured any run that is shown."""
         return devices.measured_on_a_gpu([self.runs, *self.beside.values()])
@@ -91,6 +96,17 @@ def unless_empty(section: Section) -> Section:
     @wraps(section)
     def shown(report: Material) -> None:
         with report.page.unless_empty():
+            section(report)
+
+    return shown
+
+
+def of_minigpt(section: Section) -> Section:
+    """A section that is left out where the experiment has no run of this project's own loop."""
+
+    @wraps(section)
+    def shown(report: Material) -> None:
+        if len(report.runs):
             section(report)
 
     return shown

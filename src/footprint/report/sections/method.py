@@ -6,12 +6,13 @@ from footprint.predict import textbook
 from footprint.report.page.words import escape
 from footprint.report.reading import results, study, system
 from footprint.report.reading.citation import citation
-from footprint.report.sections.material import Material
+from footprint.report.sections.material import Material, of_minigpt
 from footprint.report.sentences import bounds
 from footprint.report.sentences.clock import the_test
 from footprint.report.tables import runs as tables
 
 
+@of_minigpt
 def limitations(report: Material) -> None:
     """What does not follow from these runs."""
     page = report.page
@@ -61,15 +62,15 @@ def provenance(report: Material) -> None:
     page, quality, directory = report.page, report.quality, report.directory
     page.section("provenance", "Provenance")
     page.say(
-        f"The machine: {escape(system.system(directory, report.runs))}.",
-        results.mixture(report.runs),
+        f"The machine: {escape(system.system(directory, report.every))}.",
+        results.mixture(report.every),
         results.rerun(directory, report.experiment, report.device),
     )
     if quality:
         page.say(f"The same of the quality study. {results.mixture(quality.runs)}")
     page.downloads(directory, ("measurements", "predictions", "comparison", *(study.COLUMNS if quality else ())))
     with page.fold("Where the rows come from"):
-        page.table("provenance", tables.provenance(report.runs), "Device, versions, commit and dates of the rows.")
+        page.table("provenance", tables.provenance(report.every), "Device, versions, commit and dates of the rows.")
     with page.fold("The configuration of this experiment"):
         text = results.config_text(directory)
         if text is None:
@@ -82,8 +83,8 @@ def citing(report: Material) -> None:
     """Author, licence, how to cite."""
     page, cited = report.page, citation()
     page.section("citing", "Citing")
-    commits = ", ".join(dict.fromkeys(report.runs["git_commit"].astype(str)))
-    year = str(report.runs["measured_at"].max())[:4]
+    commits = ", ".join(dict.fromkeys(report.every["git_commit"].astype(str)))
+    year = str(report.every["measured_at"].max())[:4]
     where = f" {escape(cited.repository)}." if cited.repository else ""
     page.say(
         f"{escape(cited.authors)} ({year}). *{escape(cited.title)}*. Version {escape(cited.version)}, commit "

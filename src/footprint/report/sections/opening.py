@@ -4,8 +4,8 @@ from footprint.report.figures import memory as figures
 from footprint.report.page.words import counted, escape, listing
 from footprint.report.reading import system
 from footprint.report.reading.citation import citation
-from footprint.report.reading.selection import REGIME_NAMES, headline, in_common, source
-from footprint.report.sections.material import Material, unless_empty
+from footprint.report.reading.selection import REGIME_NAMES, headline, in_common, measured, source
+from footprint.report.sections.material import Material, of_minigpt, unless_empty
 from footprint.report.sentences import findings, titles
 from footprint.report.sentences.clock import beside_times
 from footprint.report.tables import alternatives as decisions
@@ -14,17 +14,32 @@ from footprint.report.tables import runs as tables
 
 def answer(report: Material) -> None:
     """What was run, the findings, and the regimes at a glance."""
-    page, runs = report.page, report.runs
+    page, runs, every = report.page, report.runs, report.every
     spelled = REGIME_NAMES | {"full": "full fine-tuning (Full FT)"}
-    regimes = listing(name for regime, name in spelled.items() if (runs["regime"] == regime).any())
-    models = listing(escape(model) for model in dict.fromkeys(runs["model"]))
-    devices = listing(escape(name) for name in dict.fromkeys(runs["device_name"].astype(str)))
+    regimes = listing(name for regime, name in spelled.items() if (every["regime"] == regime).any())
+    models = listing(escape(model) for model in dict.fromkeys(every["model"]))
+    devices = listing(escape(name) for name in dict.fromkeys(every["device_name"].astype(str)))
     page.facts(
-        f"<strong>{counted(len(runs), 'training run')}</strong> of {models} in {regimes}; {source(runs)} on {devices}, "
-        f"{system.when(runs)}",
-        f"{len(report.finished)} of {len(runs)} finished",
+        f"<strong>{counted(len(every), 'training run')}</strong> of {models} in {regimes}; {source(every)} on "
+        f"{devices}, {system.when(every)}",
+        f"{len(measured(every))} of {len(every)} finished",
     )
-    page.answer(findings.answers(runs))
+    page.answer(findings.answers(runs) if len(runs) else findings.in_transformers(every))
+    if len(runs):
+        _at_a_glance(report)
+    cited = citation()
+    page.facts(
+        f"By {escape(cited.authors)}",
+        f"experiment {escape(report.experiment)} on {escape(report.device)}",
+        f"{escape(cited.licence)} licence",
+        '<a href="#citing">how to cite</a>',
+        '<a href="#provenance">where every row comes from</a>',
+        f"page rendered by {'Quarto' if report.renderer == 'quarto' else 'nbconvert'}",
+    )
+
+
+def _at_a_glance(report: Material) -> None:
+    page, runs = report.page, report.runs
     page.figure(
         "regimes",
         figures.regimes(runs),
@@ -37,17 +52,9 @@ def answer(report: Material) -> None:
             tables.answers(runs),
             f"What each regime needs, and how close the estimates come. {beside_times(runs)}",
         )
-    cited = citation()
-    page.facts(
-        f"By {escape(cited.authors)}",
-        f"experiment {escape(report.experiment)} on {escape(report.device)}",
-        f"{escape(cited.licence)} licence",
-        '<a href="#citing">how to cite</a>',
-        '<a href="#provenance">where every row comes from</a>',
-        f"page rendered by {'Quarto' if report.renderer == 'quarto' else 'nbconvert'}",
-    )
 
 
+@of_minigpt
 @unless_empty
 def changes(report: Material) -> None:
     """The single decisions that save most, measured; then those that nobody measured, predicted."""

@@ -4,7 +4,7 @@ from footprint.report.figures import memory as figures
 from footprint.report.figures import timeline as timeline_figure
 from footprint.report.page.words import escape, percent, worst
 from footprint.report.reading import results, selection
-from footprint.report.sections.material import Material, unless_empty
+from footprint.report.sections.material import Material, of_minigpt, unless_empty
 from footprint.report.sentences import limits, titles
 from footprint.report.sentences.clock import beside_times
 from footprint.report.sentences.findings import third_opinion
@@ -12,6 +12,7 @@ from footprint.report.tables import ablation as ablation_columns
 from footprint.report.tables import runs as tables
 
 
+@of_minigpt
 def ablation(report: Material) -> None:
     """The seed's table regenerated."""
     page, runs = report.page, report.runs
@@ -36,6 +37,7 @@ def ablation(report: Material) -> None:
     )
 
 
+@of_minigpt
 def estimates(report: Material) -> None:
     """Measured peaks against both estimates; every run behind it, folded away."""
     page, runs = report.page, report.runs
@@ -82,6 +84,7 @@ def _closeness(report: Material) -> str:
     return " ".join(filter(None, [off, basis, third_opinion(report.runs)]))
 
 
+@of_minigpt
 @unless_empty
 def phases(report: Material) -> None:
     """When the peak comes: live bytes through one step, and the peak of each phase."""

@@ -23,6 +23,10 @@ def in_transformers(report: Material) -> None:
         page.section("transformers", f"{title}: {_apart(found)}", REHEARSED)
         _rehearsed(report, found)
     _here(report)
+    if len(report.under_transformers):
+        with page.fold("Every run under Transformers' Trainer"):
+            table = tables.every(report.under_transformers)
+            page.table("transformers-runs", table, f"Their peaks, {source(report.under_transformers)}, and buckets.")
 
 
 def _rehearsed(report: Material, found: Rehearsals) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from footprint.predict.textbook import TRAINED
 from footprint.report.page.words import counted, percent
-from footprint.report.sections.material import Material
+from footprint.report.sections.material import Material, of_minigpt
 from footprint.report.sentences import titles
 from footprint.report.textbook import drills, verdicts
 from footprint.report.textbook.cells import cells as table_of_cells
@@ -18,6 +18,7 @@ ON_A_GPU = (
 )
 
 
+@of_minigpt
 def claims(report: Material) -> None:
     """Every quantitative claim and its verdict."""
     page, found = report.page, claims_on_trial(report.runs)
@@ -34,6 +35,7 @@ def claims(report: Material) -> None:
     page.table("claims", verdicts.table(found), "The claims and their verdicts.")
 
 
+@of_minigpt
 def cells(report: Material) -> None:
     """The text's table, cell by cell."""
     page, runs = report.page, report.runs
@@ -45,6 +47,7 @@ def cells(report: Material) -> None:
         )
 
 
+@of_minigpt
 def drill_problems(report: Material) -> None:
     """The four problems it sets, answered, each folded away under its question."""
     for title, solve in (

@@ -13,6 +13,22 @@ def answers(runs: pd.DataFrame) -> list[str]:
     return [needs(runs), accuracy(runs), advice(runs)]
 
 
+def in_transformers(runs: pd.DataFrame) -> list[str]:
+    """Of an experiment whose runs are all under Transformers: the highest and the lowest peak."""
+    done = measured(runs)
+    none = f"Of {counted(len(runs), 'run')} under Transformers' Trainer none finished"
+    if not len(done):
+        return [f"{none}."]
+    ends = [done.loc[done["peak_bytes_measured"].astype(float).idxmax()]]
+    ends += [done.loc[done["peak_bytes_measured"].astype(float).idxmin()]] if len(done) > 1 else []
+    said = [f"{outcome(run)} in {setting(run)}" for run in ends]
+    return [
+        f"Under Transformers' Trainer one training step peaks at {' and at '.join(said)} "
+        f"({in_common(done, ('model', 'batch', 'seq')) or counted(len(done), 'run')}).",
+        "Runs under Transformers are measured or rehearsed and not predicted.",
+    ]
+
+
 def needs(runs: pd.DataFrame) -> str:
     """How much memory each regime needs here."""
     rows = headline(runs)

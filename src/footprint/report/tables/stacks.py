@@ -3,11 +3,12 @@
 import pandas as pd
 
 from footprint.report.page.table import Table, telling
-from footprint.report.page.words import percent
+from footprint.report.page.words import outcome, percent
 from footprint.report.reading.selection import REGIME_NAMES, label, setting, varying
 from footprint.report.reading.stacks import Rehearsals, differences, effects
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS
 from footprint.spec.recipe import STACKS
+from footprint.spec.run import AXES
 from footprint.spec.units import format_bytes
 
 STACK_NAMES = {"minigpt": "MiniGPT", "transformers": "Transformers"}
@@ -79,6 +80,18 @@ def _signed(size: int | None) -> str:
     if size is None:
         return "–"
     return "0" if size == 0 else f"{'−' if size < 0 else '+'}{format_bytes(abs(size))}"
+
+
+def every(runs: pd.DataFrame) -> Table:
+    """Every run under Transformers: its peak and buckets, and why it has none."""
+    axes = [axis for axis in varying(runs) if axis != "stack"]
+    shown = []
+    for _, run in runs.iterrows():
+        sizes = {name: run[f"{name}_measured"] for name in BUCKET_BYTES}
+        cells = {_word(name): "–" if pd.isna(size) else format_bytes(size) for name, size in sizes.items()}
+        shown.append({"Setting": label(run, axes), "Peak": outcome(run)} | cells)
+    raw = runs[[*AXES, "status", "peak_bytes_measured", *(f"{name}_measured" for name in BUCKET_BYTES)]]
+    return Table(shown=pd.DataFrame(shown), raw=raw)
 
 
 def measured_pairs(pairs: pd.DataFrame) -> Table:
