@@ -30,9 +30,9 @@ def frontier(report: Material) -> None:
             "Each setting by its peak memory and the validation loss it ends at (the mean over its seeds; where "
             "longer than the mark, the bar reaches from lowest to highest). The line joins the settings whose memory "
             "buys a lower loss than any smaller setting has, by more than seeds alone differ; the others are faded. "
-            f"<em>block</em> and <em>√L</em> are ways of checkpointing. Every setting is in {page.see('tbl-study')}.",
+            "<em>block</em> and <em>√L</em> are ways of checkpointing.",
         )
-    page.say(escape(" ".join(sentences.sentences(quality))))
+    page.say(f"Every setting is in {page.see('tbl-study')}. {escape(' '.join(sentences.sentences(quality)))}")
     for title, text in sentences.notes(quality):
         page.note(title, escape(text))
     page.table(
