@@ -75,8 +75,8 @@ def _thirteen_billion(report: Material) -> None:
     page.table(
         "drill-13b",
         drills.thirteen_billion(),
-        f"LLaMA-13B in three regimes against a {drills.CARD} card, predicted. What is left is beside the allocator's "
-        "cache and the CUDA context.",
+        f"LLaMA-13B in three regimes against a {drills.CARD} card, predicted. The allocator's cache and the CUDA "
+        "context need room as well.",
     )
 
 

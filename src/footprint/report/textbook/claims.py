@@ -199,7 +199,7 @@ def _fits(quote: str, limit: str, spec: RunSpec) -> Claim:
         found=f"{format_bytes(row['peak_bytes'])}, {verb}",
         verdict="holds" if room >= 0 else "does not fit",
         remark=f"Predicted: rank {spec.rank}, {spec.quantization}, one sequence of {spec.seq} tokens, checkpointing. "
-        "What is left is beside the allocator's cache and the CUDA context.",
+        "The allocator's cache and the CUDA context need room as well.",
     )
 
 
