@@ -144,6 +144,13 @@ def test_on_paper_nothing_is_cut_off_and_what_is_folded_stays_so(page, driven, s
     runner.run(browser.command("Emulation.setEmulatedMedia", media=""))
 
 
+def test_a_link_into_what_is_folded_opens_it(page, driven):
+    browser, runner = driven
+    runner.run(browser.open(page, width=1440, scheme="light"))
+    runner.run(browser.evaluate("document.querySelector('a[href=\"#tbl-cells\"]').click()"))
+    assert runner.run(browser.evaluate("document.getElementById('tbl-cells').closest('details').open"))
+
+
 @pytest.mark.parametrize(("width", "event"), [(1440, "mouse"), (390, "touch")])
 def test_who_points_at_a_bar_reads_its_numbers_and_its_run(page, driven, width, event):
     browser, runner = driven
