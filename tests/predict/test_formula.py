@@ -6,11 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from footprint.predict.arithmetic import call_each, maximum, minimum, where
 from footprint.predict.formula import Evaluation, Formula, call, dimension
 from footprint.predict.kernels.choice import kernels_for
-from footprint.predict.onednn_blocks import blocks, blocks_of_each
-from footprint.predict.phases import phases, structure_of, unrolled
-from footprint.predict.prediction import predict, predict_many
+from footprint.predict.many.blocks import blocks_of_each
+from footprint.predict.many.evaluation import Evaluations
+from footprint.predict.many.peaks import phases_of_many
+from footprint.predict.onednn_blocks import blocks
+from footprint.predict.phases import structure_of, unrolled
+from footprint.predict.prediction import least_peaks, predict, predict_many
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
 from footprint.spec.precision import PRECISIONS
@@ -48,14 +52,19 @@ def runs(seed: int, count: int, device: str = "cpu") -> list[RunSpec]:
 
 
 def evaluated(formula: object, **dimensions: list[int]) -> list[int]:
-    return Evaluation({name: np.array(values) for name, values in dimensions.items()}).of(formula).tolist()
+    """The values for each run, which arrays have in common with the ints of each run alone."""
+    together = Evaluations({name: np.array(values) for name, values in dimensions.items()}).of(formula).tolist()
+    runs = [dict(zip(dimensions, sizes, strict=True)) for sizes in zip(*dimensions.values(), strict=True)]
+    assert together == [Evaluation(run).of(formula) for run in runs]
+    return together
 
 
 def test_arithmetic_is_put_off_until_the_dimensions_are_known():
     a, b = dimension("a"), dimension("b")
-    formula = np.where(a >= 2, -(-a // 2) * b, np.minimum(a, b) % 3 + 1)
+    formula = where(a >= 2, -(-a // 2) * b, minimum(a, b) % 3 + 1)
     assert evaluated(formula, a=[1, 2, 5], b=[9, 9, 2]) == [2, 9, 6]
-    assert evaluated(7, a=[1, 2]) == [7, 7]
+    assert evaluated((5 - a) * (2 < b) + maximum(a, b, 4), a=[1, 2, 5], b=[9, 1, 2]) == [13, 4, 5]
+    assert Evaluation({"a": 1}).of(7) == 7
 
 
 def test_equal_formulas_are_one_object():
@@ -71,7 +80,12 @@ def test_a_size_cannot_decide_which_tensors_exist():
 
 def test_a_call_with_numbers_alone_is_made_at_once():
     assert call(divmod, 7, 2) == (3, 1)
-    assert isinstance(call(np.hypot, dimension("a"), 2), Formula)
+    assert isinstance(call(divmod, dimension("a"), 2), Formula)
+
+
+def test_what_is_written_for_ints_is_called_for_each_run():
+    assert call_each(pow, 2, 5) == 32
+    assert evaluated(call_each(pow, dimension("a"), 3), a=[1, 2, 5]) == [1, 8, 125]
 
 
 def test_expensive_calls_are_made_once_and_only_where_they_are_wanted():
@@ -82,7 +96,7 @@ def test_expensive_calls_are_made_once_and_only_where_they_are_wanted():
         return size * factor
 
     a, b = call(expensive, dimension("a"), 10), call(expensive, dimension("b"), 10)
-    evaluation = Evaluation({"a": np.array([1, 2, 3]), "b": np.array([4, 5, 6])})
+    evaluation = Evaluations({"a": np.array([1, 2, 3]), "b": np.array([4, 5, 6])})
     evaluation.prepare({a: np.array([2]), b: np.array([0, 1])})
     assert made == [[3, 4, 5]]
     assert (evaluation.of(a).tolist(), evaluation.of(b).tolist()) == ([0, 0, 30], [40, 50, 0])
@@ -91,17 +105,18 @@ def test_expensive_calls_are_made_once_and_only_where_they_are_wanted():
 # --- many runs at once ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_run_among_many_gets_what_it_gets_alone(device):
-    many = runs(1, 60, device)
+def test_a_thousand_runs_get_of_numpy_what_each_gets_alone_of_ints():
+    """On a card too: what its tensors take, which the search for what fits begins with."""
+    many, on_card = runs(1, 600), runs(1, 400, "cuda")
     assert predict_many(many) == [predict(spec) for spec in many]
+    assert least_peaks(on_card) == [least_peaks([spec])[0] for spec in on_card]
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_folding_equal_blocks_changes_no_byte(device):
     """Peaks from three explicit blocks per segment are those of a step with every block of its own."""
     many, kernels = runs(2, 60, device), kernels_for(device, TrainingSpec())
-    folded = phases(many, kernels)
+    folded = phases_of_many(many, kernels)
     for index, spec in enumerate(many):
         forward = backward = gradients = live = 0
         for phase, collected, activations in unrolled(spec, kernels):

@@ -1,40 +1,50 @@
-"""Sizes that are not known yet: ordinary arithmetic builds a formula, which is evaluated for many runs at once.
+"""Sizes that are not known yet: ordinary arithmetic builds a formula, which is evaluated for one run or for many.
 
-The shadow of a structure is run once, with formulas for sizes; thousands of runs of that structure then cost a few
-NumPy operations. A `Formula` obeys NumPy's protocols, so what is written for arrays works on it unchanged.
+The shadow of a structure is run once, with formulas for sizes. One run of that structure then costs a few additions and
+products of ints, and thousands cost a few NumPy operations (`many`).
 """
 
-from collections import defaultdict
+import operator
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, NoReturn
 
-import numpy as np
-from numpy.lib.mixins import NDArrayOperatorsMixin
+
+def _operator(function: Callable) -> tuple[Callable, Callable]:
+    """A binary operator of formulas, and the same with its operands exchanged."""
+
+    def left(self: "Formula", other: Any) -> "Formula":
+        return _formula(Formula, function, self, other)
+
+    def right(self: "Formula", other: Any) -> "Formula":
+        return _formula(Formula, function, other, self)
+
+    return left, right
 
 
-class Formula(NDArrayOperatorsMixin):
+class Formula:
     """A function of formulas and numbers that is yet to be called. Equal ones are the same object."""
 
     __slots__ = ("arguments", "function")
-    __hash__ = object.__hash__
+    __array_ufunc__ = None  # an array leaves the operation to the formula
 
     def __init__(self, function: Callable | None, arguments: tuple) -> None:
         self.function, self.arguments = function, arguments
 
-    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any) -> "Formula":
-        return _formula(Formula, ufunc, *inputs)
+    __add__, __radd__ = _operator(operator.add)
+    __sub__, __rsub__ = _operator(operator.sub)
+    __mul__, __rmul__ = _operator(operator.mul)
+    __floordiv__, __rfloordiv__ = _operator(operator.floordiv)
+    __mod__, __rmod__ = _operator(operator.mod)
+    __and__, __rand__ = _operator(operator.and_)
+    __lt__, __gt__ = _operator(operator.lt)
+    __le__, __ge__ = _operator(operator.le)
 
-    def __array_function__(self, function: Callable, types: Any, arguments: tuple, keywords: dict) -> "Formula":
-        return _formula(Formula, function, *arguments, *keywords.values())
-
-    def __mul__(self, other: Any) -> "Formula":
-        return _formula(Formula, np.multiply, self, other)  # as the mixin does, without its detour: most are products
-
-    __rmul__ = __mul__
+    def __neg__(self) -> "Formula":
+        return _formula(Formula, operator.neg, self)
 
     def __bool__(self) -> NoReturn:
-        raise TypeError("a size cannot decide which tensors exist: use np.where, or make it part of the structure")
+        raise TypeError("a size cannot decide which tensors exist: use `where`, or make it part of the structure")
 
 
 class Call(Formula):
@@ -53,43 +63,34 @@ def dimension(name: str) -> Formula:
     return _formula(Formula, None, name)
 
 
+def apply(function: Callable, *arguments: Any) -> Any:
+    """`function(*arguments)`, later if there are formulas among the arguments. The function takes ints and arrays."""
+    return _applied(Formula, function, arguments)
+
+
 def call(function: Callable, *arguments: Any) -> Any:
-    """`function(*arguments)`, later if there are formulas among the arguments. The function takes and gives arrays."""
+    """The same for an expensive function."""
+    return _applied(Call, function, arguments)
+
+
+def _applied(kind: type[Formula], function: Callable, arguments: tuple) -> Any:
     if any(isinstance(argument, Formula) for argument in arguments):
-        return _formula(Call, function, *arguments)
+        return _formula(kind, function, *arguments)
     return function(*arguments)
 
 
 class Evaluation:
-    """The values of formulas for runs whose dimensions are known (arrays with one entry per run)."""
+    """The values of formulas where the dimensions are known: ints of one run, or arrays with one entry per run."""
 
-    def __init__(self, dimensions: Mapping[str, np.ndarray]) -> None:
-        self._known = {dimension(name): column for name, column in dimensions.items()}
-        self._runs = len(next(iter(dimensions.values())))
+    def __init__(self, dimensions: Mapping[str, Any]) -> None:
+        self.known = {dimension(name): values for name, values in dimensions.items()}
+        """The values that were found so far."""
 
-    def of(self, size: Any) -> np.ndarray:
-        """The value of a formula, or a number, for every run."""
+    def of(self, size: Any) -> Any:
+        """The value of a formula for every run; a number is itself."""
         if not isinstance(size, Formula):
-            return np.broadcast_to(size, self._runs)
-        if size not in self._known:
-            self._known[size] = size.function(*(self.of(a) if isinstance(a, Formula) else a for a in size.arguments))
-        return self._known[size]
-
-    def prepare(self, wanted: Mapping[Formula, np.ndarray]) -> None:
-        """Make the expensive calls among `wanted` for the given indices of runs only; elsewhere their value is 0."""
-        together: dict[tuple, list[Formula]] = defaultdict(list)
-        for formula in wanted:
-            if isinstance(formula, Call):
-                numbers = tuple(None if isinstance(a, Formula) else a for a in formula.arguments)
-                together[formula.function, numbers].append(formula)
-        for (function, numbers), calls in together.items():
-            at = [wanted[formula] for formula in calls]
-            columns = [self._column(calls, at, i) if number is None else number for i, number in enumerate(numbers)]
-            ends = np.cumsum([len(indices) for indices in at])
-            for formula, indices, values in zip(calls, at, np.split(function(*columns), ends[:-1]), strict=True):
-                self._known[formula] = np.zeros(self._runs, dtype=np.int64)
-                self._known[formula][indices] = values
-
-    def _column(self, calls: list[Formula], at: list[np.ndarray], argument: int) -> np.ndarray:
-        """One argument of several calls, each at its runs, as one array."""
-        return np.concatenate([self.of(f.arguments[argument])[runs] for f, runs in zip(calls, at, strict=True)])
+            return size
+        known = self.known.get(size)
+        if known is None:
+            known = self.known[size] = size.function(*map(self.of, size.arguments))
+        return known

@@ -14,10 +14,11 @@ Sources: oneDNN `src/cpu/x64/matmul/brgemm_matmul_utils.cpp` (blocks, buffers) a
 (padding); PyTorch `aten/src/ATen/native/mkldnn/Matmul.cpp` and `cpu/FlashAttentionKernel.cpp` (who calls it, for what).
 """
 
-import numpy as np
+from functools import reduce
 
+from footprint.predict.arithmetic import is_plain, maximum, minimum, where
 from footprint.predict.formula import call
-from footprint.predict.onednn_blocks import PANEL, blocks_of_each
+from footprint.predict.onednn_blocks import PANEL, Blocks, blocks
 
 BF16 = 2  # bytes of an element of A, B and C
 FP32 = 4  # bytes of an element of the accumulator
@@ -47,8 +48,8 @@ def matmul_scratch(m, k, n, *, a_transposed: bool, b_transposed: bool, threads: 
 
 
 def _matmul_scratch(m, k, n, a_transposed: bool, threads: int):
-    column = np.equal(n, 1)  # contiguous in both orders: ATen takes C for the row of C^T = B^T A^T
-    return _plain(_gemm_scratch(np.where(column, 1, m), k, np.where(column, m, n), a_transposed, threads))
+    column = n == 1  # contiguous in both orders: ATen takes C for the row of C^T = B^T A^T
+    return _gemm_scratch(where(column, 1, m), k, where(column, m, n), a_transposed, threads)
 
 
 def attention_backward_scratch(seq, head_width, *, threads: int, causal: bool = True):
@@ -66,59 +67,60 @@ def _attention_backward_scratch(seq, head_width, threads: int, causal: bool):
     for queries, keys in _attention_blocks(seq, causal):
         key_gradient = _gemm_scratch(keys, queries, head_width, True, threads)
         query_gradient = _gemm_scratch(queries, keys, head_width, False, threads)
-        largest = np.maximum(largest, np.maximum(key_gradient, query_gradient))
-    scaled = (largest > 0) & np.greater(head_width, 1)  # the scale of heads of width 1 is 1, which needs no tensor
-    return _plain(largest + SCALE * scaled)
-
-
-def _plain(result):
-    """An int where all sizes were."""
-    return result if np.ndim(result) else int(result)
+        largest = maximum(largest, key_gradient, query_gradient)
+    scaled = (largest > 0) & (head_width > 1)  # the scale of heads of width 1 is 1, which needs no tensor
+    return largest + SCALE * scaled
 
 
 def _attention_blocks(seq, causal: bool):
     """(queries, keys) of the blocks that differ: whole ones, and what is left at the end of the sequence, if any."""
-    whole_queries = np.minimum(seq, _query_block(seq))
-    whole_keys = np.minimum(seq, KEY_BLOCK)
+    whole_queries = minimum(seq, _query_block(seq))
+    whole_keys = minimum(seq, KEY_BLOCK)
     last_queries, last_keys = seq % whole_queries, seq % whole_keys
     # The last keys come after the last whole queries where these end before them; a causal model skips that block.
-    skipped = causal & np.less_equal(seq - last_queries, seq - last_keys)
+    skipped = causal & (seq - last_queries <= seq - last_keys)
     yield whole_queries, whole_keys
-    yield whole_queries, np.where(skipped, 0, last_keys)
+    yield whole_queries, where(skipped, 0, last_keys)
     yield last_queries, whole_keys
     yield last_queries, last_keys
 
 
 def _query_block(seq):
-    starts, blocks = zip(*QUERY_BLOCKS, strict=True)
-    return np.select([np.greater_equal(seq, start) for start in starts], blocks)
+    return reduce(lambda shorter, block: where(seq >= block[0], block[1], shorter), reversed(QUERY_BLOCKS), 0)
 
 
 def _gemm_scratch(m, k, n, a_transposed: bool, threads: int):
     """Bytes oneDNN allocates while it computes C(m, n) = A(m, k) @ B(k, n), all bf16 and C row-major."""
-    m, k, n = np.broadcast_arrays(m, k, n)
-    scratch = np.zeros(m.shape, dtype=np.int64)
-    large = m * k * n > SMALLEST
-    if large.any():
-        scratch[large] = _large_gemm_scratch(m[large], k[large], n[large], a_transposed, threads)
-    return scratch
+    if all(map(is_plain, (m, k, n))):
+        return _large_gemm_scratch(m, k, n, a_transposed, threads) if m * k * n > SMALLEST else 0
+    from footprint.predict.many.blocks import where_large
+
+    return where_large(_large_gemm_scratch, SMALLEST, m, k, n, a_transposed, threads)
 
 
 def _large_gemm_scratch(m, k, n, a_transposed: bool, threads: int):
     packs_a = (m > 1) & (a_transposed | ((m >= 1024) & (k >= BIG_STRIDE) & _is_power_of_two(k)))
     # A row is contiguous in both orders: blocked as a column, never packed.
-    blocks = blocks_of_each(m, k, n, a_transposed | (m == 1), packs_a, threads)
-    panel = BF16 * PANEL * _round_up(blocks.depth, PANEL_ROWS)
-    packed = np.where(packs_a, BF16 * blocks.rows * _packed_row(blocks.depth), 0)
-    partial = FP32 * blocks.rows * blocks.columns * np.where(blocks.depth == k, 1, blocks.chunk)
-    accumulator = np.where(blocks.depth_threads > 1, FP32 * m * n, partial)
+    found = _cut(m, k, n, a_transposed | (m == 1), packs_a, threads)
+    panel = BF16 * PANEL * _round_up(found.depth, PANEL_ROWS)
+    packed = where(packs_a, BF16 * found.rows * _packed_row(found.depth), 0)
+    partial = FP32 * found.rows * found.columns * where(found.depth == k, 1, found.chunk)
+    accumulator = where(found.depth_threads > 1, FP32 * m * n, partial)
     buffers = 3 + packs_a
     return threads * (BATCH_ELEMENTS * BATCH_ELEMENT + panel + packed + accumulator) + PADDING * buffers
 
 
+def _cut(m, k, n, a_transposed, packs_a, threads: int) -> Blocks:
+    if is_plain(m):
+        return blocks(m, k, n, a_transposed, packs_a, threads)
+    from footprint.predict.many.blocks import blocks_of_each
+
+    return blocks_of_each(m, k, n, a_transposed, packs_a, threads)
+
+
 def _packed_row(depth):
     row = _round_up(depth, LINE)
-    return np.where((row >= BIG_ROW) & _is_power_of_two(row), row + LINE, row)
+    return where((row >= BIG_ROW) & _is_power_of_two(row), row + LINE, row)
 
 
 def _round_up(a, b: int):

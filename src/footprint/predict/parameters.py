@@ -2,11 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
-
-import numpy as np
 
 from footprint.errors import missing_formula
+from footprint.predict.arithmetic import maximum, minimum, where
 from footprint.spec.model import ModelSpec
 from footprint.spec.precision import FULL, HALF, PRECISIONS
 from footprint.spec.run import RunSpec
@@ -136,7 +134,7 @@ def resident(spec: RunSpec) -> Resident:
         optimizer=optimizer_bytes(spec, trained),
         activations=_library_tables(spec),
         square_roots=dense(trained, precision.stepped),
-        largest_stepped=reduce(np.maximum, (p.elements for p in trained)),
+        largest_stepped=maximum(*(p.elements for p in trained)),
     )
 
 
@@ -165,12 +163,12 @@ def optimizer_bytes(spec: RunSpec, trained: list[Parameter]) -> int:
     stepped = PRECISIONS[spec.precision].stepped
     if spec.optimizer == "adamw-8bit":
         # The tables reach the device with the first 8-bit moments of an optimizer; every master copy has its own.
-        quantized = sum(np.where(p.elements >= SMALLEST_8BIT, p.count, 0) for p in trained)
+        quantized = sum(where(p.elements >= SMALLEST_8BIT, p.count, 0) for p in trained)
         has_master = PRECISIONS[spec.precision].has_master
-        tables = 2 * MOMENT_TABLE * (quantized if has_master else np.minimum(quantized, 1))
+        tables = 2 * MOMENT_TABLE * (quantized if has_master else minimum(quantized, 1))
         return tables + 2 * sum(p.count * _moment_8bit(p.elements) for p in trained)
     if spec.optimizer == "paged-adamw":
-        small = [(p.count, np.where(p.elements < SMALLEST_PAGED, p.elements * FULL, 0)) for p in trained]
+        small = [(p.count, where(p.elements < SMALLEST_PAGED, p.elements * FULL, 0)) for p in trained]
         return 2 * sum(count * size for count, size in small)
     if spec.optimizer not in ("adamw", "adamw-fused"):
         raise missing_formula("optimizer", spec.optimizer)
@@ -182,7 +180,7 @@ def optimizer_bytes(spec: RunSpec, trained: list[Parameter]) -> int:
 def _moment_8bit(elements: int) -> int:
     blocks = -(-elements // MOMENT_BLOCK)
     quantized = elements + blocks * FULL
-    return np.where(elements < SMALLEST_8BIT, elements * FULL, quantized)
+    return where(elements < SMALLEST_8BIT, elements * FULL, quantized)
 
 
 def _library_tables(spec: RunSpec) -> int:

@@ -1,8 +1,6 @@
-"""The events of one step of a structure, by piece, ready to be evaluated for any number of runs."""
+"""The events of one step of a structure, by piece, ready to be evaluated for one run or for many."""
 
 from collections import defaultdict
-
-import numpy as np
 
 from footprint.predict.formula import Evaluation, Formula
 from footprint.predict.profile import Profile, profile
@@ -16,29 +14,28 @@ class Recording:
 
     def __init__(self, tape: Tape) -> None:
         rows: dict[Size, int] = {}
-        row_of_sort = np.array([rows.setdefault(size, len(rows)) for _, _, size in tape.sorts])
-        is_gradient = np.array([kind == GRADIENTS for _, kind, _ in tape.sorts])
-        self._sizes = tuple(rows)
-        sort_of = np.array(tape.sort_of)
-        by_piece: dict[Piece, list[int]] = defaultdict(list)
-        for piece, number in zip(tape.pieces, tape.numbers, strict=True):
-            by_piece[piece].append(number)
-        self._pieces: dict[Piece, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        row_of_sort = [rows.setdefault(size, len(rows)) for _, _, size in tape.sorts]
+        is_gradient = [kind == GRADIENTS for _, kind, _ in tape.sorts]
+        self.sizes: tuple[Size, ...] = tuple(rows)
+        """Every size there is."""
+        self.pieces: dict[Piece, tuple[list[int], list[int], list[bool]]] = defaultdict(lambda: ([], [], []))
         """For every event of a piece: the row of its size, its sign, whether it is a gradient."""
-        for piece, numbers in by_piece.items():
-            sorts = sort_of[np.abs(numbers) - 1]
-            self._pieces[piece] = row_of_sort[sorts], np.sign(numbers)[:, None], is_gradient[sorts]
+        for piece, number in zip(tape.pieces, tape.numbers, strict=True):
+            sort = tape.sort_of[abs(number) - 1]
+            rows_, signs, gradients = self.pieces[piece]
+            rows_.append(row_of_sort[sort])
+            signs.append(1 if number > 0 else -1)
+            gradients.append(is_gradient[sort])
 
     @property
     def formulas(self) -> list[Formula]:
         """The sizes that differ between runs."""
-        return [size for size in self._sizes if isinstance(size, Formula)]
+        return [size for size in self.sizes if isinstance(size, Formula)]
 
-    def profiles(self, evaluation: Evaluation, runs: np.ndarray) -> dict[Piece, Profile]:
-        """The profile of every piece for some of the runs."""
-        sizes = np.empty((len(self._sizes), len(runs)), dtype=np.int64)
-        for row, size in enumerate(self._sizes):
-            sizes[row] = evaluation.of(size)[runs] if isinstance(size, Formula) else size
+    def profiles(self, evaluation: Evaluation) -> dict[Piece, Profile]:
+        """The profile of every piece for one run."""
+        sizes = [evaluation.of(size) for size in self.sizes]
         return {
-            piece: profile(sizes[rows] * signs, gradients) for piece, (rows, signs, gradients) in self._pieces.items()
+            piece: profile([sizes[row] * sign for row, sign in zip(rows, signs, strict=True)], gradients)
+            for piece, (rows, signs, gradients) in self.pieces.items()
         }

@@ -2,18 +2,15 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-
-from footprint.predict.alike import Runs, alike
 from footprint.predict.kernels.choice import kernels_for
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.kernels.device import Kernels
 from footprint.predict.parameters import resident
-from footprint.predict.phases import Phases, phases, step_temporaries, unrolled
+from footprint.predict.phases import phases, step_temporaries, unrolled
+from footprint.predict.requested import requested
 from footprint.predict.simulation import simulate, watched
-from footprint.predict.tape import Size
 from footprint.predict.textbook import textbook_bytes
-from footprint.spec.columns import BUCKET_OF, PHASE_PEAKS, PHASES, PREDICTIONS
+from footprint.spec.columns import BUCKET_OF, PHASES, PREDICTIONS
 from footprint.spec.run import AXES, RunSpec
 from footprint.spec.timeline import Point
 from footprint.spec.training import TrainingSpec
@@ -68,14 +65,13 @@ def least_peaks(specs: Sequence[RunSpec], training: TrainingSpec | None = None) 
 
 
 def _columns(specs: Sequence[RunSpec], kernels: Kernels) -> dict[str, list]:
-    """The columns of requested bytes, with one entry per run."""
-    found = phases(specs, kernels)
-    names = [name for name in PREDICTIONS if name not in AXES and name not in ALLOCATOR]
-    numbers = {name: np.empty(len(specs), dtype=np.int64) for name in names}
-    for indices, runs in alike(specs):
-        for name, values in _numbers(runs, found.of(indices), kernels).items():
-            numbers[name][indices] = values
-    columns = {name: column.tolist() for name, column in numbers.items()}
+    """The columns of requested bytes, with one entry per run. One run needs no NumPy."""
+    if len(specs) == 1:
+        columns = {name: [number] for name, number in requested(specs[0], phases(specs[0], kernels), kernels).items()}
+    else:
+        from footprint.predict.many.columns import requested_by_many
+
+        columns = requested_by_many(specs, kernels)
     columns["peak_phase"] = [PHASES[number] for number in columns["peak_phase"]]
     return columns
 
@@ -90,7 +86,7 @@ def _simulated(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room
     highest = max(peaks, key=lambda peak: peak.allocated)
     at_rest = resident(spec)
     row = spec.axes() | {
-        "textbook_bytes": int(textbook_bytes(spec)),
+        "textbook_bytes": textbook_bytes(spec),
         "trainable_parameters": at_rest.trainable,
         "total_parameters": at_rest.total,
         **{f"{peak.phase}_peak_bytes": peak.allocated for peak in peaks},
@@ -112,32 +108,6 @@ def _buckets(kinds: Mapping[str, int]) -> dict[str, int]:
     for kind, size in kinds.items():
         sizes[BUCKET_OF[kind]] += size
     return sizes
-
-
-def _numbers(runs: Runs, found: Phases, kernels: Kernels) -> dict[str, Size]:
-    """The columns of runs that are alike; `peak_phase` as a number."""
-    at_rest = resident(runs)
-    floor = at_rest.weights + at_rest.optimizer + at_rest.activations + 2 * kernels.workspace
-    in_step = found.after_backward + step_temporaries(runs, at_rest, kernels)
-    peaks = floor + np.array([found.forward, found.backward, in_step])
-    collected = np.zeros_like(peaks)
-    collected[1:] = found.backward_gradients, at_rest.gradients
-    highest, run = peaks.argmax(axis=0), np.arange(peaks.shape[1])
-    peak, gradients = peaks[highest, run], collected[highest, run]
-    return dict(zip(PHASE_PEAKS, peaks, strict=True)) | {
-        "textbook_bytes": textbook_bytes(runs),
-        "trainable_parameters": at_rest.trainable,
-        "total_parameters": at_rest.total,
-        "peak_bytes": peak,
-        "peak_phase": highest,
-        "weights_bytes": at_rest.weights,
-        "gradients_bytes": gradients,
-        "optimizer_bytes": at_rest.optimizer,
-        "activations_bytes": peak - at_rest.weights - at_rest.optimizer - gradients,
-        "frozen_base_bytes": at_rest.frozen_base,
-        "adapter_bytes": at_rest.adapter,
-        "master_bytes": at_rest.master,
-    }
 
 
 def timeline(spec: RunSpec, training: TrainingSpec | None = None) -> list[Point]:

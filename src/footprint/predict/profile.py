@@ -1,11 +1,13 @@
 """The algebra of live bytes: what a stretch of events adds, and how high it reaches, in sequence and in repetition."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
+from footprint.predict.arithmetic import maximum, where
 
-Bytes = np.ndarray
-"""int64, one entry per run."""
+Bytes = Any
+"""An int of one run, or an int64 array with one entry per run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,37 +30,33 @@ class Profile:
         return Profile(
             self.delta + other.delta,
             self.gradients + other.gradients,
-            np.where(later, reached, self.hump),
-            np.where(later, self.gradients + other.gradients_at_hump, self.gradients_at_hump),
+            where(later, reached, self.hump),
+            where(later, self.gradients + other.gradients_at_hump, self.gradients_at_hump),
         )
 
     def times(self, count: Bytes) -> "Profile":
         """This stretch `count` times over: each round starts `delta` higher, so the first or last is highest."""
-        rounds_before_highest = np.where(self.delta > 0, np.maximum(count - 1, 0), 0)
+        rounds_before_highest = where(self.delta > 0, maximum(count - 1, 0), 0)
         some = count > 0
         return Profile(
             count * self.delta,
             count * self.gradients,
-            np.where(some, rounds_before_highest * self.delta + self.hump, 0),
-            np.where(some, rounds_before_highest * self.gradients + self.gradients_at_hump, 0),
+            where(some, rounds_before_highest * self.delta + self.hump, 0),
+            where(some, rounds_before_highest * self.gradients + self.gradients_at_hump, 0),
         )
 
 
-def nothing(runs: int) -> Profile:
-    """No events."""
-    zero = np.zeros(runs, dtype=np.int64)
-    return Profile(zero, zero, zero, zero)
+NOTHING = Profile(0, 0, 0, 0)
+"""No events."""
 
 
-def profile(steps: Bytes, gradients: np.ndarray) -> Profile:
-    """The profile of some events: bytes gained by each event (rows) in each run (columns), and which are gradients."""
-    live = steps.cumsum(axis=0)
-    highest = live.argmax(axis=0)
-    column = np.arange(live.shape[1])
-    hump = live[highest, column]
-    zero = np.zeros_like(hump)
-    if not gradients.any():
-        return Profile(live[-1], zero, np.maximum(hump, 0), zero)
-    collected = np.where(gradients[:, None], steps, 0).cumsum(axis=0)
-    at_hump = np.where(hump > 0, collected[highest, column], 0)
-    return Profile(live[-1], collected[-1], np.maximum(hump, 0), at_hump)
+def profile(steps: Sequence[int], gradients: Sequence[bool]) -> Profile:
+    """The profile of some events of one run: bytes gained by each, and which of them are parameter gradients."""
+    live = collected = hump = at_hump = 0
+    for step, is_gradient in zip(steps, gradients, strict=True):
+        live += step
+        if is_gradient:
+            collected += step
+        if live > hump:
+            hump, at_hump = live, collected
+    return Profile(live, collected, hump, at_hump)

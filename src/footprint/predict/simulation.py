@@ -6,13 +6,13 @@ from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 
-from footprint.predict.alike import sizes_of
 from footprint.predict.allocator import Allocator, Block, DoesNotFitError
 from footprint.predict.collector import paused
-from footprint.predict.formula import Evaluation, Formula, dimension
+from footprint.predict.formula import Evaluation, dimension
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.phases import structure_of
 from footprint.predict.program import Sizes, Structure
+from footprint.predict.sizes import sizes_of
 from footprint.predict.tape import Tape
 from footprint.predict.whole_run import Recipe, WholeRun
 from footprint.spec.columns import BUCKET_OF, PHASES
@@ -107,11 +107,8 @@ def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list
 def _warmed_up(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None) -> "Replay":
     """The run at the start of its first measured step."""
     whole = tape(structure_of(spec, kernels, unrolled=True), recipe_of(spec, training), kernels)
-    evaluation = Evaluation(sizes_of([spec]))
-    sorts = [
-        (int(evaluation.of(size)[0]) if isinstance(size, Formula) else int(size), kind, name)
-        for name, kind, size in whole.sorts
-    ]
+    evaluation = Evaluation(sizes_of(spec))
+    sorts = [(evaluation.of(size), kind, name) for name, kind, size in whole.sorts]
     replay = Replay(whole, sorts, Allocator(room))
     replay.build()
     for _ in range(training.warmup_steps):

@@ -1,7 +1,6 @@
 """The arithmetic everybody quotes: 16 bytes per trained parameter, four buckets, activations left out."""
 
-import numpy as np
-
+from footprint.predict.arithmetic import rounded
 from footprint.predict.parameters import parameters
 from footprint.predict.tape import Size
 from footprint.spec.run import RunSpec
@@ -21,4 +20,4 @@ def textbook_bytes(spec: RunSpec) -> Size:
     trained = sum(p.elements * p.count for p in parameters(spec) if p.trained)
     frozen = sum(p.elements * p.count for p in parameters(spec) if not p.trained)
     exact = TRAINED * trained + (FROZEN_NF4 if spec.regime == "qlora" else FROZEN_HALF) * frozen
-    return np.rint(exact).astype(np.int64)
+    return rounded(exact)

@@ -7,10 +7,8 @@ The shadow of a step (`program`) starts where weights and optimizer state exist.
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import reduce
 
-import numpy as np
-
+from footprint.predict.arithmetic import maximum, where
 from footprint.predict.kernels.device import Kernels
 from footprint.predict.parameters import (
     CODE_BOOK,
@@ -168,7 +166,7 @@ class WholeRun:
 
     def _rotary(self) -> None:
         """The tables in fp32, cast to the dtype of the queries, then filled (minigpt.Rotary.reset)."""
-        rows, half_width = np.maximum(self.sizes.context, self.sizes.seq), self.sizes.rotary_width // 2
+        rows, half_width = maximum(self.sizes.context, self.sizes.seq), self.sizes.rotary_width // 2
         element = HALF if self.structure.autocast else self.structure.base
         if self.structure.regime == "full" and not self.structure.autocast:
             element = self.structure.trained
@@ -255,7 +253,7 @@ class WholeRun:
                 self._keep("step counter", STEP_COUNTER, OPTIMIZER)
             size = elements * stepped
             if optimizer == "paged-adamw":
-                size = np.where(elements < SMALLEST_PAGED, elements * FULL, 0)
+                size = where(elements < SMALLEST_PAGED, elements * FULL, 0)
             for _ in range(2):
                 self._keep("moment", size, OPTIMIZER)
         if optimizer == "adamw":
@@ -269,11 +267,11 @@ class WholeRun:
         """
         large = elements >= SMALLEST_8BIT
         if elements not in quantized:
-            first = large * (1 - reduce(np.maximum, quantized.values(), 0))
+            first = large * (1 - maximum(0, *quantized.values()))
             for _ in range(2):
                 self._keep("table of levels", MOMENT_TABLE * first, OPTIMIZER)
             quantized[elements] = large * 1
         for _ in range(2):
-            self._keep("8-bit moment", np.where(large, elements, elements * FULL), OPTIMIZER)
+            self._keep("8-bit moment", where(large, elements, elements * FULL), OPTIMIZER)
         for _ in range(2):
             self._keep("scales of a moment", large * -(-elements // MOMENT_BLOCK) * FULL, OPTIMIZER)

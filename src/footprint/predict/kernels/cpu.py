@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-import numpy as np
-
+from footprint.predict.arithmetic import minimum, where
 from footprint.predict.kernels.device import Allocate, AttentionShape, Keep, Made
 from footprint.predict.onednn import attention_backward_scratch, matmul_scratch
 from footprint.predict.shadow import Storage
@@ -115,5 +114,5 @@ class CpuKernels:
     @staticmethod
     def _blocks(seq: Size) -> tuple[Size, Size]:
         """Query and key rows of one block (FlashAttentionKernel.cpp chooses by sequence length)."""
-        queries = np.where(seq >= 768, 256, np.where(seq >= 192, 64, 32))
-        return np.minimum(queries, seq), np.minimum(512, seq)
+        queries = where(seq >= 768, 256, where(seq >= 192, 64, 32))
+        return minimum(queries, seq), minimum(512, seq)

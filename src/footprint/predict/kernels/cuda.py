@@ -3,9 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 
-import numpy as np
-
-from footprint.predict.formula import call
+from footprint.predict.arithmetic import call_each, maximum, minimum, where
 from footprint.predict.kernels.device import Allocate, AttentionShape, Keep, Made
 from footprint.predict.kernels.embedding import Sorting, sorting
 from footprint.predict.kernels.four_bit import multiplies_packed
@@ -64,8 +62,8 @@ class CudaKernels:
         keep: Keep,
     ) -> None:
         """Of many rows some partial sums, which are summed into new gradients (layer_norm_kernel.cu)."""
-        size, sums = width * element, call(self._norm_sums, rows, width)
-        partial = np.minimum(sums, 1)
+        size, sums = width * element, call_each(self._norm_sums, rows, width)
+        partial = minimum(sums, 1)
         replaced = []
         for name in names:
             keep(name, size * (1 - partial))
@@ -78,10 +76,11 @@ class CudaKernels:
             del replaced[0]
         del buffers, copy
 
-    def _norm_sums(self, rows: np.ndarray, width: np.ndarray) -> np.ndarray:
+    def _norm_sums(self, rows: int, width: int) -> int:
         """Partial sums: one for 32 rows, of a million elements in all; 0 where thread blocks reduce alone."""
-        many = (rows > 2**16) & (width // 32 < self.card.multiprocessors // 2)
-        return many * np.minimum(-(-rows // 32), 2**20 // (-(-width // 32) * 32))
+        if rows <= 2**16 or width // 32 >= self.card.multiprocessors // 2:
+            return 0
+        return min(-(-rows // 32), 2**20 // (-(-width // 32) * 32))
 
     def matmul(
         self, m: Size, k: Size, n: Size, element: Size, *, a_transposed: bool = False, b_transposed: bool = False
@@ -91,39 +90,36 @@ class CudaKernels:
 
     def multiplies_packed(self, tokens: Size, d_in: Size, d_out: Size, element: Size) -> Size:
         """Of few tokens (kernels/four_bit.py)."""
-        return call(self._packed, tokens, d_in, d_out, element)
+        return call_each(self._packed, tokens, d_in, d_out, element)
 
-    def _packed(self, tokens: np.ndarray, d_in: np.ndarray, d_out: np.ndarray, element: Size) -> np.ndarray:
+    def _packed(self, tokens: int, d_in: int, d_out: int, element: int) -> bool:
         dtype = "fp32" if element == FULL else self.half
-        shapes = (tuple(map(int, shape)) for shape in np.broadcast(tokens, d_in, d_out))
-        card = self.card.generation, self.card.multiprocessors, dtype
-        return np.array([multiplies_packed(*card, *shape) for shape in shapes], dtype=np.int64)
+        return multiplies_packed(self.card.generation, self.card.multiprocessors, dtype, tokens, d_in, d_out)
 
     def column_sum(self, rows: Size, columns: Size, allocate: Allocate) -> None:
         """Partial sums of thread blocks that share a column, and a semaphore for each (Reduce.cuh, setReduceConfig)."""
-        buffer = allocate("partial sums", call(self._partial_sums, rows, columns, 0))
-        semaphores = allocate("semaphores", call(self._partial_sums, rows, columns, 1))
+        buffer = allocate("partial sums", call_each(self._partial_sums, rows, columns, 0))
+        semaphores = allocate("semaphores", call_each(self._partial_sums, rows, columns, 1))
         del buffer, semaphores
 
     def whole_sum(self, elements: Size, allocate: Allocate) -> None:
         """The same for the sum of all elements."""
-        buffer = allocate("partial sums", call(self._whole_sums, elements))
-        semaphore = allocate("semaphore", np.minimum(call(self._whole_sums, elements), FULL))
+        buffer = allocate("partial sums", call_each(self._whole_sums, elements))
+        semaphore = allocate("semaphore", minimum(call_each(self._whole_sums, elements), FULL))
         del buffer, semaphore
 
-    def _whole_sums(self, elements: np.ndarray) -> np.ndarray:
-        return np.array([whole_sums(self.card, int(one)) for one in elements], dtype=np.int64)
+    def _whole_sums(self, elements: int) -> int:
+        return whole_sums(self.card, elements)
 
-    def _partial_sums(self, rows: np.ndarray, columns: np.ndarray, which: int) -> np.ndarray:
-        shapes = (tuple(map(int, shape)) for shape in np.broadcast(rows, columns))
-        return np.array([partial_sums(self.card, *shape)[which] for shape in shapes], dtype=np.int64)
+    def _partial_sums(self, rows: int, columns: int, which: int) -> int:
+        return partial_sums(self.card, rows, columns)[which]
 
     def embedding_gradient(
         self, tokens: Size, vocab: Size, width: Size, element: Size, allocate: Allocate, make: Callable[[], Made]
     ) -> Made:
         """Many rows are sorted by token first (kernels/embedding.py)."""
         sizes = {
-            field.name: call(self._sorting, tokens, vocab, width, element, field.name) for field in fields(Sorting)
+            field.name: call_each(self._sorting, tokens, vocab, width, element, field.name) for field in fields(Sorting)
         }
 
         def take(name: str, count: int = 1) -> list[Storage]:
@@ -143,11 +139,8 @@ class CudaKernels:
         del rest, pieces_of, begins, ordered
         return made
 
-    def _sorting(
-        self, tokens: np.ndarray, vocab: np.ndarray, width: np.ndarray, element: Size, name: str
-    ) -> np.ndarray:
-        shapes = (tuple(map(int, shape)) for shape in np.broadcast(tokens, vocab, width))
-        return np.array([getattr(sorting(self.card, *shape, element), name) for shape in shapes], dtype=np.int64)
+    def _sorting(self, tokens: int, vocab: int, width: int, element: int, name: str) -> int:
+        return getattr(sorting(self.card, tokens, vocab, width, element), name)
 
     # --- attention: sdp_utils.cpp chooses the kernel -----------------------------------------------------------------
 
@@ -182,7 +175,7 @@ class CudaKernels:
         if kind == "efficient":
             return self._efficient_forward(shape, allocate, trained=trained)
         log_sum_exp = allocate("log-sum-exp", shape.batch * shape.seq * shape.heads * FULL)
-        splits = call(self._splits, *shape[:3], shape.head_width)
+        splits = call_each(self._splits, *shape[:3], shape.head_width)
         partial = (splits > 1) * splits * shape.batch * shape.heads * shape.seq * FULL
         partial_sums = allocate("log-sum-exp of every split", partial)
         partial_outputs = allocate("output of every split", partial * _flash_columns(shape.head_width))
@@ -190,13 +183,11 @@ class CudaKernels:
         del partial_sums, partial_outputs
         return [log_sum_exp, *seeds]
 
-    def _splits(self, batch: np.ndarray, seq: np.ndarray, heads: np.ndarray, head_width: np.ndarray) -> np.ndarray:
-        """Pieces that few queries have their keys cut into (flash_api.cpp, set_params_splitkv)."""
-        shapes = np.broadcast(batch, seq, heads, head_width)
-        return np.array([self._splits_of_one(*map(int, shape)) for shape in shapes], dtype=np.int64)
+    def _splits(self, batch: int, seq: int, heads: int, head_width: int) -> int:
+        """Pieces that few queries have their keys cut into: the fewest that fill the card nearly as well as any.
 
-    def _splits_of_one(self, batch: int, seq: int, heads: int, head_width: int) -> int:
-        """The fewest pieces that fill the card nearly as well as any (flash_api.cpp, num_splits_heuristic)."""
+        Source: flash_api.cpp, set_params_splitkv and num_splits_heuristic.
+        """
         columns = 256 if head_width <= 64 else 128 if head_width <= 128 else 64
         blocks, tasks = -(-seq // columns), batch * heads * -(-seq // 64)
         places = 2 * self.card.multiprocessors
@@ -225,7 +216,7 @@ class CudaKernels:
             return
         # flash_api.cpp, mha_bwd: sequences are rounded to 128 rows, gradients of grouped heads expanded to every head
         rows = -(-shape.seq // 128) * 128
-        expanded = np.where(shape.kv_heads < shape.heads, shape.queries, 0)
+        expanded = where(shape.kv_heads < shape.heads, shape.queries, 0)
         sizes = [
             shape.batch * shape.heads * rows * FULL,
             shape.batch * rows * shape.heads * _flash_columns(shape.head_width) * FULL,
@@ -256,17 +247,17 @@ class CudaKernels:
         """
         width, wide = shape.head_width, shape.head_width > 128
         new, halved = self.card.generation >= (8, 0), shape.element == HALF
-        rows = np.where(width <= 64, 64, 128 if new or halved else 64)
-        columns = np.where((width > 64) & ~wide, 128, 64) if new and halved else 64
+        rows = where(width <= 64, 64, 128 if new or halved else 64)
+        columns = where((width > 64) & (width <= 128), 128, 64) if new and halved else 64
         tiles = -(-shape.seq // rows) * -(-width // columns)
         queries = tiles * (16 + rows * columns * FULL)
         if not halved:
             return queries
-        pieces = np.maximum(np.minimum(-(-shape.seq // 64), 200 // (shape.batch * shape.heads)), 1)
+        pieces = maximum(minimum(-(-shape.seq // 64), 200 // (shape.batch * shape.heads)), 1)
         return queries + wide * 2 * pieces * 64 * (-(-width // 128) * 128) * FULL
 
 
 def _flash_columns(head_width: Size) -> Size:
     """Elements that flash attention rounds the width of a head up to (flash_api.cpp, head_size_rounded)."""
-    columns = np.where(head_width <= 128, 32, 64)
+    columns = where(head_width <= 128, 32, 64)
     return -(-head_width // columns) * columns

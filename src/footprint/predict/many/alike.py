@@ -7,11 +7,9 @@ from operator import attrgetter
 
 import numpy as np
 
+from footprint.predict.sizes import GETTERS, MODEL_SIZES, RUN_SIZES
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
-
-MODEL_SIZES = ("layers", "width", "heads", "kv_heads", "head_width", "rotary_width", "mlp_width", "vocab", "context")
-RUN_SIZES = ("rank", "batch", "seq")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -33,12 +31,9 @@ _SHARED_BY_RUNS = tuple(f.name for f in fields(RunSpec) if f.name not in (*RUN_S
 _shared = attrgetter(*(f"model.{name}" for name in _SHARED_BY_MODELS), *_SHARED_BY_RUNS)
 
 
-def sizes_of(specs: Sequence[RunSpec]) -> dict[str, np.ndarray]:
+def sizes_of_many(specs: Sequence[RunSpec]) -> dict[str, np.ndarray]:
     """Every size of the runs and their models by name, as int64 arrays with one entry per run."""
-    getters = {name: attrgetter(f"model.{name}") for name in MODEL_SIZES} | {
-        name: attrgetter(name) for name in RUN_SIZES
-    }
-    return {name: np.fromiter(map(get, specs), np.int64, len(specs)) for name, get in getters.items()}
+    return {name: np.fromiter(map(get, specs), np.int64, len(specs)) for name, get in GETTERS.items()}
 
 
 def alike(specs: Sequence[RunSpec]) -> Iterator[tuple[np.ndarray, Runs]]:
@@ -46,7 +41,7 @@ def alike(specs: Sequence[RunSpec]) -> Iterator[tuple[np.ndarray, Runs]]:
     groups: dict[tuple, list[int]] = defaultdict(list)
     for index, spec in enumerate(specs):
         groups[_shared(spec)].append(index)
-    sizes = sizes_of(specs)
+    sizes = sizes_of_many(specs)
     for members in groups.values():
         indices, example = np.array(members), specs[members[0]]
         own = {name: column[indices] for name, column in sizes.items()}
