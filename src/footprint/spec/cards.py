@@ -1,11 +1,10 @@
-"""The catalogue of cards that can be imitated: `cards.yaml`."""
+"""The catalogue of cards that can be imitated: `cards.toml`."""
 
+import tomllib
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from importlib.resources import files
-
-import yaml
 
 from footprint.errors import FootprintError
 
@@ -58,7 +57,7 @@ class Card:
 @cache
 def catalogue() -> dict[str, Card]:
     """Every card by its key, in the order of the file."""
-    told = yaml.safe_load((files("footprint.spec") / "cards.yaml").read_text(encoding="utf-8"))
+    told = tomllib.loads((files("footprint.spec") / "cards.toml").read_text(encoding="utf-8"))
     return {key: Card(key=key, **entry) for key, entry in told.items()}
 
 
