@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 
 from footprint.predict.capacity import FITS, TOO_LARGE, Capacity, of_card, of_size
-from footprint.predict.fit import COSTS, STEPS, Candidate, Change, cheapest_change, kept, search, sequences
+from footprint.predict.fit import COSTS, STEPS, Candidate, Change, cheapest_change, kept
 from footprint.predict.prediction import predict, predict_many
+from footprint.predict.search import search, sequences
 from footprint.spec.cards import find
 from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS

@@ -63,7 +63,7 @@ def test_arithmetic_is_put_off_until_the_dimensions_are_known():
     a, b = dimension("a"), dimension("b")
     formula = where(a >= 2, -(-a // 2) * b, minimum(a, b) % 3 + 1)
     assert evaluated(formula, a=[1, 2, 5], b=[9, 9, 2]) == [2, 9, 6]
-    assert evaluated((5 - a) * (2 < b) + maximum(a, b, 4), a=[1, 2, 5], b=[9, 1, 2]) == [13, 4, 5]
+    assert evaluated((5 - a) * (b > 2) + maximum(a, b, 4), a=[1, 2, 5], b=[9, 1, 2]) == [13, 4, 5]
     assert Evaluation({"a": 1}).of(7) == 7
 
 

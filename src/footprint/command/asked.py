@@ -13,7 +13,7 @@ from footprint.errors import FootprintError
 from footprint.predict.capacity import Capacity, of_card, of_size
 from footprint.spec.cards import Card, find
 from footprint.spec.checks import one_of, require
-from footprint.spec.model import ModelSpec
+from footprint.spec.model import ModelSpec, model_of
 from footprint.spec.presets import PRESETS
 from footprint.spec.recipe import STACKS, PublishedModel, Recipe, config_of
 from footprint.spec.run import DEVICES, REGIMES, STACK_DEFAULTS, RunSpec
@@ -77,7 +77,7 @@ def settings(parsed: Namespace, card: Card) -> tuple[list[RunSpec], list[int]]:
     """Every combination of the values that were given, and of the regimes and checkpointing that were not; the lengths
     of sequences to try, the shortest first.
     """
-    from footprint.predict.fit import SHORTEST
+    from footprint.predict.search import SHORTEST
 
     given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
     batch = ", ".join(map(str, given.get("batch", ())))
@@ -157,14 +157,11 @@ def model(parsed: Namespace, told: Setup) -> ModelSpec:
 
 
 def _custom_model(text: str) -> ModelSpec:
-    from footprint.experiment.config import parse
-
     try:
         sizes = json.loads(text, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
         raise FootprintError(f'model-json: not JSON ({error}); use sizes such as {{"layers": 2, ...}}') from None
-    parse(ABSENT | _with_models({"models": {CUSTOM: sizes}}, None))
-    return ModelSpec(name=CUSTOM, **sizes)
+    return model_of(CUSTOM, sizes)
 
 
 def _each_once(pairs: list[tuple[str, object]]) -> dict:

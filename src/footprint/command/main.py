@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _predict(parsed: Namespace) -> int:
     from footprint.command import readout
-    from footprint.predict.fit import Candidate, cheapest_change
+    from footprint.predict.fit import UNASKED, Candidate, cheapest_change
     from footprint.predict.prediction import predict, timeline
     from footprint.spec.timeline import write_timeline
 
@@ -76,14 +76,12 @@ def _predict(parsed: Namespace) -> int:
         write_timeline(parsed.timeline, timeline(spec, training))
     if capacity is None:
         row = predict(spec, training)
-        answer = dict.fromkeys(("gpu_memory_bytes", "verdict", "fits", "headroom_bytes"))
-        _print_json(row | answer) if parsed.json else _print(readout.prediction(spec, row, capacity))
+        _print_json(row | UNASKED) if parsed.json else _print(readout.prediction(spec, row, capacity))
         return 0
     candidate = Candidate(spec, capacity, training)
     row = candidate.row
     if parsed.json:
-        answer = {"gpu_memory_bytes": capacity.memory, "verdict": candidate.verdict, "fits": candidate.verdict == FITS}
-        _print_json(row | answer | {"headroom_bytes": candidate.headroom})
+        _print_json(candidate.as_dict())
     else:
         change = None if candidate.verdict == FITS else cheapest_change(spec, capacity, training)
         _print(
@@ -97,7 +95,7 @@ def _predict(parsed: Namespace) -> int:
 def _fit(parsed: Namespace) -> int:
     from footprint.command import readout
     from footprint.jobs.side_by_side import side_by_side
-    from footprint.predict.fit import search
+    from footprint.predict.search import search
 
     if parsed.rehearse:
         return _fit_by_rehearsals(parsed)

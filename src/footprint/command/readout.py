@@ -2,15 +2,19 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
-from footprint.jobs.trainers import Rehearsed
 from footprint.predict.capacity import FITS, TOO_LARGE, Capacity
-from footprint.predict.fit import COLLAPSED, COSTS, Candidate, Change, Setting, kept
+from footprint.predict.fit import COLLAPSED, COSTS, Candidate, Change, kept
+from footprint.predict.search import Setting
 from footprint.spec.cards import Card
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
 from footprint.spec.recipe import half_weights, under_autocast
 from footprint.spec.run import RunSpec
 from footprint.spec.units import format_bytes
+
+if TYPE_CHECKING:
+    from footprint.jobs.trainers import Rehearsed
 
 HONEST = (
     "Rehearsed, not measured: kernels did nothing, so losses and times mean nothing. The bytes are the allocator's."
@@ -30,33 +34,45 @@ FOR_A_GPU = " For a GPU, add --card a10g or --gpu-memory 24GiB."
 def prediction(spec: RunSpec, row: Mapping, capacity: Capacity | None) -> str:
     """Phases, buckets at the peak, and what the textbook says; where no card was named, how to name one."""
     hint = FOR_A_GPU if capacity is None and spec.device == "cpu" else ""
-    peak, textbook = row["peak_bytes"], row["textbook_bytes"]
-    phases = _parts(PHASE_PEAKS, row)
-    notes = {"weights_bytes": ", ".join(f"{name} {format_bytes(size)}" for name, size in _weights(row))}
-    buckets = [
-        [_word(name), format_bytes(row[name]), f"{row[name] / peak:.1%}", notes.get(name, "")] for name in BUCKET_BYTES
-    ]
-    off = textbook / peak - 1
+    peak, peaks = row["peak_bytes"], on_card(row)
     return "\n".join(
         [
             WHERE[spec.device] + hint,
-            _run(spec),
-            f"trains {row['trainable_parameters']:,} of {row['total_parameters']:,} parameters",
+            in_a_line(spec),
+            trains(row),
             "",
             "Highest point of each phase",
-            *aligned(phases),
+            *aligned(phases(row)),
             "",
             f"At the peak, in {row['peak_phase']}",
-            *aligned([*buckets, ["total", format_bytes(peak), "", f"{peak:,} bytes"]]),
-            *_on_card(row),
+            *aligned([*buckets(row), ["total", format_bytes(peak), "", f"{peak:,} bytes"]]),
+            *(["", "Peaks", *aligned(peaks)] if peaks else []),
             "",
-            "The textbook (16 bytes per trained parameter, activations left out) says "
-            f"{format_bytes(textbook)}, {abs(off):.1%} too {'much' if off > 0 else 'little'}.",
+            textbook(row),
         ]
     )
 
 
-def _on_card(row: Mapping) -> list[str]:
+def trains(row: Mapping) -> str:
+    """How many parameters are trained."""
+    return f"trains {row['trainable_parameters']:,} of {row['total_parameters']:,} parameters"
+
+
+def phases(row: Mapping) -> list[list[str]]:
+    """Name, size and a mark of every phase."""
+    return _parts(PHASE_PEAKS, row)
+
+
+def buckets(row: Mapping) -> list[list[str]]:
+    """Name, size, share of the peak and parts of every bucket."""
+    notes = {"weights_bytes": ", ".join(f"{name} {format_bytes(size)}" for name, size in _weights(row))}
+    return [
+        [_word(name), format_bytes(row[name]), f"{row[name] / row['peak_bytes']:.1%}", notes.get(name, "")]
+        for name in BUCKET_BYTES
+    ]
+
+
+def on_card(row: Mapping) -> list[list[str]]:
     """What a card's allocator makes of it; nothing on the CPU, where memory is what tensors take."""
     if row["process_peak_bytes"] is None:
         return []
@@ -66,7 +82,16 @@ def _on_card(row: Mapping) -> list[str]:
         "reserved": (row["reserved_peak_bytes"], "with the allocator's cache"),
         "on the card": (row["process_peak_bytes"], "with the CUDA context"),
     }
-    return ["", "Peaks", *aligned([[name, format_bytes(n), f"{n:,} bytes", how] for name, (n, how) in sizes.items()])]
+    return [[name, format_bytes(size), f"{size:,} bytes", how] for name, (size, how) in sizes.items()]
+
+
+def textbook(row: Mapping) -> str:
+    """What the textbook says and how far off it is."""
+    off = row["textbook_bytes"] / row["peak_bytes"] - 1
+    return (
+        "The textbook (16 bytes per trained parameter, activations left out) says "
+        f"{format_bytes(row['textbook_bytes'])}, {abs(off):.1%} too {'much' if off > 0 else 'little'}."
+    )
 
 
 def _weights(row: Mapping) -> Iterator[tuple[str, int]]:
@@ -114,7 +139,7 @@ def search(settings: Sequence[Setting], capacity: Capacity) -> str:
 def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
     """What was measured, or rehearsed, beside what was predicted, and the relative error."""
     if measured["status"] != "ok":
-        return "\n".join([_run(spec), "", _failure(measured)])
+        return "\n".join([in_a_line(spec), "", _failure(measured)])
     source = measured["source"]
     rows = [["", source, "predicted", "error"]]
     on_card = ("requested_peak_bytes", "reserved_peak_bytes", "process_peak_bytes") if spec.device == "cuda" else ()
@@ -124,7 +149,7 @@ def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
             rows.append([_word(name), format_bytes(actual), format_bytes(expected), _error(expected, actual)])
     return "\n".join(
         [
-            _run(spec),
+            in_a_line(spec),
             *_speed(measured),
             "",
             *aligned(rows),
@@ -134,9 +159,9 @@ def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
     )
 
 
-def trainer(run: RunSpec, found: Rehearsed, needed: Rehearsed, card: Card) -> str:
+def trainer(run: RunSpec, found: "Rehearsed", needed: "Rehearsed", card: Card) -> str:
     """What a run under Transformers' Trainer takes of a card; `needed` is the same where it fits."""
-    said, row = [_run(run), _recipe(run), HONEST, ""], needed.row
+    said, row = [in_a_line(run), _recipe(run), HONEST, ""], needed.row
     if not found.fits:
         said += [f"It does not fit. {_failure(found.row)} What follows is rehearsed on a card without end.", ""]
     if not needed.fits:
@@ -205,7 +230,7 @@ def _speed(measured: Mapping) -> list[str]:
     return [f"one step takes {seconds:.3f} s {middle}, {tokens:,.0f} tokens per second{others}"]
 
 
-def _run(spec: RunSpec) -> str:
+def in_a_line(spec: RunSpec) -> str:
     """A run in one line: its model, the axes that apply, its device."""
     said = [spec.axes()["model"], spec.regime]
     if spec.regime != "full":

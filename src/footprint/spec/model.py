@@ -1,8 +1,10 @@
 """A model by its sizes, and the Linears of its blocks that can carry adapters."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
+from difflib import get_close_matches
 
+from footprint.errors import FootprintError
 from footprint.spec.block import BIASED, CHOICES, LINEARS, STYLES, Block
 from footprint.spec.checks import one_of, require, whole
 
@@ -177,3 +179,19 @@ class ModelSpec:
         chosen = tuple(name for name in self.linears if name in wanted)
         short = "+".join(name.removesuffix("_proj") for name in chosen)
         return next((name for name in TARGETS if self.adapted(name) == chosen), short)
+
+
+def model_of(name: str, sizes: object) -> ModelSpec:
+    """The model with these sizes, as somebody wrote them; FootprintError names a key that is unknown or missing."""
+    where, own = f"models.{name}", {field.name: field for field in fields(ModelSpec) if field.name != "name"}
+    require(isinstance(sizes, dict), where, sizes, f"a mapping with the keys {', '.join(own)}")
+    for key in sizes:
+        near = get_close_matches(key, own, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        if key not in own:
+            raise FootprintError(f"{where}.{key[:60]}: unknown key{hint}; use one of {', '.join(own)}")
+    required = [key for key, field in own.items() if field.default is MISSING]
+    missing = [key for key in required if key not in sizes]
+    if missing:
+        raise FootprintError(f"{where}.{missing[0]}: is missing; required are {', '.join(required)}")
+    return ModelSpec(name=name, **sizes)
