@@ -28,7 +28,7 @@ FLAGS = (
     "--disable-component-update",
     "--disable-sync",
     "--hide-scrollbars",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
     "--remote-debugging-port=0",
 )
 START_SECONDS = 60
@@ -92,8 +92,8 @@ class Tab:
         for domain in ("Page", "Network", "Runtime", "Log"):
             await self.command(f"{domain}.enable")
 
-    async def open(self, page: Path, *, width: int, scheme: str, height: int = 900) -> None:
-        """Load a file at this width, in a light or dark colour scheme, and wait until it has settled."""
+    async def open(self, page: Path | str, *, width: int, scheme: str, height: int = 900) -> None:
+        """Load a file or an address at this width, in a light or dark colour scheme, and wait until it has settled."""
         phone = width < 600
         await self.command(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
@@ -101,7 +101,7 @@ class Tab:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         await self.command("Emulation.setEmulatedMedia", features=features)
         self.events.clear()
-        await self.command("Page.navigate", url=page.as_uri())
+        await self.command("Page.navigate", url=page.as_uri() if isinstance(page, Path) else page)
         while not any(event["method"] == "Page.loadEventFired" for event in self.events):
             await self._next()
 

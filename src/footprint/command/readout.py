@@ -110,7 +110,7 @@ def verdict(candidate: Candidate, change: Change | None) -> str:
         said = [f"It fits {where}, with {format_bytes(left)} to spare."]
         if candidate.empties_cache:
             said.append("The allocator has to empty its cache on the way, which takes time.")
-    return "\n".join([*said, *([] if change is None else _advice(change)), *_besides(candidate.capacity)])
+    return "\n".join([*said, *([] if change is None else advice(change)), *besides(candidate.capacity)])
 
 
 def _room(capacity: Capacity) -> str:
@@ -133,7 +133,7 @@ def search(settings: Sequence[Setting], capacity: Capacity) -> str:
     if others:
         rows = [[*_values(one.spec, axes), _reason(one)] for one in others]
         lines += ["", f"Does not fit, not even {_shape(others[0].spec)}", *aligned(rows)]
-    return "\n".join([*lines, "", *_besides(capacity)])
+    return "\n".join([*lines, "", *besides(capacity)])
 
 
 def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
@@ -252,7 +252,7 @@ def _mark(phase: str, row: Mapping) -> str:
     return "<- the peak" if _word(phase) == row["peak_phase"] else ""
 
 
-def _advice(change: Change) -> list[str]:
+def advice(change: Change) -> list[str]:
     """The cheapest single change that makes a run fit, and what was tried before it."""
     tried = ", ".join(f"--{axis} {value}" for axis, value in change.in_vain)
     if change.changed is None:
@@ -263,7 +263,7 @@ def _advice(change: Change) -> list[str]:
     return [found, *([f"Cheaper changes that are not enough: {tried}."] if tried else [])]
 
 
-def _besides(capacity: Capacity) -> list[str]:
+def besides(capacity: Capacity) -> list[str]:
     """What an answer for a card rests on."""
     card = capacity.card
     if card is None:

@@ -1,0 +1,106 @@
+"""The state of the page as a command line, and what that asks for."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from shlex import join
+
+from footprint.command import asked
+from footprint.command.arguments import AXES, Parser, parser
+from footprint.errors import FootprintError
+from footprint.predict.capacity import Capacity
+from footprint.spec.block import CHOICES
+from footprint.spec.model import ModelSpec
+from footprint.spec.published import read_shape
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
+
+State = Mapping[str, str]
+"""What stands in every field of the page, by the name of its option; with the `model` custom, its sizes too."""
+
+SIZES = tuple(field.name for field in fields(ModelSpec) if field.name != "name")
+"""Fields of a custom model."""
+
+ADAPTERS = ("rank", "targets", "quantization")
+"""Axes that full fine-tuning does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a state asks for."""
+
+    words: tuple[str, ...]
+    """Of the command line, without the name of the program."""
+    spec: RunSpec
+    training: TrainingSpec
+    capacity: Capacity | None
+
+    @property
+    def command(self) -> str:
+        """What a shell is given to get the same answer."""
+        return join(("footprint", *self.words))
+
+
+def question(state: State) -> Question:
+    """What a state asks for; FootprintError in the command line's own words where it asks for what does not exist."""
+    words = tuple(_words(state))
+    parsed = _parser().parse_args(words)
+    spec, training = asked.run(parsed)
+    return Question(words, spec, training, asked.capacity(parsed, spec.device))
+
+
+def config_read(name: str) -> str:
+    """What a config.json of that name says of a model, as JSON: its `sizes`, or the `mistake` that it is."""
+    try:
+        return json.dumps({"sizes": sizes_in(Path(name))})
+    except FootprintError as error:
+        return json.dumps({"mistake": str(error)})
+
+
+def sizes_in(path: Path) -> dict[str, str]:
+    """The state of a model whose config.json is at `path`; FootprintError for a file that is none."""
+    model = read_shape(path)
+    required = {name: getattr(model, name) for name in ("layers", "width", "heads", "vocab", "context", "block")}
+    plain = ModelSpec(name=asked.CUSTOM, **required)
+    rest = {name: getattr(model, name) for name in SIZES if getattr(model, name) != getattr(plain, name)}
+    return {"model": asked.CUSTOM} | {name: json.dumps(size).strip('"') for name, size in (required | rest).items()}
+
+
+def _words(state: State) -> Iterator[str]:
+    yield "predict"
+    model = state.get("model", "")
+    if model == asked.CUSTOM:
+        yield from ("--model-json", json.dumps(_sizes(state)))
+    else:
+        yield from _option("model", model)
+    for name in (*AXES, "card", "gpu-memory"):
+        value = state.get(name, "").strip()
+        if value and not (name in ADAPTERS and state.get("regime") == "full"):
+            yield from _option(name, value)
+
+
+def _option(name: str, value: str) -> tuple[str, ...]:
+    return (f"--{name}={value}",) if value.startswith("-") else (f"--{name}", value)
+
+
+def _sizes(state: State) -> dict[str, object]:
+    """The sizes of a custom model: numbers where they are, what is wrong as it was written, without what is empty."""
+    told = {name: state.get(name, "").strip() for name in SIZES}
+    required = [field.name for field in fields(ModelSpec)[1:6]]
+    given = {name: text for name, text in told.items() if text or name in required}
+    return {name: text if name in CHOICES or name == "block" else _read(text) for name, text in given.items()}
+
+
+def _read(text: str) -> object:
+    """A number or a truth value where it is one."""
+    if text in ("true", "false"):
+        return text == "true"
+    return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text
+
+
+@cache
+def _parser() -> Parser:
+    commands = ("predict", "fit", "measure", "rehearse", "cards", "verify")
+    return parser(**dict.fromkeys(commands))
