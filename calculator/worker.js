@@ -6,51 +6,52 @@ const here = new URL(".", import.meta.url).href;
 const channel = new MessageChannel();
 let python = null;
 let latest = null;
+const configs = [];
 let running = false;
 
 self.onmessage = ({ data }) => {
   if (data.kind === "config") {
-    postMessage({ kind: "config", number: data.number, ...readConfig(data) });
+    python ? readConfig(data) : configs.push(data);
   } else {
     latest = data;
     if (python && !running) run();
   }
 };
 
+// Python as it was when the site was built, the predictor imported.
 async function start() {
-  const fetched = Promise.all(["footprint.zip", "reference.json"].map(read));
-  const loaded = await loadPyodide({ indexURL: `${here}pyodide/`, packageBaseUrl: `${here}pyodide/` });
-  postMessage({ kind: "loading", at: "Starting the predictor …" });
-  const [archive, reference] = await fetched;
-  loaded.FS.writeFile("/footprint.zip", new Uint8Array(archive));
-  loaded.FS.writeFile("/reference.json", new Uint8Array(reference));
-  loaded.FS.mkdirTree("/published");
-  loaded.runPython(`
-import json, os, sys
-sys.path.insert(0, "/footprint.zip")
-os.chdir("/published")
-from functools import partial
-from pathlib import Path
-from footprint.command.calculator.answer import answers
-from footprint.command.calculator.question import config_read
-answers = partial(answers, reference=json.loads(Path("/reference.json").read_text()))
-`);
-  python = loaded;
+  const files = ["footprint.zip", "reference.json"].map(async (name) => new Uint8Array(await (await load(name)).arrayBuffer()));
+  const memory = load("memory.gz").then((response) => new Response(unpacked(response)).arrayBuffer());
+  const loaded = await loadPyodide({ indexURL: `${here}pyodide/`, packageBaseUrl: `${here}pyodide/`, _loadSnapshot: memory });
+  const [archive, reference] = await Promise.all(files);
+  loaded.FS.writeFile("/footprint.zip", archive);
+  loaded.FS.writeFile("/reference.json", reference);
+  python = loaded.pyimport("footprint.command.calculator.browser");
+  configs.splice(0).forEach(readConfig);
   if (latest) run();
 }
 
-async function read(name) {
-  const response = await fetch(here + name);
+async function load(name) {
+  const response = await plainFetch(here + name);
   if (!response.ok) throw new Error(`${name} cannot be loaded (${response.status})`);
-  return response.arrayBuffer();
+  return response;
 }
+
+const unpacked = (response) => response.body.pipeThrough(new DecompressionStream("gzip"));
+
+// Pyodide asks for its program, which lies here compressed.
+const plainFetch = self.fetch.bind(self);
+self.fetch = async (resource, options) => {
+  if (!String(resource.url ?? resource).endsWith("/pyodide.asm.wasm")) return plainFetch(resource, options);
+  return new Response(unpacked(await load("pyodide/pyodide.asm.wasm.gz")), { headers: { "Content-Type": "application/wasm" } });
+};
 
 async function run() {
   running = true;
   while (latest) {
     const asked = latest;
     latest = null;
-    const parts = python.globals.get("answers")(JSON.stringify(asked.state));
+    const parts = python.answers(JSON.stringify(asked.state));
     try {
       for (let next = parts.next(); !next.done && !latest; next = parts.next()) {
         postMessage({ kind: "part", number: asked.number, answer: JSON.parse(next.value) });
@@ -72,12 +73,10 @@ function pause() {
   });
 }
 
-function readConfig({ name, content }) {
+function readConfig({ number, name, content }) {
   const file = name.replace(/[^A-Za-z0-9_.-]/g, "-").slice(-100);
-  python.FS.writeFile(`/published/${file}`, new Uint8Array(content));
-  const answer = JSON.parse(python.globals.get("config_read")(file));
-  python.FS.unlink(`/published/${file}`);
-  return answer;
+  const answer = JSON.parse(python.config_read(file, new Uint8Array(content)));
+  postMessage({ kind: "config", number, ...answer });
 }
 
 const lastLine = (error) => String(error.message ?? error).trim().split("\n").pop();

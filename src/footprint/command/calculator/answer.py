@@ -26,12 +26,6 @@ Part = dict[str, object]
 """One part of an answer; `part` says which."""
 
 
-def answers(state: str, reference: Sequence[Reference] = ()) -> Iterator[str]:
-    """Every part of the answer to a state, each as JSON; the state is JSON too."""
-    for part in parts(json.loads(state), reference):
-        yield json.dumps(part)
-
-
 def parts(state: State, reference: Sequence[Reference]) -> Iterator[Part]:
     """Every part of the answer. `working` comes before each longer calculation, so that it can be left out."""
     try:

@@ -9,7 +9,6 @@ from shlex import join
 
 from footprint.command import asked
 from footprint.command.arguments import AXES, Parser, parser
-from footprint.errors import FootprintError
 from footprint.predict.capacity import Capacity
 from footprint.spec.block import CHOICES
 from footprint.spec.model import ModelSpec
@@ -46,17 +45,9 @@ class Question:
 def question(state: State) -> Question:
     """What a state asks for; FootprintError in the command line's own words where it asks for what does not exist."""
     words = tuple(_words(state))
-    parsed = _parser().parse_args(words)
+    parsed = parser_of_predict().parse_args(words)
     spec, training = asked.run(parsed)
     return Question(words, spec, training, asked.capacity(parsed, spec.device))
-
-
-def config_read(name: str) -> str:
-    """What a config.json of that name says of a model, as JSON: its `sizes`, or the `mistake` that it is."""
-    try:
-        return json.dumps({"sizes": sizes_in(Path(name))})
-    except FootprintError as error:
-        return json.dumps({"mistake": str(error)})
 
 
 def sizes_in(path: Path) -> dict[str, str]:
@@ -101,6 +92,7 @@ def _read(text: str) -> object:
 
 
 @cache
-def _parser() -> Parser:
+def parser_of_predict() -> Parser:
+    """The command line's own parser."""
     commands = ("predict", "fit", "measure", "rehearse", "cards", "verify")
     return parser(**dict.fromkeys(commands))
