@@ -3,6 +3,8 @@
 
 const BUCKETS = ["weights", "gradients", "optimizer", "activations"];
 const PHASES = ["forward", "backward", "step"];
+// A card's memory is drawn beside a peak unless it is more than so many times as large.
+const MOST_MEMORY = 4;
 const SVG = "http://www.w3.org/2000/svg";
 
 const at = (id) => document.getElementById(id);
@@ -16,24 +18,31 @@ function made(tag, attributes = {}, ...children) {
 
 function table(caption, heads, rows) {
   const cell = (text, column) => (column === 0 ? made("th", { scope: "row" }, text) : made("td", {}, text));
-  return made(
+  const whole = made(
     "table",
     {},
     made("caption", { class: "hidden" }, caption),
     made("thead", {}, made("tr", {}, ...heads.map((head) => made("th", { scope: "col" }, head)))),
     made("tbody", {}, ...rows.map((row) => made("tr", {}, ...row.map(cell)))),
   );
+  return made("div", { class: "scroll" }, whole);
 }
 
 const percent = (share) => `${(100 * share).toFixed(4)}%`;
 
 // A bar of some parts, each a share of the longest thing that is drawn; what it says is in the table beside it.
-function bar(parts, label) {
+// A mark stands where the card ends.
+function bar(parts, label, mark = null) {
   const drawn = parts.map(([kind, share]) => {
     const part = made("span", { class: kind });
     part.style.width = percent(share);
     return part;
   });
+  if (mark !== null) {
+    const end = made("span", { class: "end" });
+    end.style.left = percent(mark);
+    drawn.push(end);
+  }
   return made("div", { class: "bar-line", "aria-hidden": "true" }, made("div", { class: "bar" }, ...drawn), made("span", {}, label));
 }
 
@@ -54,14 +63,15 @@ const draw = {
     at("cheapest").hidden = true;
     at("notes").replaceChildren(...part.notes.map((note) => made("p", {}, note)));
 
-    const longest = Math.max(1, part.textbook_share);
+    const marked = part.memory_share !== null && part.memory_share < MOST_MEMORY;
+    const longest = Math.max(1, part.textbook_share, marked ? part.memory_share : 0);
     const rows = part.buckets.map((row) => [made("span", { class: `key ${row[0]}` }, row[0]), ...row.slice(1)]);
     at("buckets").replaceChildren(
-      bar(BUCKETS.map((name) => [name, part.shares[name] / longest]), "predicted"),
+      bar(BUCKETS.map((name) => [name, part.shares[name] / longest]), "predicted", marked ? part.memory_share / longest : null),
       bar([["textbook", part.textbook_share / longest]], "textbook"),
       table("Buckets at the peak", ["bucket", "size", "share", "parts"], [...rows, ["total", part.peak, "", part.bytes]]),
       ...(part.on_card.length ? [table("Peaks on the card", ["peak", "size", "exactly", "what it counts"], part.on_card)] : []),
-      made("p", { class: "aside" }, part.textbook),
+      made("p", { class: "aside" }, marked ? `The line across the bar is where its memory ends: ${part.memory}. ` : "", part.textbook),
     );
     at("phases").replaceChildren(
       ...part.heights.map((share, i) => bar([[PHASES[i] === part.phase ? "peak" : "phase", share]], PHASES[i])),
@@ -133,30 +143,29 @@ const draw = {
   change(part, apply) {
     const [[axis, value]] = Object.entries(part.change);
     const body = rowsOf("changes", "What each single change would save", ["change", "saves", "peak", ""]);
-    const fits = part.fits === null ? "" : part.fits ? " fits" : " does not fit";
+    const fits = part.fits === null ? "" : part.fits ? "fits" : "does not fit";
     body.append(
       made(
         "tr",
         {},
         made("th", { scope: "row" }, made("code", {}, `--${axis} ${value}`)),
-        made("td", { class: part.share > 0 ? "" : "muted" }, part.saves),
-        made("td", {}, part.peak, made("span", { class: part.fits ? "good" : "muted" }, fits)),
+        made("td", { class: part.share > 0 ? "" : "muted" }, part.saves, saved(part.share)),
+        made("td", {}, `${part.peak} `, made("span", { class: part.fits ? "good" : "muted" }, fits)),
         made("td", {}, ...applying(part.change, apply)),
       ),
     );
   },
 
   card(part, apply) {
-    const body = rowsOf("cards", "Whether the run fits on each card", ["card", "memory", "fits", "", ""]);
-    body.append(
+    if (!at("cards").firstChild) at("cards").append(made("ul", {}));
+    at("cards").firstChild.append(
       made(
-        "tr",
+        "li",
         {},
-        made("th", { scope: "row" }, part.name),
-        made("td", {}, part.memory),
-        made("td", { class: part.fits ? "good" : "bad" }, part.fits ? "fits" : "no"),
-        made("td", {}, part.left),
-        made("td", {}, ...applying({ card: part.card, "gpu-memory": "" }, apply, part.name)),
+        made("span", { class: "name" }, part.name),
+        made("span", { class: "muted" }, part.memory),
+        made("span", {}, made("span", { class: part.fits ? "good" : "bad" }, part.fits ? "fits" : "no"), `, ${part.left}`),
+        ...applying({ card: part.card, "gpu-memory": "" }, apply, part.name),
       ),
     );
   },
@@ -176,8 +185,15 @@ function shape(tag, attributes) {
   return element;
 }
 
+// How much of the peak a change saves.
+function saved(share) {
+  const line = made("span", { class: "saved", "aria-hidden": "true" });
+  line.style.width = percent(Math.max(0, share));
+  return line;
+}
+
 function rowsOf(id, caption, heads) {
-  if (!at(id).firstChild) at(id).append(made("div", { class: "scroll" }, table(caption, heads, [])));
+  if (!at(id).firstChild) at(id).append(table(caption, heads, []));
   return at(id).querySelector("tbody");
 }
 

@@ -67,6 +67,8 @@ def prediction(wanted: Question, candidate: Candidate | None, row: Mapping) -> P
         "on_card": readout.on_card(row),
         "textbook": readout.textbook(row),
         "textbook_share": row["textbook_bytes"] / peak,
+        "memory_share": None if candidate is None else wanted.capacity.memory / peak,
+        "memory": None if candidate is None else format_bytes(wanted.capacity.memory),
         "fits": told["fits"],
         "verdict": verdict[0] if verdict else "",
         "notes": [readout.WHERE[wanted.spec.device], *verdict[1:]],
