@@ -4,6 +4,7 @@ import { loadPyodide } from "./pyodide/pyodide.mjs";
 
 const here = new URL(".", import.meta.url).href;
 const channel = new MessageChannel();
+let runtime = null;
 let python = null;
 let latest = null;
 const configs = [];
@@ -22,11 +23,11 @@ self.onmessage = ({ data }) => {
 async function start() {
   const files = ["footprint.zip", "reference.json"].map(async (name) => new Uint8Array(await (await load(name)).arrayBuffer()));
   const memory = load("memory.gz").then((response) => new Response(unpacked(response)).arrayBuffer());
-  const loaded = await loadPyodide({ indexURL: `${here}pyodide/`, packageBaseUrl: `${here}pyodide/`, _loadSnapshot: memory });
+  runtime = await loadPyodide({ indexURL: `${here}pyodide/`, packageBaseUrl: `${here}pyodide/`, _loadSnapshot: memory });
   const [archive, reference] = await Promise.all(files);
-  loaded.FS.writeFile("/footprint.zip", archive);
-  loaded.FS.writeFile("/reference.json", reference);
-  python = loaded.pyimport("footprint.command.calculator.browser");
+  runtime.FS.writeFile("/footprint.zip", archive);
+  runtime.FS.writeFile("/reference.json", reference);
+  python = runtime.pyimport("footprint.command.calculator.browser");
   configs.splice(0).forEach(readConfig);
   if (latest) run();
 }
@@ -75,8 +76,11 @@ function pause() {
 
 function readConfig({ number, name, content }) {
   const file = name.replace(/[^A-Za-z0-9_.-]/g, "-").slice(-100);
-  const answer = JSON.parse(python.config_read(file, new Uint8Array(content)));
-  postMessage({ kind: "config", number, ...answer });
+  try {
+    postMessage({ kind: "config", number, ...JSON.parse(python.config_read(file, runtime.toPy(new Uint8Array(content)))) });
+  } catch (error) {
+    postMessage({ kind: "config", number, mistake: `This is a fault of the page itself: ${lastLine(error)}` });
+  }
 }
 
 const lastLine = (error) => String(error.message ?? error).trim().split("\n").pop();
