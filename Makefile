@@ -22,7 +22,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-rehearsal install-programs install-versions install-published report rehearse test bench verify reference soak quarto lock clean
+.PHONY: help install install-rehearsal install-programs install-versions install-published report site rehearse test bench verify reference soak quarto lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/^\([a-z-]*\):.*## /  make \1\t/' | expand -t 26
@@ -40,6 +40,9 @@ install-published: $(PUBLISHED)/.installed ## the same with the versions of othe
 report: $(INSTALLED) ## run the published ablation on this machine's CPU and render its report
 	@$(BIN)/snakemake --profile profiles/local --logger footprint
 	@echo "report: $(CURDIR)/results/ablation/cpu/report.html"
+
+site: $(INSTALLED) ## build the calculator in site/: static files for any web server (needs Node and npm; 12 MB)
+	@$(BIN)/python scripts/site.py
 
 # The last page shows all of them, and this machine's CPU or else the committed reference, side by side.
 rehearse: $(INSTALLED) $(REHEARSAL)/.installed ## rehearse the published ablation on three GPUs that need not be here
@@ -77,7 +80,7 @@ lock: $(INSTALLED) ## resolve envs/requirements.in again for every supported Pyt
 	$(BIN)/uv pip compile --quiet --upgrade envs/requirements.in --output-file envs/requirements.lock
 
 clean: ## remove the environment and every result but the reference
-	rm -rf $(VENV) $(REHEARSAL) $(VERSIONS) $(PUBLISHED) .snakemake .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REHEARSAL) $(VERSIONS) $(PUBLISHED) site build .snakemake .pytest_cache .ruff_cache .hypothesis
 	find results -mindepth 1 -maxdepth 1 ! -name reference -exec rm -rf {} +
 
 $(INSTALLED): envs/requirements.lock envs/torch.txt pyproject.toml

@@ -159,7 +159,7 @@ def reference() -> Iterator[dict[str, object]]:
         }
         for row in _rows(comparison):
             found = measured[tuple(row[name] for name in AXIS_NAMES)]
-            if row["status"] == "ok":
+            if row["status"] == "ok" and row["peak_bytes_predicted"]:
                 yield {name: _number(name, row[name]) for name in AXIS_NAMES} | {
                     "source": found["source"],
                     "where": found["device_name"],
