@@ -31,7 +31,8 @@ def what_fits(report: Material) -> None:
     )
     page.say(
         without_masters(),
-        "For other models, batches and cards ask <code>footprint predict</code> and <code>footprint fit</code>.",
+        "For other models, batches and cards ask <code>footprint predict</code> and <code>footprint fit</code>, or the "
+        "<a href='../../../site/index.html'>calculator</a> that <code>make site</code> builds.",
     )
 
 
