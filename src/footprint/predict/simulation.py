@@ -1,12 +1,13 @@
 """A run on a card, simulated: its tensors in order through the card's allocator, and the peaks that come of it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import itemgetter
 
-from footprint.predict.allocator import Allocator, Block, DoesNotFitError
+from footprint.predict.allocator import Allocator, DoesNotFitError
 from footprint.predict.collector import paused
 from footprint.predict.formula import Evaluation, dimension
 from footprint.predict.kernels.cuda import CudaKernels
@@ -23,6 +24,9 @@ from footprint.spec.training import TrainingSpec
 MARK = 7
 """Bytes that the recorder takes and gives back where a phase begins and where it ends (measure/trace/cuda.py)."""
 
+MARKER = 2**62
+"""The number of that tensor; those of a run are small."""
+
 NO_PHASE = "between"
 
 TAPES = 64
@@ -31,7 +35,8 @@ TAPES = 64
 SIMULATIONS = 256
 """Simulations that are kept: a search comes back to what it has tried."""
 
-Watch = Callable[[str, str, Mapping[str, int]], None]
+Sort = tuple[int, str, str]
+"""Bytes, kind and name that some tensors share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +89,15 @@ def simulate(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: 
 
     None where that is too little.
     """
+    events, sorts = _events_of(spec, training, kernels)
+    requested = list(_requested(events, sorts))
+    if room is not None and max(highest for highest, _ in requested) > room:
+        return None
+    replay = Replay(events, [size for size, _, _ in sorts], Allocator(room))
     try:
-        replay = _warmed_up(spec, training, kernels, room)
+        replay.build()
+        for _ in range(training.warmup_steps):
+            replay.step()
         before, peaks = replay.allocator.layout(), replay.step()
         for _ in range(2 * training.measured_steps - 1):
             if replay.allocator.layout() == before:  # so is it after every further step
@@ -94,95 +106,138 @@ def simulate(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: 
             replay.step()
     except DoesNotFitError:
         return None
-    return Simulation(peaks, replay.allocator.reserved, replay.allocator.retries)
+    found = [
+        Peak(phase, allocated, highest, reserved, kinds)
+        for (phase, allocated, reserved), (highest, kinds) in zip(peaks, requested, strict=True)
+        if phase in PHASES
+    ]
+    return Simulation(found, replay.allocator.reserved, replay.allocator.retries)
 
 
-def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list[tuple[str, str, dict[str, int]]]:
+def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> Iterator[tuple[str, str, dict[str, int]]]:
     """(phase, tensor, requested bytes of every kind) after every event of the first measured step."""
-    replay, seen = _warmed_up(spec, training, kernels, None), []
-    replay.step(lambda phase, tensor, kinds: seen.append((phase, tensor, dict(kinds))))
-    return [point for point in seen if point[0] in PHASES]
+    events, sorts = _events_of(spec, training, kernels)
+    kinds = _kept(events, sorts)
+    for stretch in events.later:
+        for sort in stretch.sorts:
+            size, kind, name = sorts[sort if sort >= 0 else ~sort]
+            if size:
+                kinds[kind] += size if sort >= 0 else -size
+                if stretch.phase in PHASES:
+                    yield stretch.phase, name, dict(kinds)
 
 
-def _warmed_up(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None) -> "Replay":
-    """The run at the start of its first measured step."""
+def _events_of(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> tuple["Events", list[Sort]]:
+    """The events of a run, and the sorts of its tensors."""
     whole = tape(structure_of(spec, kernels, unrolled=True), recipe_of(spec, training), kernels)
     evaluation = Evaluation(sizes_of(spec))
-    sorts = [(evaluation.of(size), kind, name) for name, kind, size in whole.sorts]
-    replay = Replay(whole, sorts, Allocator(room))
-    replay.build()
-    for _ in range(training.warmup_steps):
-        replay.step()
-    return replay
+    return events_on(whole), [(evaluation.of(size), kind, name) for name, kind, size in whole.sorts]
 
 
-class Replay:
-    """Carries out a tape with an allocator, its step as often as is wanted."""
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive events of one phase."""
 
-    def __init__(self, whole: Tape, sorts: Sequence[tuple[int, str, str]], allocator: Allocator) -> None:
-        self.allocator = allocator
-        self._stretches = [
-            (phase, [(number, *sorts[sort]) for number, sort in zip(numbers, of, strict=True) if sorts[sort][0]])
-            for phase, numbers, of in _stretches(whole)
-        ]
-        self._live: dict[int, Block] = {}
-        self._requested = 0
-        self._kinds = dict.fromkeys(BUCKET_OF, 0)
+    phase: str
+    numbers: list[int]
+    """The tensor that is made, or as a negative number the one that is given back."""
+    sorts: list[int]
+    """The sort of a tensor that is made; of one that is given back its complement."""
 
-    def build(self) -> None:
-        """Make the model."""
-        self._phase(*self._stretches[0])
 
-    def step(self, watch: Watch | None = None) -> list[Peak]:
-        """Make one step; what outlived an earlier one exists already.
+@dataclass(frozen=True, slots=True)
+class Events:
+    """What happens in a run, stretch by stretch."""
 
-        After every event `watch` is told the phase, the tensor and the live bytes of every kind.
-        """
-        peaks = [self._phase(*stretch, watch) for stretch in self._stretches[1:]]
-        return [peak for peak in peaks if peak.phase in PHASES]
-
-    def _phase(self, phase: str, events: Sequence[tuple[int, int, str, str]], watch: Watch | None = None) -> Peak:
-        """Carry out (tensor, bytes, kind, name) events: a positive tensor is allocated, a negative one released."""
-        allocator, live = self.allocator, self._live
-        allocate, release = allocator.allocate, allocator.release
-        self._mark(phase)
-        allocator.reset_peaks()
-        requested, kinds = self._requested, self._kinds
-        highest, at_highest = requested, dict(kinds)
-        for number, size, kind, name in events:
-            if number > 0:
-                if number in live:
-                    continue
-                live[number] = allocate(size)
-                requested += size
-                kinds[kind] += size
-                if requested > highest:
-                    highest, at_highest = requested, dict(kinds)
-            else:
-                release(live.pop(-number))
-                requested -= size
-                kinds[kind] -= size
-            if watch is not None:
-                watch(phase, name, kinds)
-        self._requested = requested
-        peak = Peak(phase, allocator.peak_allocated, highest, allocator.peak_reserved, at_highest)
-        self._mark(phase)
-        return peak
-
-    def _mark(self, phase: str) -> None:
-        if phase != NO_PHASE:
-            self.allocator.release(self.allocator.allocate(MARK))
+    build: Stretch
+    first: list[Stretch]
+    """Of the first step."""
+    later: list[Stretch]
+    """Of every other: what outlived the first exists already."""
+    kept: list[int]
+    """The sorts of what outlives the first step, the model included."""
 
 
 @lru_cache(maxsize=TAPES)
-def _stretches(whole: Tape) -> list[tuple[str, list[int], list[int]]]:
-    """The tape phase by phase: the tensors of its events, and the sorts of those."""
+def events_on(whole: Tape) -> Events:
+    """What a tape holds, phase by phase."""
+    given_back = {-number for number in whole.numbers if number < 0}
+    lasting = {number for number in whole.numbers if number > 0 and number not in given_back}
     phases = [PHASE_OF.get(pass_, "backward") for pass_, _ in whole.pieces]
-    stretches = []
-    for phase, events in groupby(zip(phases, whole.numbers, strict=True), key=itemgetter(0)):
-        numbers = [number for _, number in events]
-        stretches.append((phase, numbers, [whole.sort_of[abs(number) - 1] for number in numbers]))
-    return stretches
+    build, *first = [
+        _stretch(phase, [number for _, number in events], whole)
+        for phase, events in groupby(zip(phases, whole.numbers, strict=True), key=itemgetter(0))
+    ]
+    later = [_stretch(one.phase, [number for number in one.numbers if number not in lasting], whole) for one in first]
+    return Events(build, first, later, [whole.sort_of[number - 1] for number in lasting])
+
+
+def _stretch(phase: str, numbers: list[int], whole: Tape) -> Stretch:
+    sort_of = whole.sort_of
+    return Stretch(phase, numbers, [sort_of[n - 1] if n > 0 else ~sort_of[-n - 1] for n in numbers])
+
+
+def _kept(events: Events, sorts: Sequence[Sort]) -> dict[str, int]:
+    """Bytes of each kind between steps."""
+    kinds = dict.fromkeys(BUCKET_OF, 0)
+    for sort in events.kept:
+        size, kind, _ = sorts[sort]
+        kinds[kind] += size
+    return kinds
+
+
+def _requested(events: Events, sorts: Sequence[Sort]) -> Iterator[tuple[int, dict[str, int]]]:
+    """The highest requested bytes of every stretch of a later step, and those of each kind there."""
+    kinds = _kept(events, sorts)
+    made = [size for size, _, _ in sorts]
+    gained = [*made, *(-size for size in reversed(made))]  # so that complements find theirs
+    for stretch in events.later:
+        heights = list(accumulate(map(gained.__getitem__, stretch.sorts), initial=sum(kinds.values())))
+        highest = max(heights)
+        at = heights.index(highest)
+        yield highest, _after(kinds, stretch.sorts[:at], sorts)
+        kinds = _after(kinds, stretch.sorts, sorts)
+
+
+def _after(kinds: Mapping[str, int], events: Sequence[int], sorts: Sequence[Sort]) -> dict[str, int]:
+    """Bytes of each kind after some events."""
+    after = dict(kinds)
+    for sort, times in Counter(events).items():
+        size, kind, _ = sorts[sort if sort >= 0 else ~sort]
+        after[kind] += times * (size if sort >= 0 else -size)
+    return after
+
+
+class Replay:
+    """Carries out the events of a run with an allocator, a step as often as is wanted."""
+
+    def __init__(self, events: Events, sizes: Sequence[int], allocator: Allocator) -> None:
+        self.allocator = allocator
+        self._events, self._steps = events, 0
+        self._sizes = [*sizes, *reversed(sizes)]  # so that complements find theirs
+
+    def build(self) -> None:
+        """Make the model."""
+        self._carry_out(self._events.build)
+
+    def step(self) -> list[tuple[str, int, int]]:
+        """Make one step; the phase of every stretch, its peaks of allocated and of reserved bytes."""
+        stretches = self._events.later if self._steps else self._events.first
+        self._steps += 1
+        return [self._carry_out(stretch) for stretch in stretches]
+
+    def _carry_out(self, stretch: Stretch) -> tuple[str, int, int]:
+        allocator = self.allocator
+        self._mark(stretch.phase)
+        allocator.reset_peaks()
+        allocator.carry_out(stretch.numbers, map(self._sizes.__getitem__, stretch.sorts))
+        peaks = allocator.peak_allocated, allocator.peak_reserved
+        self._mark(stretch.phase)
+        return stretch.phase, *peaks
+
+    def _mark(self, phase: str) -> None:
+        if phase != NO_PHASE:
+            self.allocator.carry_out((MARKER, -MARKER), (MARK, MARK))
 
 
 PHASE_OF = {name: name for name in ("build", "forward", "step", NO_PHASE)} | {"after forward": "forward"}
