@@ -3,10 +3,12 @@
 import { loadPyodide } from "./pyodide/pyodide.mjs";
 
 const here = new URL(".", import.meta.url).href;
+const QUIET = 400;  // milliseconds
 const channel = new MessageChannel();
 let runtime = null;
 let python = null;
 let latest = null;
+let disturbed = () => {};
 const configs = [];
 let running = false;
 
@@ -15,6 +17,7 @@ self.onmessage = ({ data }) => {
     python ? readConfig(data) : configs.push(data);
   } else {
     latest = data;
+    disturbed();
     if (python && !running) run();
   }
 };
@@ -55,8 +58,9 @@ async function run() {
     const parts = python.answers(JSON.stringify(asked.state));
     try {
       for (let next = parts.next(); !next.done && !latest; next = parts.next()) {
-        postMessage({ kind: "part", number: asked.number, answer: JSON.parse(next.value) });
-        await pause();
+        const answer = JSON.parse(next.value);
+        postMessage({ kind: "part", number: asked.number, answer });
+        await (answer.part === "nearest" ? quiet() : pause());
       }
     } catch (error) {
       postMessage({ kind: "failed", number: asked.number, why: lastLine(error) });
@@ -64,6 +68,14 @@ async function run() {
     parts.destroy();
   }
   running = false;
+}
+
+// Whoever types asks again soon: what takes longer begins once it has been quiet.
+function quiet() {
+  return new Promise((resolve) => {
+    disturbed = resolve;
+    setTimeout(resolve, QUIET);
+  });
 }
 
 // Lets a newer question in, if there is one.

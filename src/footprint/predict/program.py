@@ -61,6 +61,11 @@ class Structure:
     layout: Layout
     """How the heads of attention lie in memory."""
 
+    @property
+    def blocks(self) -> int:
+        """Blocks of the shadow."""
+        return sum(self.segments) or self.layers
+
 
 @dataclass(frozen=True, slots=True)
 class Sizes:

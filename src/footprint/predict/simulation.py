@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import accumulate, groupby
 from operator import itemgetter
@@ -15,6 +15,7 @@ from footprint.predict.phases import structure_of
 from footprint.predict.program import Sizes, Structure
 from footprint.predict.sizes import sizes_of
 from footprint.predict.tape import Tape
+from footprint.predict.unroll import few, unroll
 from footprint.predict.whole_run import Recipe, WholeRun
 from footprint.spec.columns import BUCKET_OF, PHASES
 from footprint.spec.precision import PRECISIONS
@@ -68,7 +69,14 @@ class Simulation:
 @lru_cache(maxsize=TAPES)
 @paused()
 def tape(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> Tape:
-    """The run of a structure, with formulas for sizes."""
+    """The run of a structure, with formulas for sizes; equal blocks are run once and repeated."""
+    shown = few(structure.segments or (1,) * structure.layers)
+    lengths = {"segments": shown.lengths} if structure.segments else {"layers": len(shown.lengths)}
+    return unroll(every_block(replace(structure, **lengths), recipe, kernels), shown)
+
+
+def every_block(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> Tape:
+    """The run of a structure, every block by itself."""
     sizes = Sizes(**{field.name: dimension(field.name) for field in fields(Sizes)})
     return WholeRun(structure, recipe, sizes, kernels).run()
 

@@ -5,7 +5,7 @@ The shadow of a step (`program`) starts where weights and optimizer state exist.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from footprint.predict.arithmetic import maximum, where
@@ -52,8 +52,9 @@ class WholeRun:
         self.shadow: Shadow = self.program.shadow
         self.shadow.handles = defaultdict(Handle)
         self.kept: list[Storage] = []
-        self.trained: list[Size] = []
-        """Elements of every trained parameter, in the order the optimizer steps them."""
+        self.trained: list[tuple[str, Size]] = []
+        """Every trained parameter, in the order the optimizer steps them: the part of the model it is of, its elements.
+        """
         self._tables_made = False
 
     def run(self) -> Tape:
@@ -98,7 +99,7 @@ class WholeRun:
         def dense(name: str, elements: Size) -> None:
             self._keep(name, elements * element, kind)
             if full:
-                self.trained.append(elements)
+                self.trained.append((self.shadow.part, elements))
 
         def norm(width: Size = sizes.width, names: Sequence[str] = structure.block.norm_parameters) -> None:
             for name in names:
@@ -109,7 +110,8 @@ class WholeRun:
             dense("positions", sizes.context * sizes.width)
         else:
             self._rotary()
-        for _ in range(structure.layers):
+        for block in range(structure.blocks):
+            self.shadow.part = f"block {block}"
             norm()
             for name, (d_in, d_out) in self._linears():
                 if name == self._first_of_mlp:
@@ -126,6 +128,7 @@ class WholeRun:
                 if matrix is not None:
                     self._quantize(d_in * d_out)
                 del matrix
+        self.shadow.part = ""
         norm()
         if structure.tied_head:
             self.shadow.scratch("head that is tied", sizes.vocab * sizes.width * element)
@@ -134,8 +137,15 @@ class WholeRun:
         if not full:
             self._adapters()
         if self.recipe.stepped != structure.trained:
-            for elements in self.trained:
+            for elements in self._each_trained():
                 self._keep("master copy", elements * self.recipe.stepped, MASTER)
+
+    def _each_trained(self) -> Iterator[Size]:
+        """Elements of every trained parameter; meanwhile its part of the model is where the run is."""
+        for part, elements in self.trained:
+            self.shadow.part = part
+            yield elements
+        self.shadow.part = ""
 
     def _normed_heads(self) -> tuple[Size, ...]:
         """Elements of the norms of queries and keys."""
@@ -220,13 +230,14 @@ class WholeRun:
         """PEFT makes adapters in the dtype of their base; then each is cast to the dtype that trains."""
         sizes, element = self.sizes, self.structure.trained
         shapes = dict(self._linears())
-        for _ in range(self.structure.layers):
+        for block in range(self.structure.blocks):
             for name, (d_in, d_out) in shapes.items():
                 if name in self.structure.adapted:
-                    self.trained += [d_in * sizes.rank, sizes.rank * d_out]
-        made = [self.shadow.allocate("adapter", n * self.structure.base, ADAPTER) for n in self.trained]
+                    part = f"block {block}"
+                    self.trained += [(part, d_in * sizes.rank), (part, sizes.rank * d_out)]
+        made = [self.shadow.allocate("adapter", n * self.structure.base, ADAPTER) for n in self._each_trained()]
         if element != self.structure.base:
-            for index, elements in enumerate(self.trained):
+            for index, elements in enumerate(self._each_trained()):
                 made[index] = self.shadow.allocate("adapter that trains", elements * element, ADAPTER)
         self.kept += made
 
@@ -234,18 +245,18 @@ class WholeRun:
 
     def _step(self) -> None:
         if self.recipe.stepped == self.structure.trained:
-            self._update(self.trained)
+            self._update(self._each_trained)
             return
-        for elements in self.trained:
+        for elements in self._each_trained():
             gradient = self.shadow.allocate("gradient in fp32", elements * FULL)
-            self._update([elements])
+            self._update(lambda elements=elements: [elements])
             del gradient
 
-    def _update(self, tensors: list[Size]) -> None:
+    def _update(self, tensors: Callable[[], Iterable[Size]]) -> None:
         """One optimizer over some tensors: their state, then what it takes while it runs."""
         optimizer, stepped = self.recipe.optimizer, self.recipe.stepped
         quantized: dict[Size, Size] = {}
-        for elements in tensors:
+        for elements in tensors():
             if optimizer == "adamw-8bit":
                 self._moments_8bit(elements, quantized)
                 continue
@@ -257,7 +268,7 @@ class WholeRun:
             for _ in range(2):
                 self._keep("moment", size, OPTIMIZER)
         if optimizer == "adamw":
-            roots = [self.shadow.allocate("square root", elements * stepped) for elements in tensors]
+            roots = [self.shadow.allocate("square root", elements * stepped) for elements in tensors()]
             del roots
 
     def _moments_8bit(self, elements: Size, quantized: dict[Size, Size]) -> None:
