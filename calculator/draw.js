@@ -103,9 +103,10 @@ const draw = {
 
   timeline(part) {
     const points = part.phases.length;
-    const height = 200, width = 720;
+    const height = 200, width = 720;  // of the drawing; a page stretches it
     const picture = document.createElementNS(SVG, "svg");
-    picture.setAttribute("viewBox", `0 0 ${width} ${height + 22}`);
+    picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    picture.setAttribute("preserveAspectRatio", "none");
     picture.setAttribute("role", "img");
     picture.setAttribute("aria-label", `Live ${part.counts} of each bucket through forward, backward and step; the highest point is ${part.highest}. A table follows.`);
     const x = (i) => ((i / points) * width).toFixed(1);
@@ -118,12 +119,7 @@ const draw = {
       picture.append(shape("polygon", { points: [...top, ...bottom].join(" "), class: name }));
       below = above;
     }
-    for (const phase of PHASES) {
-      const start = part.phases.indexOf(phase);
-      const name = shape("text", { x: Number(x(start)) + 4, y: height + 16 });
-      name.textContent = phase;
-      picture.append(shape("line", { x1: x(start), x2: x(start), y1: 0, y2: height + 20 }), name);
-    }
+    const names = PHASES.map((phase) => made("span", {}, phase));  // each phase has as many points
     const every = Math.max(1, Math.floor(points / 24));
     const rows = part.phases.flatMap((phase, i) =>
       i % every ? [] : [[phase, ...BUCKETS.map((name) => `${(100 * part.buckets[name][i]).toFixed(1)}%`)]],
@@ -131,13 +127,14 @@ const draw = {
     at("timeline").replaceChildren(
       made("p", { class: "aside" }, `Live ${part.counts}, to the scale of what was allocated and released; the highest point is ${part.highest}.`),
       picture,
+      made("div", { class: "names", "aria-hidden": "true" }, ...names),
       made("details", {}, made("summary", {}, "As a table"), table("Live bytes as a share of the highest point", ["phase", ...BUCKETS], rows)),
     );
   },
 
   cheapest(part, apply) {
     at("cheapest").hidden = false;
-    at("cheapest").replaceChildren(...part.said.map((said) => made("p", {}, said)), ...applying(part.change, apply));
+    at("cheapest").replaceChildren(...part.said.map((said) => made("p", {}, ...options(said))), ...applying(part.change, apply));
   },
 
   change(part, apply) {
@@ -184,6 +181,10 @@ function shape(tag, attributes) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   return element;
 }
+
+// A sentence in which no option is broken.
+const options = (said) =>
+  said.split(/(--[a-z-]+ [^ ,;.()]+)/).map((piece, i) => (i % 2 ? made("code", { class: "whole" }, piece) : piece));
 
 // How much of the peak a change saves.
 function saved(share) {

@@ -2,11 +2,14 @@
 "use strict";
 
 const form = at("question");
-const NO_COMMAND_LINE = "On a command line, `footprint predict` gives the same answer.";
+const SLOW = 1500;  // milliseconds
+const ON_A_COMMAND_LINE = "On a command line, `footprint predict` gives the same answer.";
 
 let number = 0;
 let markdown = "";
 let worker = null;
+let answered = false;
+let slow = 0;
 
 function state() {
   const told = {};
@@ -39,6 +42,8 @@ function tidy() {
 function ask() {
   number += 1;
   at("answer").setAttribute("aria-busy", "true");
+  clearTimeout(slow);
+  if (answered) slow = setTimeout(() => wait("Still computing this one; a thousand blocks take ten seconds."), SLOW);
   worker?.postMessage({ kind: "ask", number, state: state() });
 }
 
@@ -79,16 +84,22 @@ function received({ data }) {
   if (data.kind === "failed") draw.mistake({ sentence: `This is a fault of the page itself: ${data.why}` });
   if (data.kind === "part") {
     at("answer").removeAttribute("aria-busy");
+    clearTimeout(slow);
+    answered = true;
     if (data.answer.part === "prediction") markdown = data.answer.markdown;
     if (data.answer.part === "cheapest") markdown += `\n\n${data.answer.said.join("\n")}`;
     draw[data.answer.part](data.answer, apply);
   }
 }
 
+function wait(why) {
+  at("loading").hidden = false;
+  at("loading").textContent = why;
+}
+
 function broken(why) {
   at("headline").textContent = why;
-  at("loading").hidden = false;
-  at("loading").textContent = NO_COMMAND_LINE;
+  wait(ON_A_COMMAND_LINE);
   at("answer").removeAttribute("aria-busy");
 }
 
