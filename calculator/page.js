@@ -1,6 +1,8 @@
 // The form, the address bar, and the worker that answers. The state is what stands in the form, by the names of options.
 "use strict";
 
+const WORKER = new URL("worker.js", document.currentScript.src).href;
+
 const form = at("question");
 const SLOW = 1500;  // milliseconds
 const ON_A_COMMAND_LINE = "On a command line, `footprint predict` gives the same answer.";
@@ -164,7 +166,7 @@ if (location.protocol === "file:") {
   broken("This browser has no WebAssembly, or has it switched off, and so cannot run the predictor.");
 } else {
   // A worker from a blob is bound by the policy of this page; one from an address only by what the server sends.
-  const code = new Blob([`import ${JSON.stringify(new URL("worker.js", location.href).href)};`], { type: "text/javascript" });
+  const code = new Blob([`import ${JSON.stringify(WORKER)};`], { type: "text/javascript" });
   worker = new Worker(URL.createObjectURL(code), { type: "module" });
   worker.onmessage = received;
   worker.onerror = (event) => broken(`The calculator could not start: ${event.message || "its program cannot be loaded"}.`);

@@ -68,19 +68,29 @@ def build(output: Path, package: Path) -> int:
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".site-") as folder:
         site = Path(folder) / "site"
-        (site / "pyodide").mkdir(parents=True)
+        parts = site / "parts"
+        (parts / "pyodide").mkdir(parents=True)
         for name, data in content.items():
-            (site / "pyodide" / name).write_bytes(data)
+            (parts / "pyodide" / name).write_bytes(data)
         for name in ("draw.js", "page.js", "worker.js", "icon.svg"):
-            shutil.copyfile(REPOSITORY / "calculator" / name, site / name)
-        (site / "index.html").write_text(page(), encoding="utf-8")
-        (site / "calculator.css").write_text(style(), encoding="utf-8")
-        (site / "reference.json").write_text(json.dumps(list(reference())), encoding="utf-8")
-        _zip_predictor(site / "footprint.zip")
-        _snapshot(site)
+            shutil.copyfile(REPOSITORY / "calculator" / name, parts / name)
+        (parts / "calculator.css").write_text(style(), encoding="utf-8")
+        (parts / "reference.json").write_text(json.dumps(list(reference())), encoding="utf-8")
+        _zip_predictor(parts / "footprint.zip")
+        _snapshot(parts)
+        parts = parts.rename(site / _name_of(parts))
+        (site / "index.html").write_text(page(parts.name), encoding="utf-8")
         shutil.rmtree(output, ignore_errors=True)
         site.replace(output)
     return sum(path.stat().st_size for path in output.rglob("*") if path.is_file())
+
+
+def _name_of(parts: Path) -> str:
+    """A name that changes with any of the files, so that no browser takes some of them from an older site."""
+    whole = hashlib.sha256()
+    for path in sorted(path for path in parts.rglob("*") if path.is_file()):
+        whole.update(path.relative_to(parts).as_posix().encode() + hashlib.sha256(path.read_bytes()).digest())
+    return whole.hexdigest()[:12]
 
 
 # --- Pyodide ---------------------------------------------------------------------------------------------------------
@@ -130,20 +140,20 @@ def _zip_predictor(path: Path) -> None:
                 archive.writestr(name, file.read_bytes(), zipfile.ZIP_DEFLATED)
 
 
-def _snapshot(site: Path) -> None:
+def _snapshot(parts: Path) -> None:
     """The memory of a Python that has the predictor imported; with it, a page answers several times sooner."""
     node = shutil.which("node")
     if node is None:
         raise FootprintError("node: is not installed; on Debian: apt-get install nodejs")
-    memory = site / "memory"
+    memory = parts / "memory"
     script = REPOSITORY / "calculator" / "snapshot.mjs"
-    command = [node, str(script), str(site / "pyodide"), str(site / "footprint.zip"), str(memory)]
+    command = [node, str(script), str(parts / "pyodide"), str(parts / "footprint.zip"), str(memory)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise FootprintError(
             f"node: cannot start Pyodide ({' '.join(done.stderr.split())[-300:]}); use Node 18 or newer"
         )
-    for path in (memory, site / "pyodide" / "pyodide.asm.wasm"):
+    for path in (memory, parts / "pyodide" / "pyodide.asm.wasm"):
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), mtime=0))
         path.unlink()
 
@@ -183,16 +193,17 @@ def _number(name: str, text: str) -> str | int:
 # --- the page --------------------------------------------------------------------------------------------------------
 
 
-def page() -> str:
-    """The page with everything that can be chosen on it."""
+def page(folder: str) -> str:
+    """The page with everything that can be chosen on it; its other files are in a folder of that name."""
     template = Template((REPOSITORY / "calculator" / "index.html").read_text(encoding="utf-8"))
     required = "".join(_entry(name, says) for name, says in REQUIRED.items())
     optional = "".join(_entry(name, says, placeholder="as usual") for name, says in OPTIONAL.items())
-    parts = "".join(_choice(name, name.replace("_", " "), ("", *values), "") for name, values in CHOICES.items())
+    kinds = "".join(_choice(name, name.replace("_", " "), ("", *values), "") for name, values in CHOICES.items())
     return template.substitute(
+        parts=folder,
         models=_options(PRESETS, FIRST["model"]),
         sizes=required + _choice("block", "block", BLOCKS, "llama") + optional,
-        parts=parts + _choice("tied_head", "tied head", ("", "true", "false"), ""),
+        kinds=kinds + _choice("tied_head", "tied head", ("", "true", "false"), ""),
         axes="".join(_axis(name) for name in AXES),
         cards="".join(
             f'<option value="{key}"{" selected" if key == FIRST["card"] else ""}>'

@@ -98,6 +98,15 @@ def test_axes_that_full_fine_tuning_does_not_have_are_left_out_of_its_command():
     )
 
 
+def test_as_markdown_it_is_the_same_answer():
+    part = first(ON_CARD)
+    assert f"**{part['peak']}**" in part["markdown"]
+    assert f"```console\n{part['command']}\n```" in part["markdown"]
+    for name, size, *_ in part["buckets"]:
+        assert f"| {name} | {size} |" in part["markdown"]
+    assert part["verdict"] in part["markdown"]
+
+
 def test_the_cheapest_change_is_that_of_the_command_line():
     wanted = question(ON_CARD)
     change = cheapest_change(wanted.spec, wanted.capacity, wanted.training)

@@ -122,17 +122,18 @@ def simulate(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: 
     return Simulation(found, replay.allocator.reserved, replay.allocator.retries)
 
 
-def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> Iterator[tuple[str, str, dict[str, int]]]:
+def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list[tuple[str, str, dict[str, int]]]:
     """(phase, tensor, requested bytes of every kind) after every event of the first measured step."""
     events, sorts = _events_of(spec, training, kernels)
-    kinds = _kept(events, sorts)
+    kinds, seen = _kept(events, sorts), []
     for stretch in events.later:
         for sort in stretch.sorts:
             size, kind, name = sorts[sort if sort >= 0 else ~sort]
             if size:
                 kinds[kind] += size if sort >= 0 else -size
                 if stretch.phase in PHASES:
-                    yield stretch.phase, name, dict(kinds)
+                    seen.append((stretch.phase, name, dict(kinds)))
+    return seen
 
 
 def _events_of(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> tuple["Events", list[Sort]]:
