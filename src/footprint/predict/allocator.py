@@ -36,11 +36,6 @@ class Block:
 
     __slots__ = ("address", "after", "before", "free", "size", "small")
 
-    def __init__(self, address: int, size: int, small: bool) -> None:
-        self.address, self.size, self.small, self.free = address, size, small, True
-        self.before: Block | None = None
-        self.after: Block | None = None
-
 
 class Allocator:
     """The allocator of one device. `room` is what the card has for segments; None where it never ends."""
@@ -52,6 +47,8 @@ class Allocator:
         place in it. Of equally large ones PyTorch 2.13 takes the first; older versions took the lowest address."""
         self._live: dict[int, Block] = {}
         """The block of every tensor."""
+        self._spare: list[Block] = []
+        """Blocks that were joined to others, to be made anew."""
         self._segments = 0
         self.allocated = self.reserved = 0
         self.peak_allocated = self.peak_reserved = 0
@@ -64,25 +61,28 @@ class Allocator:
         Nothing happens to a tensor of 0 bytes. Raises DoesNotFitError. All of it is one loop, for speed: a large model
         makes a hundred thousand requests.
         """
-        live, pools = self._live, self._pools
-        allocated, highest = self.allocated, self.peak_allocated
+        live, pools, spare = self._live, self._pools, self._spare
+        allocated, highest, granularity, most_small = self.allocated, self.peak_allocated, GRANULARITY, SMALL
         for number, asked in zip(numbers, sizes, strict=True):
             if not asked:
                 continue
             if number > 0:
-                size = -(-asked // GRANULARITY) * GRANULARITY
-                small = size <= SMALL
+                size = -(-asked // granularity) * granularity
+                small = size <= most_small
                 pool = pools[small]
                 position = bisect_left(pool, (size,))
                 block = pool.pop(position)[2] if position < len(pool) else self._segment(size, asked, small=small)
                 rest = block.size - size
-                if rest > SMALL or (small and rest):
-                    remaining = Block(block.address + size, rest, small)
-                    remaining.before, remaining.after = block, block.after
-                    if block.after is not None:
-                        block.after.before = remaining
+                if rest > most_small or (small and rest):
+                    remaining = spare.pop() if spare else Block()
+                    remaining.address = address = block.address + size
+                    remaining.size, remaining.small, remaining.free = rest, small, True
+                    after = block.after
+                    remaining.before, remaining.after = block, after
+                    if after is not None:
+                        after.before = remaining
                     block.after, block.size = remaining, size
-                    insort(pool, (rest, remaining.address, remaining))
+                    insort(pool, (rest, address, remaining))
                 else:
                     size += rest
                 block.free = False
@@ -102,13 +102,15 @@ class Allocator:
                     before.after = after
                     if after is not None:
                         after.before = before
+                    spare.append(block)
                     block = before
                 if after is not None and after.free:
                     del pool[bisect_left(pool, (after.size, after.address))]
                     size += after.size
-                    block.after = after.after
-                    if after.after is not None:
-                        after.after.before = block
+                    block.after = beyond = after.after
+                    if beyond is not None:
+                        beyond.before = block
+                    spare.append(after)
                 block.free, block.size = True, size
                 insort(pool, (size, block.address, block))
         self.allocated, self.peak_allocated = allocated, highest
@@ -137,7 +139,10 @@ class Allocator:
         self.reserved += length
         self.peak_reserved = max(self.peak_reserved, self.reserved)
         self._segments += 1
-        return Block(self._segments * SEGMENT_SPAN, length, small)
+        block = Block()
+        block.address, block.size, block.small, block.free = self._segments * SEGMENT_SPAN, length, small, True
+        block.before = block.after = None
+        return block
 
     def _empty_cache(self) -> None:
         """Give every segment back that is free as a whole."""
