@@ -167,9 +167,22 @@ LLAMA = {
 }
 
 
-def test_the_sizes_of_a_dropped_config_are_the_model_that_the_command_line_reads(tmp_path, capsys):
+QWEN3 = LLAMA | {"model_type": "qwen3", "hidden_size": 66, "head_dim": 16, "tie_word_embeddings": False}
+NEOX = {
+    "model_type": "gpt_neox",
+    "num_hidden_layers": 2,
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "intermediate_size": 176,
+    "vocab_size": 96,
+    "max_position_embeddings": 64,
+}
+
+
+@pytest.mark.parametrize("told", [LLAMA, QWEN3, NEOX], ids=lambda told: told["model_type"])
+def test_the_sizes_of_a_dropped_config_are_the_model_that_the_command_line_reads(told, tmp_path, capsys):
     config = tmp_path / "config.json"
-    config.write_text(json.dumps(LLAMA))
+    config.write_text(json.dumps(told))
     axes = {"regime": "lora", "rank": "4", "seq": "64"}
     given = json.loads(first(sizes_in(config) | axes)["json"])
     words = [word for name, value in axes.items() for word in (f"--{name}", value)]

@@ -320,7 +320,7 @@ def _add_recipe(command: ArgumentParser) -> None:
         help=f"whose code trains: {' or '.join(STACKS)} (default: transformers with --hf-config, else minigpt)",
     )
     for name, (says, allowed) in RECIPE.items():
-        group.add_argument(f"--{name}", metavar="VALUE", type=_setting, help=f"{says}: {allowed}")
+        group.add_argument(f"--{name}", metavar="VALUE", type=setting, help=f"{says}: {allowed}")
 
 
 def _add_card(command: ArgumentParser, default: str) -> None:
@@ -354,7 +354,7 @@ def _value(text: str) -> int | str:
     return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text
 
 
-def _setting(text: str) -> float | bool | str:
+def setting(text: str) -> float | bool | str:
     """A number or a truth value where it is one."""
     if text in ("true", "false"):
         return text == "true"

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from pathlib import Path
 from shlex import join
 
 from footprint.command import asked
-from footprint.command.arguments import AXES, Parser, parser
+from footprint.command.arguments import AXES, Parser, parser, setting
 from footprint.predict.capacity import Capacity
 from footprint.spec.block import CHOICES
 from footprint.spec.model import ModelSpec
@@ -21,6 +21,9 @@ State = Mapping[str, str]
 
 SIZES = tuple(field.name for field in fields(ModelSpec) if field.name != "name")
 """Fields of a custom model."""
+
+REQUIRED = tuple(field.name for field in fields(ModelSpec) if field.name in SIZES and field.default is MISSING)
+"""Those that no model is without."""
 
 ADAPTERS = ("rank", "targets", "quantization")
 """Axes that full fine-tuning does not have."""
@@ -53,10 +56,11 @@ def question(state: State) -> Question:
 def sizes_in(path: Path) -> dict[str, str]:
     """The state of a model whose config.json is at `path`; FootprintError for a file that is none."""
     model = read_shape(path)
-    required = {name: getattr(model, name) for name in ("layers", "width", "heads", "vocab", "context", "block")}
-    plain = ModelSpec(name=asked.CUSTOM, **required)
-    rest = {name: getattr(model, name) for name in SIZES if getattr(model, name) != getattr(plain, name)}
-    return {"model": asked.CUSTOM} | {name: json.dumps(size).strip('"') for name, size in (required | rest).items()}
+    own = ["head_width"] if model.heads * model.head_width != model.width else []
+    told = {name: getattr(model, name) for name in (*REQUIRED, "block", *own)}
+    plain = ModelSpec(name=asked.CUSTOM, **told)
+    told |= {name: getattr(model, name) for name in SIZES if getattr(model, name) != getattr(plain, name)}
+    return {"model": asked.CUSTOM} | {name: json.dumps(size).strip('"') for name, size in told.items()}
 
 
 def _words(state: State) -> Iterator[str]:
@@ -79,16 +83,8 @@ def _option(name: str, value: str) -> tuple[str, ...]:
 def _sizes(state: State) -> dict[str, object]:
     """The sizes of a custom model: numbers where they are, what is wrong as it was written, without what is empty."""
     told = {name: state.get(name, "").strip() for name in SIZES}
-    required = [field.name for field in fields(ModelSpec)[1:6]]
-    given = {name: text for name, text in told.items() if text or name in required}
-    return {name: text if name in CHOICES or name == "block" else _read(text) for name, text in given.items()}
-
-
-def _read(text: str) -> object:
-    """A number or a truth value where it is one."""
-    if text in ("true", "false"):
-        return text == "true"
-    return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text
+    given = {name: text for name, text in told.items() if text or name in REQUIRED}
+    return {name: text if name in CHOICES or name == "block" else setting(text) for name, text in given.items()}
 
 
 @cache
