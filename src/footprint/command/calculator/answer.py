@@ -144,12 +144,12 @@ def _fits(wanted: Question, card: Card) -> Part:
     capacity, run = of_card(card), replace(wanted.spec, device="cuda", card=card.key)
     exceeds = least_peaks([run], wanted.training)[0] - capacity.room
     if exceeds > 0:
-        return {"fits": False, "left": f"more than {format_bytes(exceeds)} too much"}
+        return {"fits": False, "left": f"lacks more than {format_bytes(exceeds)}"}
     candidate = Candidate(run, capacity, wanted.training)
     left = candidate.headroom
     if candidate.verdict == FITS:
         return {"fits": True, "left": f"{format_bytes(left)} to spare"}
-    return {"fits": False, "left": f"{format_bytes(-left)} too much"}
+    return {"fits": False, "left": f"lacks {format_bytes(-left)}"}
 
 
 def _markdown(wanted: Question, row: Mapping, verdict: Sequence[str]) -> str:
