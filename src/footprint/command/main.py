@@ -118,7 +118,7 @@ def _fit(parsed: Namespace) -> int:
 
 def _fit_by_rehearsals(parsed: Namespace) -> int:
     """What fits under Transformers' Trainer: every answer is a rehearsal."""
-    from footprint.command import readout
+    from footprint.command import trainers
     from footprint.jobs.trainers import largest_of_each
 
     require(parsed.card is not None, "card", None, "one of those `footprint cards` lists, to rehearse on it")
@@ -133,7 +133,7 @@ def _fit_by_rehearsals(parsed: Namespace) -> int:
     if parsed.json:
         _print_json({"card": card.key, "settings": [row for _, row in found]})
     else:
-        _print(readout.largest(found, card))
+        _print(trainers.largest(found, card))
     return 0 if any(row["status"] == "ok" for _, row in found) else 1
 
 
@@ -220,7 +220,7 @@ def _rehearse_run(card: Card, parsed: Namespace) -> int:
 
 def _rehearse_trainer(card: Card, parsed: Namespace) -> int:
     """A run under Transformers' Trainer, in a process with the card."""
-    from footprint.command import readout
+    from footprint.command import trainers
     from footprint.jobs.trainers import BOUNDLESS, rehearse_alone
 
     run = asked.transformers_run(parsed, card)
@@ -232,7 +232,7 @@ def _rehearse_trainer(card: Card, parsed: Namespace) -> int:
         told |= {"verdict": FITS if found.fits else TOO_LARGE}
         _print_json(found.row | told | {"needed": None if found.fits else needed.row, "live": needed.live})
     else:
-        _print(readout.trainer(run, found, needed, card))
+        _print(trainers.trainer(run, found, needed, card))
     return STATUSES[FITS if found.fits else TOO_LARGE]
 
 

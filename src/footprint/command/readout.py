@@ -2,19 +2,13 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 from footprint.predict.capacity import FITS, TOO_LARGE, Capacity
 from footprint.predict.fit import COLLAPSED, COSTS, Candidate, Change, kept
 from footprint.predict.search import Setting
-from footprint.spec.cards import Card
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
-from footprint.spec.recipe import half_weights, under_autocast
 from footprint.spec.run import RunSpec
 from footprint.spec.units import format_bytes
-
-if TYPE_CHECKING:
-    from footprint.jobs.trainers import Rehearsed
 
 HONEST = (
     "Rehearsed, not measured: kernels did nothing, so losses and times mean nothing. The bytes are the allocator's."
@@ -60,14 +54,14 @@ def trains(row: Mapping) -> str:
 
 def phases(row: Mapping) -> list[list[str]]:
     """Name, size and a mark of every phase."""
-    return _parts(PHASE_PEAKS, row)
+    return parts(PHASE_PEAKS, row)
 
 
 def buckets(row: Mapping) -> list[list[str]]:
     """Name, size, share of the peak and parts of every bucket."""
     notes = {"weights_bytes": ", ".join(f"{name} {format_bytes(size)}" for name, size in _weights(row))}
     return [
-        [_word(name), format_bytes(row[name]), f"{row[name] / row['peak_bytes']:.1%}", notes.get(name, "")]
+        [word(name), format_bytes(row[name]), f"{row[name] / row['peak_bytes']:.1%}", notes.get(name, "")]
         for name in BUCKET_BYTES
     ]
 
@@ -97,7 +91,7 @@ def textbook(row: Mapping) -> str:
 def _weights(row: Mapping) -> Iterator[tuple[str, int]]:
     """The parts of the weights that exist: those with a column, and of full fine-tuning what is trained itself."""
     rest = row["weights_bytes"] - sum(row[name] for name in WEIGHT_PARTS)
-    parts = {"trained": rest} | {_word(name): row[name] for name in WEIGHT_PARTS}
+    parts = {"trained": rest} | {word(name): row[name] for name in WEIGHT_PARTS}
     yield from ((name, size) for name, size in parts.items() if size)
 
 
@@ -132,21 +126,21 @@ def search(settings: Sequence[Setting], capacity: Capacity) -> str:
     others = [setting.longest for setting in settings if setting.verdict == TOO_LARGE]
     if others:
         rows = [[*_values(one.spec, axes), _reason(one)] for one in others]
-        lines += ["", f"Does not fit, not even {_shape(others[0].spec)}", *aligned(rows)]
+        lines += ["", f"Does not fit, not even {shape(others[0].spec)}", *aligned(rows)]
     return "\n".join([*lines, "", *besides(capacity)])
 
 
 def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
     """What was measured, or rehearsed, beside what was predicted, and the relative error."""
     if measured["status"] != "ok":
-        return "\n".join([in_a_line(spec), "", _failure(measured)])
+        return "\n".join([in_a_line(spec), "", failure(measured)])
     source = measured["source"]
     rows = [["", source, "predicted", "error"]]
     on_card = ("requested_peak_bytes", "reserved_peak_bytes", "process_peak_bytes") if spec.device == "cuda" else ()
     for name in ("peak_bytes", *PHASE_PEAKS, *BUCKET_BYTES, *on_card, "textbook_bytes"):
         actual, expected = measured["peak_bytes" if name == "textbook_bytes" else name], predicted[name]
         if actual is not None:  # nothing is reserved by the run alone where the cache had to be emptied
-            rows.append([_word(name), format_bytes(actual), format_bytes(expected), _error(expected, actual)])
+            rows.append([word(name), format_bytes(actual), format_bytes(expected), _error(expected, actual)])
     return "\n".join(
         [
             in_a_line(spec),
@@ -159,64 +153,8 @@ def measurement(spec: RunSpec, measured: Mapping, predicted: Mapping) -> str:
     )
 
 
-def trainer(run: RunSpec, found: "Rehearsed", needed: "Rehearsed", card: Card) -> str:
-    """What a run under Transformers' Trainer takes of a card; `needed` is the same where it fits."""
-    said, row = [in_a_line(run), _recipe(run), HONEST, ""], needed.row
-    if not found.fits:
-        said += [f"It does not fit. {_failure(found.row)} What follows is rehearsed on a card without end.", ""]
-    if not needed.fits:
-        return "\n".join(said)
-    totals = {"allocated": row["peak_bytes"], "requested": row["requested_peak_bytes"]}
-    totals |= {"reserved": row["reserved_peak_bytes"], "on the card": row["process_peak_bytes"]}
-    sizes = [[name, format_bytes(size), f"{size:,} bytes"] for name, size in totals.items() if size is not None]
-    said += ["Peaks", *aligned(sizes), ""]
-    said += ["Highest point of each phase (allocated)", *aligned(_parts(PHASE_PEAKS, row)), ""]
-    said += ["At the peak", *aligned(_parts(BUCKET_BYTES, row)), ""]
-    largest = [[format_bytes(size), kind.replace("_", " "), name] for kind, name, size in needed.live[:LARGEST]]
-    said += ["Largest tensors at the peak, by shape", *aligned(largest), ""]
-    spare = card.total - row["process_peak_bytes"]
-    verdict = f"fits on this card, with {format_bytes(spare)} to spare"
-    return "\n".join(
-        [*said, f"It {verdict if found.fits else f'needs {format_bytes(-spare)} more than this card has'}."]
-    )
-
-
-LARGEST = 10
-"""Tensors that are shown."""
-
-
-def _parts(names: Iterable[str], row: Mapping) -> list[list[str]]:
-    return [[_word(name), format_bytes(row[name]), _mark(name, row)] for name in names]
-
-
-def largest(found: Sequence[tuple[RunSpec, Mapping]], card: Card) -> str:
-    """What fits of each setting under Transformers' Trainer, by rehearsals."""
-    run = found[0][0]
-    lines = [f"{run.model.name} on {card.name} ({format_bytes(card.total)})", _recipe(run), HONEST, ""]
-    rows = [["regime", "checkpointing", "rank", "targets", "longest", "peak", "on the card", "to spare"]]
-    for run, row in found:
-        axes = [run.regime, run.checkpointing, str(run.rank or "-"), "-" if run.targets == "none" else run.targets]
-        if row["status"] == "ok":
-            spare = format_bytes(card.total - row["process_peak_bytes"])
-            used = format_bytes(row["process_peak_bytes"])
-            rows.append([*axes, _shape(run), format_bytes(row["peak_bytes"]), used, spare])
-        else:
-            rows.append([*axes, f"not even {_shape(run)}", "", "", ""])
-    return "\n".join([*lines, *aligned(rows)])
-
-
-def _recipe(run: RunSpec) -> str:
-    """The settings of Trainer that matter to memory, in one line."""
-    recipe = run.recipe
-    halves = half_weights(run.regime, run.precision)
-    autocast = under_autocast(recipe, run.precision)
-    computes = f"autocast to {recipe.half}" if autocast else recipe.half if halves else "fp32"
-    said = [f"by Transformers' Trainer in {computes}"]
-    said += [f"dropout {recipe.dropout:g}"] if run.regime != "full" else []
-    said += ["prepared for k-bit training"] if run.regime == "qlora" and recipe.prepared else []
-    said += [f"{recipe.attention} attention", f"{recipe.batches} batches"]
-    said += [f"{recipe.accumulation} batches a step"] if recipe.accumulation > 1 else []
-    return ", ".join([*said, f"gradients clipped to {recipe.clipping:g}" if recipe.clipping else "no clipping"])
+def parts(names: Iterable[str], row: Mapping) -> list[list[str]]:
+    return [[word(name), format_bytes(row[name]), _mark(name, row)] for name in names]
 
 
 def _speed(measured: Mapping) -> list[str]:
@@ -238,10 +176,10 @@ def in_a_line(spec: RunSpec) -> str:
     if spec.regime == "qlora":
         said.append(f"base in {spec.quantization}")
     said += [f"{spec.precision} precision", spec.optimizer, f"checkpointing {spec.checkpointing}"]
-    return ", ".join([*said, f"batch {_shape(spec)}", f"on {spec.card or spec.device}"])
+    return ", ".join([*said, f"batch {shape(spec)}", f"on {spec.card or spec.device}"])
 
 
-def _word(column: str) -> str:
+def word(column: str) -> str:
     """`frozen base` from `frozen_base_bytes`."""
     if column == "process_peak_bytes":
         return "on the card"
@@ -249,7 +187,7 @@ def _word(column: str) -> str:
 
 
 def _mark(phase: str, row: Mapping) -> str:
-    return "<- the peak" if _word(phase) == row["peak_phase"] else ""
+    return "<- the peak" if word(phase) == row["peak_phase"] else ""
 
 
 def advice(change: Change) -> list[str]:
@@ -299,14 +237,14 @@ def _ranking(axes: Mapping[str, Sequence]) -> list[str]:
 def _place(number: int, setting: Setting, axes: Iterable[str]) -> list[str]:
     longest, most = setting.longest, setting.most_tokens
     sizes = format_bytes(longest.row["peak_bytes"]), format_bytes(longest.headroom)
-    return [f"{number}.", *_values(longest.spec, axes), _shape(longest.spec), *sizes, _shape(most.spec)]
+    return [f"{number}.", *_values(longest.spec, axes), shape(longest.spec), *sizes, shape(most.spec)]
 
 
 def _values(spec: RunSpec, axes: Iterable[str]) -> list[str]:
     return ["-" if getattr(spec, axis) == COLLAPSED.get(axis) else str(getattr(spec, axis)) for axis in axes]
 
 
-def _shape(spec: RunSpec) -> str:
+def shape(spec: RunSpec) -> str:
     return f"{spec.batch} x {spec.seq}"
 
 
@@ -315,7 +253,7 @@ def _reason(candidate: Candidate) -> str:
     return f"{format_bytes(-candidate.headroom)} too much; largest bucket: {bucket}, {format_bytes(size)}"
 
 
-def _failure(measured: Mapping) -> str:
+def failure(measured: Mapping) -> str:
     if measured["status"] != "oom":
         return f"Training {measured['status']}; its peaks are not valid."
     asked = measured["oom_requested_bytes"]
