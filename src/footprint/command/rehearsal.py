@@ -11,7 +11,7 @@ from footprint.command.readout import HONEST, aligned
 from footprint.errors import FootprintError
 from footprint.rehearsal.launch import Rehearsal, ended, peak, rehearse
 from footprint.spec.cards import Card, catalogue
-from footprint.spec.checks import require, whole
+from footprint.spec.checks import require
 from footprint.spec.units import format_bytes
 
 STEPS = 3
@@ -36,27 +36,12 @@ def carry_out(card: Card, parsed: Namespace) -> int:
     steps = STEPS if parsed.steps is None else parsed.steps
     whole = steps == "all" or (isinstance(steps, int) and steps > 0)
     require(whole, "steps", steps, "a whole number from 1, or all")
-    gpus, ranks = _group(parsed)
     files = {"timeline": parsed.timeline, "snapshot": parsed.snapshot}
     for name, path in files.items():
         require(path is None or not path.is_dir(), name, str(path), "a file to write")
-    among = {"gpus": gpus, "ranks": ranks}
-    found = rehearse(card, command, steps=None if steps == "all" else steps, quiet=parsed.json, **among, **files)
+    found = rehearse(card, command, steps=None if steps == "all" else steps, quiet=parsed.json, **files)
     print(json.dumps(as_dict(found), indent=1) if parsed.json else text(found))
     return found.status
-
-
-def _group(parsed: Namespace) -> tuple[int, list[int]]:
-    """How many cards there are, and which ranks of the process group are rehearsed."""
-    gpus = 1 if parsed.gpus is None else parsed.gpus
-    whole("gpus", gpus, 1, 4096)
-    asked = 0 if parsed.rank is None else parsed.rank
-    if asked == "all":
-        return gpus, list(range(gpus))
-    ranks = [int(name) if name.isdigit() else name for name in str(asked).split(",")]
-    for rank in ranks:
-        whole("rank", rank, 0, gpus - 1)
-    return gpus, ranks
 
 
 def show_cards(parsed: Namespace) -> int:
@@ -83,7 +68,7 @@ def _checked(card: Card) -> str:
 def text(found: Rehearsal) -> str:
     """What a rehearsal found: peaks, phases, buckets, the largest tensors, and how it ended."""
     lines = [f"{found.card.name} ({format_bytes(found.card.total)}): {ended(found)}.", HONEST]
-    lines += found.remarks
+    lines += [found.remark] if found.remark else []
     if found.refusal:
         lines += ["", found.refusal]
     if not found.processes:
@@ -112,16 +97,13 @@ def as_dict(found: Rehearsal) -> dict[str, object]:
         "peak_reserved_bytes": highest and highest["peak_reserved_bytes"],
         "peak_on_card_bytes": highest and highest["peak_reserved_bytes"] + found.card.context,
         "refusal": found.refusal,
-        "remarks": found.remarks,
-        "gpus": found.gpus,
+        "remark": found.remark,
         "processes": processes,
     }
 
 
 def _process(report: Mapping, found: Rehearsal, *, several: bool) -> Iterator[str]:
-    if report["world"] > 1:
-        yield f"Rank {report['rank']} of {report['world']}"
-    elif several:
+    if several:
         yield f"Process {report['process']}: {' '.join(report['program'])}"
     reserved = peak(report, "reserved")
     yield "Peaks"

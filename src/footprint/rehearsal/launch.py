@@ -36,10 +36,8 @@ class Rehearsal:
     """Exit status of the command; minus a signal's number where one killed it."""
     refusal: str | None
     """Why the stand-in could not go on, in one sentence."""
-    remarks: tuple[str, ...]
-    """What limits the answer, a sentence each."""
-    gpus: int
-    """How many such cards there were."""
+    remark: str | None
+    """What limits the answer, in one sentence."""
     processes: tuple[dict, ...]
     """The report of each process that used the card, that with the highest peak first (see `inside`)."""
 
@@ -63,15 +61,12 @@ def rehearse(
     command: Sequence[str],
     *,
     steps: int | None,
-    gpus: int = 1,
-    ranks: Sequence[int] = (0,),
     quiet: bool = False,
     timeline: Path | None = None,
     snapshot: Path | None = None,
 ) -> Rehearsal:
-    """Carry out `command` as if its machine had `card`, or `gpus` of them.
+    """Carry out `command` as if its machine had `card`.
 
-    With several, `command` is carried out once for each of `ranks`, alone in the process group that it starts.
     `steps` ends the program after as many optimizer steps; None lets it run to its end. `quiet` sends to stderr what
     the program prints. `timeline` and `snapshot` are files to write for the process with the highest peak: live bytes
     of each bucket after every allocation and release (CSV), and what PyTorch's memory viewer opens.
@@ -82,17 +77,11 @@ def rehearse(
     if program is None:
         raise FootprintError(f"command: {command[0]!r} was not found; use a program, for example python train.py")
     python = interpreter(program)
-    on_card = environment(card, python, gpus)
+    on_card = environment(card, python)
     with TemporaryDirectory(prefix="footprint-rehearsal-") as scratch:
         wanted = {"csv": timeline, "pickle": snapshot}
         told = os.environ | on_card | _watched(Path(scratch), steps, timeline is not None, snapshot is not None)
-        for rank in ranks:
-            environment_of_rank = told | (_one_of(gpus, rank) if gpus > 1 else {})
-            done = subprocess.run(
-                [program, *command[1:]], env=environment_of_rank, stdout=sys.stderr if quiet else None
-            )
-            if done.returncode:
-                break
+        done = subprocess.run([program, *command[1:]], env=told, stdout=sys.stderr if quiet else None)
         reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(scratch).glob("*.json"))]
         reports.sort(key=lambda report: -peak(report, "reserved"))
         for kind, path in wanted.items():
@@ -106,26 +95,9 @@ def rehearse(
         command=tuple(command),
         returned=done.returncode,
         refusal=refusal,
-        remarks=tuple(filter(None, (untried(installed(python)), _of_several(gpus, reports)))),
-        gpus=gpus,
+        remark=untried(installed(python)),
         processes=tuple(reports),
     )
-
-
-def _one_of(gpus: int, rank: int) -> dict[str, str]:
-    """What a launcher on one machine tells the process of a rank, and which rank that is."""
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": gpus, "LOCAL_WORLD_SIZE": gpus, "MASTER_PORT": 29500}
-    group = json.dumps({"rank": rank, "world": gpus})
-    return {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "localhost", "FOOTPRINT_GROUP": group}
-
-
-def _of_several(gpus: int, reports: Sequence[dict]) -> str | None:
-    """What an answer for several cards leaves out."""
-    if gpus == 1 or not reports:
-        return None
-    if all(report["world"] == 1 for report in reports):
-        return "The program started no process group: it was rehearsed as one of one."
-    return "Other ranks were not there: what NCCL takes of a card outside PyTorch's allocator is not counted."
 
 
 def peak(report: dict, what: str) -> int:

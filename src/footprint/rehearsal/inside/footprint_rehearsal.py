@@ -14,7 +14,6 @@ import sys
 import traceback
 from contextlib import contextmanager
 
-import footprint_group
 from footprint_history import at_the_peak, own, shown, timeline, told_apart
 
 SETTINGS = json.loads(os.environ["FOOTPRINT_REHEARSAL"])
@@ -28,11 +27,9 @@ _rehearsal = None
 
 
 def attach(torch):
-    """Let small values be real and other ranks pretended from now on, and watch from the first use of the card."""
+    """Let small values be real from now on, and watch this process from the moment it first uses the card."""
     from real_values import RealValues
 
-    footprint_group.leave_to_others()
-    footprint_group.pretend(torch)
     RealValues().__enter__()
     torch.cuda._lazy_call(lambda: _start(torch))
 
@@ -204,8 +201,6 @@ class Rehearsal:
             "program": sys.argv,
             "torch": self.torch.__version__,
             "ended": ended,
-            "rank": footprint_group.PLACE["rank"],
-            "world": footprint_group.started.get("world", 1),
             "phases": self.peaks.phases,
             "steps": max(self.steps.values(), default=0),
             "retries": self.peaks.retries(),
@@ -252,5 +247,4 @@ def _tensors(torch, state):
 
 
 def _place(tensor):
-    """Where its storage lies; of a DTensor, that of the shard which is here."""
-    return getattr(tensor, "_local_tensor", tensor).untyped_storage().data_ptr()
+    return tensor.untyped_storage().data_ptr()
