@@ -226,6 +226,7 @@ def _add_rehearse(commands) -> Parser:
     )
     command.add_argument("--card", metavar="CARD", required=True, help="one of those `footprint cards` lists")
     command.add_argument("--gpu-memory", metavar="SIZE", help="memory of the card, if another than the catalogue's")
+    command.add_argument("--gpus", metavar="NUMBER", type=_value, help="cards, and ranks of the program, one for each")
     command.add_argument("--steps", metavar="NUMBER", type=_value, help="optimizer steps to make, or all (default: 3)")
     command.add_argument(
         "--timeline",

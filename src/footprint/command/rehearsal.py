@@ -39,7 +39,7 @@ def carry_out(card: Card, parsed: Namespace) -> int:
     files = {"timeline": parsed.timeline, "snapshot": parsed.snapshot}
     for name, path in files.items():
         require(path is None or not path.is_dir(), name, str(path), "a file to write")
-    found = rehearse(card, command, steps=None if steps == "all" else steps, quiet=parsed.json, **files)
+    found = rehearse(card, command, steps=None if steps == "all" else steps, quiet=parsed.json, gpus=parsed.gpus, rank=parsed.rank or 0, **files)
     print(json.dumps(as_dict(found), indent=1) if parsed.json else text(found))
     return found.status
 

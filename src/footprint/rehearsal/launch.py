@@ -40,6 +40,10 @@ class Rehearsal:
     """What limits the answer, in one sentence."""
     processes: tuple[dict, ...]
     """The report of each process that used the card, that with the highest peak first (see `inside`)."""
+    gpus: int | None = None
+    """How many such cards the program was told of, one for each rank; None where nothing was said of ranks."""
+    rank: int = 0
+    """The rank that was rehearsed."""
 
     @property
     def failed(self) -> bool:
@@ -61,11 +65,13 @@ def rehearse(
     command: Sequence[str],
     *,
     steps: int | None,
+    gpus: int | None = None,
+    rank: int = 0,
     quiet: bool = False,
     timeline: Path | None = None,
     snapshot: Path | None = None,
 ) -> Rehearsal:
-    """Carry out `command` as if its machine had `card`.
+    """Carry out `command` as if its machine had `card`, or `gpus` of them and this were one `rank` of as many.
 
     `steps` ends the program after as many optimizer steps; None lets it run to its end. `quiet` sends to stderr what
     the program prints. `timeline` and `snapshot` are files to write for the process with the highest peak: live bytes
@@ -77,10 +83,12 @@ def rehearse(
     if program is None:
         raise FootprintError(f"command: {command[0]!r} was not found; use a program, for example python train.py")
     python = interpreter(program)
-    on_card = environment(card, python)
+    on_card = environment(card, python, gpus or 1)
     with TemporaryDirectory(prefix="footprint-rehearsal-") as scratch:
         wanted = {"csv": timeline, "pickle": snapshot}
-        told = os.environ | on_card | _watched(Path(scratch), steps, timeline is not None, snapshot is not None)
+        files = {name: path is not None for name, path in (("timeline", timeline), ("snapshot", snapshot))}
+        settings = {"report": scratch, "steps": steps, "gpus": gpus, "rank": rank, **files}
+        told = os.environ | on_card | (_as_rank(rank, gpus) if gpus else {}) | _watched(settings)
         done = subprocess.run([program, *command[1:]], env=told, stdout=sys.stderr if quiet else None)
         reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(scratch).glob("*.json"))]
         reports.sort(key=lambda report: -peak(report, "reserved"))
@@ -97,6 +105,8 @@ def rehearse(
         refusal=refusal,
         remark=untried(installed(python)),
         processes=tuple(reports),
+        gpus=gpus,
+        rank=rank,
     )
 
 
@@ -146,15 +156,20 @@ def require_kernels(card: Card, found: Installed) -> None:
         )
 
 
-def _watched(reports: Path, steps: int | None, timeline: bool, snapshot: bool) -> dict[str, str]:
-    """What makes every Python process of a rehearsal report to a folder."""
+def _watched(settings: dict[str, object]) -> dict[str, str]:
+    """What makes every Python process of a rehearsal report to a folder (see `SETTINGS` in `inside`)."""
     return {
         "PYTHONPATH": _first("PYTHONPATH", INSIDE),
-        "FOOTPRINT_REHEARSAL": json.dumps(
-            {"report": str(reports), "steps": steps, "timeline": timeline, "snapshot": snapshot}
-        ),
-        "FOOTPRINT_REFUSAL": str(reports / "refusal"),
+        "FOOTPRINT_REHEARSAL": json.dumps(settings),
+        "FOOTPRINT_REFUSAL": str(Path(str(settings["report"])) / "refusal"),
     }
+
+
+def _as_rank(rank: int, ranks: int) -> dict[str, str]:
+    """What launchers tell a process of its rank, on one machine; nobody listens at the address."""
+    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    told = {name: str(number) for name, number in own.items()}
+    return told | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 
 def _first(name: str, path: Path) -> str:
