@@ -7,6 +7,7 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
+from footprint.command.ranks import ALONE, UNCOUNTED, as_rows, asked_ranks, highest, is_alone, side_by_side
 from footprint.command.readout import HONEST, aligned
 from footprint.errors import FootprintError
 from footprint.rehearsal.launch import Rehearsal, ended, peak, rehearse
@@ -37,11 +38,23 @@ def carry_out(card: Card, parsed: Namespace) -> int:
     whole = steps == "all" or (isinstance(steps, int) and steps > 0)
     require(whole, "steps", steps, "a whole number from 1, or all")
     files = {"timeline": parsed.timeline, "snapshot": parsed.snapshot}
+    gpus, ranks = asked_ranks(parsed.gpus, parsed.rank)
     for name, path in files.items():
         require(path is None or not path.is_dir(), name, str(path), "a file to write")
-    found = rehearse(card, command, steps=None if steps == "all" else steps, quiet=parsed.json, gpus=parsed.gpus, rank=parsed.rank or 0, **files)
-    print(json.dumps(as_dict(found), indent=1) if parsed.json else text(found))
-    return found.status
+        require(path is None or len(ranks) == 1, name, str(path), "absent where several ranks are rehearsed")
+    common = {"steps": None if steps == "all" else steps, "gpus": gpus, "quiet": parsed.json, **files}
+    found = []
+    for rank in ranks:
+        found.append(rehearse(card, command, rank=rank, **common))
+        if found[-1].refusal:
+            break  # no other rank would be told otherwise
+    shown = highest(found)
+    if parsed.json:
+        told = {} if gpus is None else {"gpus": gpus, "ranks": as_rows(found)}
+        print(json.dumps(as_dict(shown) | told, indent=1))
+    else:
+        print(text(shown, found))
+    return shown.status
 
 
 def show_cards(parsed: Namespace) -> int:
@@ -65,10 +78,15 @@ def _checked(card: Card) -> str:
     return "yes" if card.checked else "no"
 
 
-def text(found: Rehearsal) -> str:
-    """What a rehearsal found: peaks, phases, buckets, the largest tensors, and how it ended."""
-    lines = [f"{found.card.name} ({format_bytes(found.card.total)}): {ended(found)}.", HONEST]
+def text(found: Rehearsal, ranks: Sequence[Rehearsal] = ()) -> str:
+    """What a rehearsal found: peaks, phases, buckets, the largest tensors, and how it ended; `ranks` are all of them."""
+    of_rank = "" if found.gpus is None else f", rank {found.rank} of {found.gpus}"
+    lines = [f"{found.card.name} ({format_bytes(found.card.total)}){of_rank}: {ended(found)}.", HONEST]
     lines += [found.remark] if found.remark else []
+    if found.gpus is not None:
+        lines += [ALONE if is_alone(found) else UNCOUNTED]
+    if len(ranks) > 1:
+        lines += ["", *side_by_side(ranks)]
     if found.refusal:
         lines += ["", found.refusal]
     if not found.processes:
@@ -97,7 +115,7 @@ def as_dict(found: Rehearsal) -> dict[str, object]:
         "peak_reserved_bytes": highest and highest["peak_reserved_bytes"],
         "peak_on_card_bytes": highest and highest["peak_reserved_bytes"] + found.card.context,
         "refusal": found.refusal,
-        "remark": found.remark,
+        "remark": " ".join(filter(None, [found.remark, ALONE if is_alone(found) else None])) or None,
         "processes": processes,
     }
 

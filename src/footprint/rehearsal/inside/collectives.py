@@ -1,8 +1,8 @@
 """What collectives give and what they take of the card's memory, where only one of the ranks is there.
 
-Every other rank is taken to hold what this one holds. So a sum is as many times its own value, a maximum or a mean is its
-own value, and what is gathered are copies of it. What only another rank knows (a broadcast from there, a scatter, what is
-received) stays as it was before. Floating-point numbers are not computed here either.
+Every other rank is taken to hold what this one holds. So a sum is as many times its own value, a maximum or a mean is
+its own value, and what is gathered are copies of it. What only another rank knows (a broadcast from there, a scatter,
+what is received) stays as it was before. Floating-point numbers are not computed here either.
 """
 
 import importlib

@@ -32,8 +32,8 @@ def told_apart(events, labels):
     """(block, bytes) of each event: positive for its allocation, negative for its release; (None, 0) where the block
     was made before the history began.
 
-    `events` are the allocator's. `labels` tell what is a weight, a gradient, optimizer state or a buffer of collectives;
-    everything else is an activation.
+    `events` are the allocator's. `labels` tell what is a weight, a gradient, optimizer state or a buffer of
+    collectives; everything else is an activation.
     """
     found, live = [], {}
     allocations = 0

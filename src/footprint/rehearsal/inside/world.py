@@ -43,8 +43,10 @@ class World:
         def met(url, rank=-1, world_size=-1, **kwargs):
             told = parse_qs(urlparse(url).query)
             own = rank if rank >= 0 else int(told.get("rank", [os.environ.get("RANK", self.rank)])[0])
-            size = world_size if world_size > 0 else int(
-                told.get("world_size", [os.environ.get("WORLD_SIZE", self.ranks)])[0]
+            size = (
+                world_size
+                if world_size > 0
+                else int(told.get("world_size", [os.environ.get("WORLD_SIZE", self.ranks)])[0])
             )
             yield self.torch.distributed.HashStore(), own, size
 
@@ -100,6 +102,6 @@ class World:
 
 
 def _alike(groups, backend):
-    """The devices of a backend such as `nccl` or `cpu:gloo,cuda:nccl`, each with the process group that does nothing."""
+    """The devices of a backend such as `nccl` or `cpu:gloo,cuda:nccl`, each with the group that does nothing."""
     devices = groups.BackendConfig(groups.Backend(backend)).get_device_backend_map()
     return groups.Backend(",".join(f"{device}:fake" for device in devices))
