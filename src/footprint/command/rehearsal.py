@@ -79,7 +79,7 @@ def _checked(card: Card) -> str:
 
 
 def text(found: Rehearsal, ranks: Sequence[Rehearsal] = ()) -> str:
-    """What a rehearsal found: peaks, phases, buckets, the largest tensors, and how it ended; `ranks` are all of them."""
+    """What a rehearsal found: peaks, phases, buckets, largest tensors, and how it ended; `ranks` are all that ran."""
     of_rank = "" if found.gpus is None else f", rank {found.rank} of {found.gpus}"
     lines = [f"{found.card.name} ({format_bytes(found.card.total)}){of_rank}: {ended(found)}.", HONEST]
     lines += [found.remark] if found.remark else []

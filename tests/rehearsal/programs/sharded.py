@@ -13,6 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 dist.init_process_group()
 device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 torch.cuda.set_device(device)
+told = {name: os.environ[name] for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")}
+print("told", *told.values(), "with", torch.cuda.device_count(), "cards")
 model = nn.Sequential(*(nn.Linear(1024, 1024, bias=False) for _ in range(8))).to(device)
 if sys.argv[1] == "ddp":
     model = DistributedDataParallel(model, device_ids=[device.index])

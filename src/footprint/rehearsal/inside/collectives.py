@@ -13,8 +13,15 @@ import torch
 from real_values import hosted, is_known, is_small_and_exact, remember
 from torch.utils._pytree import tree_leaves
 
-REDUCING = ("all_reduce", "all_reduce_coalesced", "reduce", "reduce_scatter", "reduce_scatter_tensor")
-"""Functions of torch.distributed that are told how to reduce."""
+REDUCING = (
+    "all_reduce",
+    "all_reduce_coalesced",
+    "reduce",
+    "reduce_scatter",
+    "reduce_scatter_tensor",
+    "reduce_scatter_single",
+)
+"""Functions of torch.distributed that are told how to reduce; older versions lack the last."""
 
 
 class Collectives:
@@ -28,7 +35,7 @@ class Collectives:
     def watch(self):
         """Learn how each collective reduces; its operator hands that on where Python cannot read it."""
         groups = importlib.import_module("torch.distributed.distributed_c10d")
-        for name in REDUCING:
+        for name in filter(groups.__dict__.__contains__, REDUCING):
             told = self._told(getattr(groups, name))
             setattr(groups, name, told)
             setattr(torch.distributed, name, told)

@@ -159,6 +159,7 @@ class Rehearsal:
 
     def _forward(self, module, inputs):
         if self.phase != "forward" and module.training and self.torch.is_grad_enabled() and self.phase != "backward":
+            self._label_weights()  # before FSDP gathers them
             self._enter("forward")
 
     def _before_step(self, optimizer, args, kwargs):

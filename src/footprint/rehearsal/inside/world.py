@@ -54,6 +54,7 @@ class World:
         groups.rendezvous = met
         groups._store_based_barrier = lambda *args, **kwargs: None
         fake.FakeStore = self.torch.distributed.HashStore
+        importlib.import_module("torch._dynamo")  # else at the first operator, where DeepSpeed may have changed tensors
         launcher = importlib.import_module("torch.distributed.launcher.api")
         launcher.launch_agent = self._launch
 
