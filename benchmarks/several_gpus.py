@@ -35,6 +35,23 @@ TEXTBOOK = 16
 
 GiB = 2**30
 
+INTRODUCTION = """# How many GPUs
+
+"Training 7B+ models takes multi-GPU setups (4-8 A100s typical for full FT)", says the text that this project started
+from. Here Llama shapes are rehearsed under FSDP2, with one sequence of {tokens:,} tokens on each card and computation
+in bf16. In full, weights, gradients and moments lie in fp32 shards. Under lora the frozen weights are bf16. Under
+qlora those of the Linears are NF4 with double quantization, whose scales every rank holds whole. Adapters have rank
+16 on every Linear of the blocks. Tried are 1, 2, 4, 8 and 16 cards; one card is FSDP2 over a single rank.
+
+Nothing here was compared with real cards. What NCCL takes outside PyTorch's allocator is not counted, so a run that
+barely fits may not. `benchmarks/several_gpus.py` makes this page from `config/several-gpus.yaml` and
+`results/reference/sharded/sharded.csv`.
+"""
+
+ABOVE = """16 N / cards is the textbook's weights, gradients and moments. Above it lie the gathered weights of a
+block or two and of embedding and head, gradients before they are scattered, and activations. They do not shrink with
+the number of cards."""
+
 
 def rehearsed(card: str, gpus: int, *program: str, memory: str | None = None) -> dict:
     """The answer of `footprint rehearse` for rank 0."""
@@ -94,17 +111,7 @@ def page(asked: dict, frame: pd.DataFrame) -> str:
     """docs/several-gpus.md from the table."""
     cards = asked["cards"]
     lines = [
-        "# How many GPUs",
-        "",
-        '"Training 7B+ models takes multi-GPU setups (4-8 A100s typical for full FT)", says the text that this project',
-        f"started from. Rehearsed here: Llama shapes by FSDP2, one sequence of {asked['tokens']:,} tokens on each card,",
-        "with computation in bf16. In full, weights, gradients and moments lie in fp32 shards. Under lora the frozen weights",
-        "are bf16; under qlora those of the Linears are NF4 with double quantization, whose scales every rank holds whole.",
-        "Adapters have rank 16 on every Linear of the blocks. Both kinds of card are tried at 1, 2, 4, 8 and 16.",
-        "",
-        "Nothing here was compared with real cards. What NCCL takes outside PyTorch's allocator, usually some hundreds of",
-        "MiB, is not counted, so a run that barely fits may not. `benchmarks/several_gpus.py` makes this page from",
-        "`config/several-gpus.yaml` and `results/reference/sharded/sharded.csv`.",
+        *INTRODUCTION.format(tokens=asked["tokens"]).splitlines(),
         "",
         "## The fewest cards",
         "",
@@ -120,9 +127,7 @@ def page(asked: dict, frame: pd.DataFrame) -> str:
         "![Peak allocated on each card over the number of cards, beside 16 bytes a parameter divided by the cards]"
         "(several-gpus.svg)",
         "",
-        "16 N / cards is the textbook's weights, gradients and moments. What lies above it is the gathered weights of a",
-        "block or two and of embedding and head, gradients before they are scattered, and activations. They do not shrink",
-        "with the number of cards.",
+        *ABOVE.splitlines(),
         "",
         "| model | checkpointing | cards | 16 N / cards | allocated | reserved |",
         "|---|---|---:|---:|---:|---:|",

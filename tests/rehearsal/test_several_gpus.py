@@ -168,7 +168,7 @@ def test_a_program_without_a_process_group_was_one_of_one():
     ],
 )
 def test_another_number_of_ranks_than_was_said_is_refused(program, launcher, sentence):
-    status, answer, said = on(4, program, "2", launcher=launcher)
+    status, answer, _ = on(4, program, "2", launcher=launcher)
     assert (status, answer["status"], answer["refusal"]) == (2, "refused", sentence)
 
 
