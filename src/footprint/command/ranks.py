@@ -42,10 +42,14 @@ def reached(found: Rehearsal, what: str) -> int:
     return max((peak(report, what) for report in found.processes), default=0)
 
 
-def is_alone(found: Rehearsal) -> bool:
-    """Whether a program that was told of other ranks never asked for them."""
+def limits(found: Rehearsal) -> list[str]:
+    """What limits the answer, a sentence each."""
+    remarks = [] if found.remark is None else [found.remark]
+    if found.gpus is None:
+        return remarks
     reports = found.processes
-    return found.gpus is not None and bool(reports) and all(report["rank"] is None for report in reports)
+    alone = bool(reports) and all(report["rank"] is None for report in reports)
+    return [*remarks, ALONE if alone else UNCOUNTED]
 
 
 def side_by_side(found: Sequence[Rehearsal]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
-from footprint.command.ranks import ALONE, UNCOUNTED, as_rows, asked_ranks, highest, is_alone, side_by_side
+from footprint.command.ranks import as_rows, asked_ranks, highest, limits, side_by_side
 from footprint.command.readout import HONEST, aligned
 from footprint.errors import FootprintError
 from footprint.rehearsal.launch import Rehearsal, ended, peak, rehearse
@@ -82,9 +82,7 @@ def text(found: Rehearsal, ranks: Sequence[Rehearsal] = ()) -> str:
     """What a rehearsal found: peaks, phases, buckets, largest tensors, and how it ended; `ranks` are all that ran."""
     of_rank = "" if found.gpus is None else f", rank {found.rank} of {found.gpus}"
     lines = [f"{found.card.name} ({format_bytes(found.card.total)}){of_rank}: {ended(found)}.", HONEST]
-    lines += [found.remark] if found.remark else []
-    if found.gpus is not None:
-        lines += [ALONE if is_alone(found) else UNCOUNTED]
+    lines += limits(found)
     if len(ranks) > 1:
         lines += ["", *side_by_side(ranks)]
     if found.refusal:
@@ -115,7 +113,7 @@ def as_dict(found: Rehearsal) -> dict[str, object]:
         "peak_reserved_bytes": highest and highest["peak_reserved_bytes"],
         "peak_on_card_bytes": highest and highest["peak_reserved_bytes"] + found.card.context,
         "refusal": found.refusal,
-        "remark": " ".join(filter(None, [found.remark, ALONE if is_alone(found) else None])) or None,
+        "remark": " ".join(limits(found)) or None,
         "processes": processes,
     }
 

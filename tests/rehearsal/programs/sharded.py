@@ -6,7 +6,7 @@ import sys
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.nn.parallel import DistributedDataParallel
 
@@ -19,6 +19,8 @@ model = nn.Sequential(*(nn.Linear(1024, 1024, bias=False) for _ in range(8))).to
 if sys.argv[1] == "ddp":
     model = DistributedDataParallel(model, device_ids=[device.index])
 elif sys.argv[1] == "fsdp2":
+    from torch.distributed.fsdp import fully_shard  # not there before PyTorch 2.6
+
     for layer in model:
         fully_shard(layer)
     fully_shard(model)

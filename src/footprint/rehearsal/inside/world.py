@@ -26,37 +26,35 @@ class World:
     def pretend(self):
         """From now on every process group is one of PyTorch's own that communicate nothing."""
         groups = importlib.import_module("torch.distributed.distributed_c10d")
-        fake = importlib.import_module("torch.testing._internal.distributed.fake_pg")
-        make = groups._new_process_group_helper
+        importlib.import_module("torch.testing._internal.distributed.fake_pg")  # whose name PyTorch knows from then on
+        importlib.import_module("torch._dynamo")  # else at the first operator, where DeepSpeed may have changed tensors
+        groups._new_process_group_helper = self._made(groups, groups._new_process_group_helper)
+        groups.rendezvous = self._met
+        groups._store_based_barrier = lambda *args, **kwargs: None
+        launcher = importlib.import_module("torch.distributed.launcher.api")
+        launcher.launch_agent = self._launch
 
-        def made(group_size, group_rank, global_ranks_in_group, backend, store, *args, **kwargs):
-            if not global_ranks_in_group:
-                self._begin(group_size, group_rank)
+    def _made(self, groups, make):
+        """What makes every process group; its name stays that of the backend that was asked for."""
+
+        def made(size, rank, ranks, backend, store, *args, **kwargs):
+            if not ranks:  # the first group, of all
+                self._begin(size, rank)
             kwargs.pop("backend_options", None)  # NCCL's
             kwargs.pop("pg_options", None)  # what they are called before PyTorch 2.6
-            pretended = _alike(groups, backend)
-            group, found = make(group_size, group_rank, global_ranks_in_group, pretended, store, *args, **kwargs)
+            group, found = make(size, rank, ranks, _alike(groups, backend), store, *args, **kwargs)
             if group in groups._world.pg_map:
                 groups._world.pg_map[group] = (groups.Backend(backend), groups._world.pg_map[group][1])
             return group, found
 
-        def met(url, rank=-1, world_size=-1, **kwargs):
-            told = parse_qs(urlparse(url).query)
-            own = rank if rank >= 0 else int(told.get("rank", [os.environ.get("RANK", self.rank)])[0])
-            size = (
-                world_size
-                if world_size > 0
-                else int(told.get("world_size", [os.environ.get("WORLD_SIZE", self.ranks)])[0])
-            )
-            yield self.torch.distributed.HashStore(), own, size
+        return made
 
-        groups._new_process_group_helper = made
-        groups.rendezvous = met
-        groups._store_based_barrier = lambda *args, **kwargs: None
-        fake.FakeStore = self.torch.distributed.HashStore
-        importlib.import_module("torch._dynamo")  # else at the first operator, where DeepSpeed may have changed tensors
-        launcher = importlib.import_module("torch.distributed.launcher.api")
-        launcher.launch_agent = self._launch
+    def _met(self, url, rank=-1, world_size=-1, **kwargs):
+        """A rendezvous at which nobody is waited for: a store, this rank and how many there are."""
+        told = {name: values[0] for name, values in parse_qs(urlparse(url).query).items()}
+        rank = rank if rank >= 0 else told.get("rank", os.environ["RANK"])
+        size = world_size if world_size > 0 else told.get("world_size", os.environ["WORLD_SIZE"])
+        yield self.torch.distributed.HashStore(), int(rank), int(size)
 
     def leave_unless_asked(self, rank):
         """End this process, as one that has done its work, where another rank is rehearsed."""
