@@ -110,6 +110,13 @@ def fewest(frame: pd.DataFrame, card: str) -> str:
     return str(held["gpus"].min()) if len(held) else f"more than {frame['gpus'].max()}"
 
 
+def missing(asked: dict, frame: pd.DataFrame) -> list[str]:
+    """Settings that were asked for and are not in the table."""
+    found = set(zip(frame["model"], frame["regime"], frame["checkpointing"], strict=True))
+    wanted = product(asked["models"], asked["regimes"], asked["checkpointing"])
+    return [", ".join(setting) for setting in wanted if setting not in found]
+
+
 def claim(asked: dict, frame: pd.DataFrame) -> str:
     """What became of the text's 4 to 8 cards for 7B in full."""
     full = frame.query("model == 'llama-7b' and regime == 'full'")
@@ -138,6 +145,7 @@ def page(asked: dict, frame: pd.DataFrame) -> str:
         claim(asked, frame),
         "",
         *CACHE.splitlines(),
+        *(f"Not rehearsed to its end: {name}." for name in missing(asked, frame)),
         "",
         "## The peak on each card, in full",
         "",
