@@ -46,3 +46,20 @@ def test_a_program_that_runs_out_of_memory_is_told_so_in_every_version(python):
     status, answer, said = rehearsed("endings", "out_of_memory", python=python)
     assert status == 1, said
     assert answer["status"] == "oom"
+
+
+@pytest.mark.parametrize("way", ["ddp", "fsdp1"])
+def test_a_rank_of_several_holds_the_same_in_every_version(python, way):
+    several = {"card": "a100-80gb", "options": ("--gpus", "4")}
+    status, answer, said = rehearsed("sharded", way, python=python, **several)
+    assert status == 0, said[-2000:]
+    _, pinned, _ = rehearsed("sharded", way, **several)
+    for bucket in ("weights", "gradients", "optimizer", "communication"):
+        assert answer["processes"][0]["buckets"][bucket] == pinned["processes"][0]["buckets"][bucket]
+
+
+def test_a_rank_hears_itself_in_every_version(python):
+    options = ("--gpus", "2", "--rank", "1")
+    status, _, said = rehearsed("spawned", card="a100-80gb", options=options, python=python)
+    assert status == 0, said[-2000:]
+    assert f"heard 1 {[6, 3, [3, 3], [3, 3], 2, [1]]} {[100_000] * 2} nccl 2" in said

@@ -210,12 +210,14 @@ def _add_rehearse(commands) -> Parser:
     command = commands.add_parser(
         "rehearse",
         help="run any PyTorch program as if on a card that is not here",
-        usage="footprint rehearse --card CARD [--gpu-memory SIZE] [--gpus NUMBER [--rank NUMBER]] "
-        "[--steps NUMBER] [--timeline FILE] [--snapshot FILE] [--json] -- COMMAND ...\n"
+        usage="footprint rehearse --card CARD [--gpu-memory SIZE] [--gpus NUMBER [--rank RANK]] [--steps NUMBER] "
+        "[--timeline FILE] [--snapshot FILE] [--json] -- COMMAND ...\n"
         "       footprint rehearse --card CARD [--gpu-memory SIZE] [--json] --hf-config FILE --regime VALUE ...",
         description="Run a program unchanged as if on that card: PyTorch's CUDA build allocates, kernels do nothing. "
         "Shown are the peak by phase and bucket, the largest tensors with the lines that made them, and the verdict. "
         "Losses and times of a rehearsal mean nothing. It needs a CUDA build of PyTorch and a C compiler, no GPU.\n"
+        "With --gpus the program is one rank of several, started by torchrun, accelerate launch or as it is: rank 0, "
+        "or what --rank names (another one, several as 0,7, or all). Collectives do nothing but what they allocate.\n"
         "With a model in place of a program: --hf-config trains it as people do, by Transformers' Trainer with PEFT "
         "and bitsandbytes; --model by this project's own loop, beside its prediction. --stack chooses between the two.",
         epilog="examples:\n  footprint rehearse --card t4 -- python train.py --batch-size 8\n"
@@ -227,13 +229,10 @@ def _add_rehearse(commands) -> Parser:
     )
     command.add_argument("--card", metavar="CARD", required=True, help="one of those `footprint cards` lists")
     command.add_argument("--gpu-memory", metavar="SIZE", help="memory of the card, if another than the catalogue's")
-    command.add_argument("--steps", metavar="NUMBER", type=_value, help="optimizer steps to make, or all (default: 3)")
     command.add_argument(
-        "--gpus",
-        metavar="NUMBER",
-        type=_value,
-        help="cards of a program's process group (default: 1); rank 0 is rehearsed, or those that --rank names",
+        "--gpus", metavar="NUMBER", type=_value, help="rehearse a rank of as many, each on its card (--rank)"
     )
+    command.add_argument("--steps", metavar="NUMBER", type=_value, help="optimizer steps to make, or all (default: 3)")
     command.add_argument(
         "--timeline",
         metavar="FILE",

@@ -198,7 +198,7 @@ def _rehearse(parsed: Namespace) -> int:
     card = asked.card(parsed.card, memory)
     if not any((parsed.model, parsed.model_json, parsed.hf_config)):
         return rehearsal.carry_out(card, parsed)
-    for option in ("steps", "gpus", "timeline", "snapshot", "program"):
+    for option in ("gpus", "steps", "timeline", "snapshot", "program"):
         value = getattr(parsed, option)
         shown = str(value) if isinstance(value, Path) else value
         require(value in (None, []), option, shown, "absent where a model is given")

@@ -7,11 +7,12 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
+from footprint.command.ranks import as_rows, asked_ranks, highest, limits, side_by_side
 from footprint.command.readout import HONEST, aligned
 from footprint.errors import FootprintError
 from footprint.rehearsal.launch import Rehearsal, ended, peak, rehearse
 from footprint.spec.cards import Card, catalogue
-from footprint.spec.checks import require, whole
+from footprint.spec.checks import require
 from footprint.spec.units import format_bytes
 
 STEPS = 3
@@ -36,27 +37,24 @@ def carry_out(card: Card, parsed: Namespace) -> int:
     steps = STEPS if parsed.steps is None else parsed.steps
     whole = steps == "all" or (isinstance(steps, int) and steps > 0)
     require(whole, "steps", steps, "a whole number from 1, or all")
-    gpus, ranks = _group(parsed)
     files = {"timeline": parsed.timeline, "snapshot": parsed.snapshot}
+    gpus, ranks = asked_ranks(parsed.gpus, parsed.rank)
     for name, path in files.items():
         require(path is None or not path.is_dir(), name, str(path), "a file to write")
-    among = {"gpus": gpus, "ranks": ranks}
-    found = rehearse(card, command, steps=None if steps == "all" else steps, quiet=parsed.json, **among, **files)
-    print(json.dumps(as_dict(found), indent=1) if parsed.json else text(found))
-    return found.status
-
-
-def _group(parsed: Namespace) -> tuple[int, list[int]]:
-    """How many cards there are, and which ranks of the process group are rehearsed."""
-    gpus = 1 if parsed.gpus is None else parsed.gpus
-    whole("gpus", gpus, 1, 4096)
-    asked = 0 if parsed.rank is None else parsed.rank
-    if asked == "all":
-        return gpus, list(range(gpus))
-    ranks = [int(name) if name.isdigit() else name for name in str(asked).split(",")]
+        require(path is None or len(ranks) == 1, name, str(path), "absent where several ranks are rehearsed")
+    common = {"steps": None if steps == "all" else steps, "gpus": gpus, "quiet": parsed.json, **files}
+    found = []
     for rank in ranks:
-        whole("rank", rank, 0, gpus - 1)
-    return gpus, ranks
+        found.append(rehearse(card, command, rank=rank, **common))
+        if found[-1].refusal:
+            break  # no other rank would be told otherwise
+    shown = highest(found)
+    if parsed.json:
+        told = {} if gpus is None else {"gpus": gpus, "ranks": as_rows(found)}
+        print(json.dumps(as_dict(shown) | told, indent=1))
+    else:
+        print(text(shown, found))
+    return shown.status
 
 
 def show_cards(parsed: Namespace) -> int:
@@ -80,10 +78,13 @@ def _checked(card: Card) -> str:
     return "yes" if card.checked else "no"
 
 
-def text(found: Rehearsal) -> str:
-    """What a rehearsal found: peaks, phases, buckets, the largest tensors, and how it ended."""
-    lines = [f"{found.card.name} ({format_bytes(found.card.total)}): {ended(found)}.", HONEST]
-    lines += found.remarks
+def text(found: Rehearsal, ranks: Sequence[Rehearsal] = ()) -> str:
+    """What a rehearsal found: peaks, phases, buckets, largest tensors, and how it ended; `ranks` are all that ran."""
+    of_rank = "" if found.gpus is None else f", rank {found.rank} of {found.gpus}"
+    lines = [f"{found.card.name} ({format_bytes(found.card.total)}){of_rank}: {ended(found)}.", HONEST]
+    lines += limits(found)
+    if len(ranks) > 1:
+        lines += ["", *side_by_side(ranks)]
     if found.refusal:
         lines += ["", found.refusal]
     if not found.processes:
@@ -112,16 +113,13 @@ def as_dict(found: Rehearsal) -> dict[str, object]:
         "peak_reserved_bytes": highest and highest["peak_reserved_bytes"],
         "peak_on_card_bytes": highest and highest["peak_reserved_bytes"] + found.card.context,
         "refusal": found.refusal,
-        "remarks": found.remarks,
-        "gpus": found.gpus,
+        "remark": " ".join(limits(found)) or None,
         "processes": processes,
     }
 
 
 def _process(report: Mapping, found: Rehearsal, *, several: bool) -> Iterator[str]:
-    if report["world"] > 1:
-        yield f"Rank {report['rank']} of {report['world']}"
-    elif several:
+    if several:
         yield f"Process {report['process']}: {' '.join(report['program'])}"
     reserved = peak(report, "reserved")
     yield "Peaks"

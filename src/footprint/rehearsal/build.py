@@ -54,8 +54,8 @@ REFUSED = {
     "cufft": "cuFFT takes workspaces that only cuFFT knows",
     "cudaGraph": "CUDA graphs replay kernels, which do nothing here",
     "cudaStreamBeginCapture": "CUDA graphs replay kernels, which do nothing here",
-    "nccl": "collectives are rehearsed where torch.distributed makes their group, and not by themselves",
-    "nvshmem": "GPUs that read one another's memory are not rehearsed",
+    "nccl": "process groups are rehearsed with --gpus, by PyTorch's own that communicate nothing; DataParallel is not",
+    "nvshmem": "memory that GPUs share is not rehearsed",
     "cudaIpc": "memory shared between processes is not rehearsed yet",
     "cupti": "kernels that do nothing have no profile",
 }

@@ -36,12 +36,14 @@ class Rehearsal:
     """Exit status of the command; minus a signal's number where one killed it."""
     refusal: str | None
     """Why the stand-in could not go on, in one sentence."""
-    remarks: tuple[str, ...]
-    """What limits the answer, a sentence each."""
-    gpus: int
-    """How many such cards there were."""
+    remark: str | None
+    """What limits the answer, in one sentence."""
     processes: tuple[dict, ...]
     """The report of each process that used the card, that with the highest peak first (see `inside`)."""
+    gpus: int | None = None
+    """How many such cards the program was told of, one for each rank; None where nothing was said of ranks."""
+    rank: int = 0
+    """The rank that was rehearsed."""
 
     @property
     def failed(self) -> bool:
@@ -63,15 +65,14 @@ def rehearse(
     command: Sequence[str],
     *,
     steps: int | None,
-    gpus: int = 1,
-    ranks: Sequence[int] = (0,),
+    gpus: int | None = None,
+    rank: int = 0,
     quiet: bool = False,
     timeline: Path | None = None,
     snapshot: Path | None = None,
 ) -> Rehearsal:
-    """Carry out `command` as if its machine had `card`, or `gpus` of them.
+    """Carry out `command` as if its machine had `card`, or `gpus` of them and this were one `rank` of as many.
 
-    With several, `command` is carried out once for each of `ranks`, alone in the process group that it starts.
     `steps` ends the program after as many optimizer steps; None lets it run to its end. `quiet` sends to stderr what
     the program prints. `timeline` and `snapshot` are files to write for the process with the highest peak: live bytes
     of each bucket after every allocation and release (CSV), and what PyTorch's memory viewer opens.
@@ -82,17 +83,13 @@ def rehearse(
     if program is None:
         raise FootprintError(f"command: {command[0]!r} was not found; use a program, for example python train.py")
     python = interpreter(program)
-    on_card = environment(card, python, gpus)
+    on_card = environment(card, python, gpus or 1)
     with TemporaryDirectory(prefix="footprint-rehearsal-") as scratch:
         wanted = {"csv": timeline, "pickle": snapshot}
-        told = os.environ | on_card | _watched(Path(scratch), steps, timeline is not None, snapshot is not None)
-        for rank in ranks:
-            environment_of_rank = told | (_one_of(gpus, rank) if gpus > 1 else {})
-            done = subprocess.run(
-                [program, *command[1:]], env=environment_of_rank, stdout=sys.stderr if quiet else None
-            )
-            if done.returncode:
-                break
+        files = {name: path is not None for name, path in (("timeline", timeline), ("snapshot", snapshot))}
+        settings = {"report": scratch, "steps": steps, "gpus": gpus, "rank": rank, **files}
+        told = os.environ | on_card | (_as_rank(rank, gpus) if gpus else {}) | _watched(settings)
+        done = subprocess.run([program, *command[1:]], env=told, stdout=sys.stderr if quiet else None)
         reports = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(scratch).glob("*.json"))]
         reports.sort(key=lambda report: -peak(report, "reserved"))
         for kind, path in wanted.items():
@@ -106,26 +103,11 @@ def rehearse(
         command=tuple(command),
         returned=done.returncode,
         refusal=refusal,
-        remarks=tuple(filter(None, (untried(installed(python)), _of_several(gpus, reports)))),
-        gpus=gpus,
+        remark=untried(installed(python)),
         processes=tuple(reports),
+        gpus=gpus,
+        rank=rank,
     )
-
-
-def _one_of(gpus: int, rank: int) -> dict[str, str]:
-    """What a launcher on one machine tells the process of a rank, and which rank that is."""
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": gpus, "LOCAL_WORLD_SIZE": gpus, "MASTER_PORT": 29500}
-    group = json.dumps({"rank": rank, "world": gpus})
-    return {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "localhost", "FOOTPRINT_GROUP": group}
-
-
-def _of_several(gpus: int, reports: Sequence[dict]) -> str | None:
-    """What an answer for several cards leaves out."""
-    if gpus == 1 or not reports:
-        return None
-    if all(report["world"] == 1 for report in reports):
-        return "The program started no process group: it was rehearsed as one of one."
-    return "Other ranks were not there: what NCCL takes of a card outside PyTorch's allocator is not counted."
 
 
 def peak(report: dict, what: str) -> int:
@@ -174,15 +156,20 @@ def require_kernels(card: Card, found: Installed) -> None:
         )
 
 
-def _watched(reports: Path, steps: int | None, timeline: bool, snapshot: bool) -> dict[str, str]:
-    """What makes every Python process of a rehearsal report to a folder."""
+def _watched(settings: dict[str, object]) -> dict[str, str]:
+    """What makes every Python process of a rehearsal report to a folder (see `SETTINGS` in `inside`)."""
     return {
         "PYTHONPATH": _first("PYTHONPATH", INSIDE),
-        "FOOTPRINT_REHEARSAL": json.dumps(
-            {"report": str(reports), "steps": steps, "timeline": timeline, "snapshot": snapshot}
-        ),
-        "FOOTPRINT_REFUSAL": str(reports / "refusal"),
+        "FOOTPRINT_REHEARSAL": json.dumps(settings),
+        "FOOTPRINT_REFUSAL": str(Path(str(settings["report"])) / "refusal"),
     }
+
+
+def _as_rank(rank: int, ranks: int) -> dict[str, str]:
+    """What launchers tell a process of its rank, on one machine; nobody listens at the address."""
+    own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks}
+    told = {name: str(number) for name, number in own.items()}
+    return told | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 
 def _first(name: str, path: Path) -> str:

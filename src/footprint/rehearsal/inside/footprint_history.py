@@ -10,7 +10,8 @@ from itertools import accumulate
 LARGEST = 10
 """Tensors that are listed at the peak."""
 
-KINDS = ("weights", "gradients", "optimizer")
+KINDS = ("weights", "gradients", "optimizer", "communication")
+"""What a label may say. A communication buffer that turns out to hold gradients, as DDP's may, is gradients."""
 
 NOBODYS = ("<", "??", os.path.dirname(os.__file__), os.path.dirname(os.path.abspath(__file__)))
 """How the names of files begin that are not the program's own."""
@@ -31,8 +32,8 @@ def told_apart(events, labels):
     """(block, bytes) of each event: positive for its allocation, negative for its release; (None, 0) where the block
     was made before the history began.
 
-    `events` are the allocator's. `labels` tell what is a weight, a gradient or optimizer state; everything else is an
-    activation.
+    `events` are the allocator's. `labels` tell what is a weight, a gradient, optimizer state or a buffer of
+    collectives; everything else is an activation.
     """
     found, live = [], {}
     allocations = 0
@@ -50,7 +51,7 @@ def told_apart(events, labels):
             found.append((None, 0))
         while waiting and waiting[0][0] <= allocations:
             for address, kind in waiting.popleft()[1].items():
-                if address in live:
+                if address in live and (kind in ("gradients", "optimizer") or live[address].kind == "activations"):
                     live[address].kind = kind
     return found
 

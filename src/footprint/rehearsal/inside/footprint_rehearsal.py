@@ -14,12 +14,12 @@ import sys
 import traceback
 from contextlib import contextmanager
 
-import footprint_group
 from footprint_history import at_the_peak, own, shown, timeline, told_apart
 
 SETTINGS = json.loads(os.environ["FOOTPRINT_REHEARSAL"])
 """`report`: the folder for reports. `steps`: optimizer steps after which the program ends, or null. `timeline` and
-`snapshot`: whether to write them there too."""
+`snapshot`: whether to write them there too. `gpus` and `rank`: the ranks there would be and the one that this is, or
+null."""
 
 HISTORY = 2_000_000
 """Entries the allocator may keep."""
@@ -28,21 +28,34 @@ _rehearsal = None
 
 
 def attach(torch):
-    """Let small values be real and other ranks pretended from now on, and watch from the first use of the card."""
+    """Let small values be real from now on, and watch this process from the moment it first uses the card."""
     from real_values import RealValues
 
-    footprint_group.leave_to_others()
-    footprint_group.pretend(torch)
-    RealValues().__enter__()
-    torch.cuda._lazy_call(lambda: _start(torch))
+    world = collectives = None
+    if SETTINGS["gpus"]:
+        from collectives import Collectives
+        from world import World
+
+        world = World(torch, SETTINGS["gpus"], SETTINGS["rank"])
+        world.leave_unless_asked(int(os.environ["RANK"]))
+        world.pretend()
+        collectives = Collectives(_communicated)
+        collectives.watch()
+    RealValues(collectives).__enter__()
+    torch.cuda._lazy_call(lambda: _start(torch, world))
 
 
-def _start(torch):
+def _start(torch, world):
     global _rehearsal
     if _rehearsal is None:
-        _rehearsal = Rehearsal(torch)
+        _rehearsal = Rehearsal(torch, world)
         _rehearsal.watch()
         atexit.register(_rehearsal.finish, "the program ended")
+
+
+def _communicated(tensors):
+    if _rehearsal is not None:
+        _rehearsal.communicated(tensors)
 
 
 class Peaks:
@@ -102,8 +115,10 @@ class Peaks:
 class Rehearsal:
     """One process that uses the card."""
 
-    def __init__(self, torch):
+    def __init__(self, torch, world):
         self.torch = torch
+        self.world = world
+        """The other ranks; None where there are none."""
         self.phase = "build"
         self.entered = [(0, "build")]
         """(allocations and releases so far, the phase that began then)."""
@@ -111,6 +126,7 @@ class Rehearsal:
         self.labels = []
         """(allocations so far, {address: kind}) of tensors that are more than activations."""
         self.failures = []
+        self._weights_known = False
         self._stepping = None
         """The optimizer whose step is under way."""
         self.written = False
@@ -130,8 +146,7 @@ class Rehearsal:
 
         def watched(*args, **kwargs):
             self._enter("backward")
-            if not self.labels:
-                self._label(self._weights())
+            self._label_weights()
             return backward(*args, **kwargs)
 
         torch.autograd.backward = watched
@@ -144,6 +159,7 @@ class Rehearsal:
 
     def _forward(self, module, inputs):
         if self.phase != "forward" and module.training and self.torch.is_grad_enabled() and self.phase != "backward":
+            self._label_weights()  # before FSDP gathers them
             self._enter("forward")
 
     def _before_step(self, optimizer, args, kwargs):
@@ -167,6 +183,12 @@ class Rehearsal:
             sys.stderr.flush()
             os._exit(0)  # the program has more steps to make, and its clean-up would make them
 
+    def _label_weights(self):
+        """Once; later ones are told by the optimizer."""
+        if not self._weights_known:
+            self._weights_known = True
+            self._label(self._weights())
+
     def _weights(self):
         """The parameters and buffers of every module there is, frozen and quantized ones too."""
         found = {}
@@ -181,13 +203,16 @@ class Rehearsal:
         states = (value for state in optimizer.state.values() for value in _tensors(self.torch, state))
         return {_place(value): "optimizer" for value in states}
 
+    def communicated(self, tensors):
+        """Tensors that a collective gathers into or reduces: buffers, where they are nothing else."""
+        self._label({_place(tensor): "communication" for tensor in tensors if tensor.is_cuda})
+
     def _label(self, found):
         found.pop(0, None)
         self.labels.append((self.peaks.allocations(), found))
 
     def _out_of_memory(self, device, asked, total, free):
-        if not self.labels:
-            self._label(self._weights())
+        self._label_weights()
         if self._stepping is not None:
             self._label(self._states(self._stepping))
         place = next((shown(frame) for frame in reversed(own(traceback.extract_stack()))), None)
@@ -204,8 +229,7 @@ class Rehearsal:
             "program": sys.argv,
             "torch": self.torch.__version__,
             "ended": ended,
-            "rank": footprint_group.PLACE["rank"],
-            "world": footprint_group.started.get("world", 1),
+            "rank": self.world.rank if self.world is not None and self.world.started else None,
             "phases": self.peaks.phases,
             "steps": max(self.steps.values(), default=0),
             "retries": self.peaks.retries(),
@@ -252,5 +276,5 @@ def _tensors(torch, state):
 
 
 def _place(tensor):
-    """Where its storage lies; of a DTensor, that of the shard which is here."""
-    return getattr(tensor, "_local_tensor", tensor).untyped_storage().data_ptr()
+    tensor = getattr(tensor, "_local_tensor", tensor)  # the part of a DTensor that lies here
+    return tensor.untyped_storage().data_ptr()

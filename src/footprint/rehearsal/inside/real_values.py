@@ -7,9 +7,9 @@ the stand-in hands it over as the answer to that copy.
 """
 
 import ctypes
-import os
 
 import torch
+from refusal import note
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -37,10 +37,7 @@ class UnknownShapeError(RuntimeError):
     def __init__(self, operator, why):
         sentence = f"the shape of {operator}'s result depends on values that a rehearsal does not have: {why}"
         super().__init__(sentence)
-        refusal = os.environ.get("FOOTPRINT_REFUSAL")
-        if refusal:
-            with open(refusal, "w") as file:
-                file.write(f"{sentence}.\n")
+        note(sentence)
 
 
 def on_host(tensor):
@@ -57,7 +54,8 @@ def _on_card(value):
     return isinstance(value, torch.Tensor) and value.device.type == "cuda"
 
 
-def _is_small_and_exact(tensor):
+def is_small_and_exact(tensor):
+    """Whether operators on such a tensor are carried out."""
     return tensor.dtype in EXACT and tensor.numel() <= SMALL
 
 
@@ -65,20 +63,33 @@ def _storage(tensor):
     return tensor.untyped_storage().data_ptr()
 
 
-def _known(tensor):
+def remember(tensor, real):
+    """Whether a tensor's values are real from now on."""
+    change = _unknown.difference_update if real else _unknown.update
+    change([_storage(tensor)])
+
+
+def is_known(tensor):
     """Whether a tensor's values are real in a rehearsal."""
-    return _is_small_and_exact(tensor) and not (_on_card(tensor) and _storage(tensor) in _unknown)
+    return is_small_and_exact(tensor) and not (_on_card(tensor) and _storage(tensor) in _unknown)
 
 
-def _hosted(value):
+def hosted(value):
+    """A tensor's numbers as the host reads and writes them; anything else as it is."""
     return on_host(value) if _on_card(value) else value
 
 
 class RealValues(TorchDispatchMode):
-    """Active as long as the program runs."""
+    """Active as long as the program runs. `collectives` carries out the operators that speak to other ranks."""
+
+    def __init__(self, collectives=None):
+        super().__init__()
+        self._collectives = collectives
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
+        if function.namespace == "c10d" and self._collectives is not None:
+            return self._collectives.carry_out(function, args, kwargs)
         if _is_in_vain(function, args):
             return args[0]
         if function is aten._to_copy.default and _is_large_on_host(args[0]) and _stays_on_host(kwargs):
@@ -119,8 +130,11 @@ def _carry_out(function, args, kwargs, result):
     name = function._schema.name
     if name in _VIEWS_ONLY:
         return
+    if name in _COPIES and not _on_card(result) and _on_card(args[name == "aten::copy_"]):
+        _fetch(args[name == "aten::copy_"], result)
+        return
     outputs = [leaf for leaf in tree_leaves(result) if _on_card(leaf)]
-    exact = [leaf for leaf in outputs if _is_small_and_exact(leaf)]
+    exact = [leaf for leaf in outputs if is_small_and_exact(leaf)]
     if not exact:
         return
     inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
@@ -128,18 +142,26 @@ def _carry_out(function, args, kwargs, result):
     if not function._schema.is_mutable and any(_storage(leaf) in places for leaf in outputs):
         return  # a view
     if name == "aten::copy_":
-        known = _known(args[1])  # small copies are real already
+        known = is_known(args[1])
+        if known:  # the stand-in carries out the smallest copies alone
+            hosted(args[0]).copy_(hosted(args[1]))
     else:
-        follows = len(exact) == len(outputs) and all(map(_known, inputs))
+        follows = len(exact) == len(outputs) and all(map(is_known, inputs))
         known = name.startswith("aten::empty") or (follows and _write(function, args, kwargs, outputs))
     change = _unknown.difference_update if known else _unknown.update
     change(map(_storage, (leaf for leaf in exact if leaf.numel())))
 
 
+def _fetch(source, result):
+    """Bring the values of a small exact tensor from the card to the host."""
+    if is_known(source):
+        result.copy_(on_host(source))
+
+
 def _write(function, args, kwargs, outputs):
     """Write into `outputs` what the same operator gives on the host; False where the host has no such operator."""
     with torch._C._DisableTorchDispatch():
-        host_args, host_kwargs = tree_map(_hosted, (args, kwargs))
+        host_args, host_kwargs = tree_map(hosted, (args, kwargs))
         if host_kwargs.get("device") is not None:
             host_kwargs = dict(host_kwargs, device=torch.device("cpu"))
         try:
@@ -153,14 +175,15 @@ def _write(function, args, kwargs, outputs):
     return True
 
 
+_COPIES = {"aten::_to_copy", "aten::copy_"}
 _VIEWS_ONLY = {"aten::detach", "aten::alias", "aten::view", "aten::_unsafe_view"}
 
 
 def _exactly(operator, tensor):
     """A tensor's values; UnknownShapeError where a rehearsal has none."""
-    if not _is_small_and_exact(tensor):
+    if not is_small_and_exact(tensor):
         raise UnknownShapeError(operator, f"those of a {tensor.dtype} tensor of {tensor.numel()} elements")
-    if not _known(tensor):
+    if not is_known(tensor):
         raise UnknownShapeError(operator, "they follow from floating-point numbers that were never computed")
     return on_host(tensor) if _on_card(tensor) else tensor
 

@@ -164,6 +164,8 @@ EXPORT int cudaGetDeviceCount(int *count) {
 
 static __thread int current_device;
 
+int chosen_device(void) { return current_device; }
+
 EXPORT int cudaGetDevice(int *device) {
     *device = current_device;
     return visible_devices() ? SUCCESS : NO_DEVICE;

@@ -16,11 +16,11 @@ EXPORT int cuDeviceGetAttribute(int *value, int which, int device) { (void)devic
 EXPORT int cuDeviceTotalMem_v2(size_t *bytes, int device) { (void)device; *bytes = card()->total; return SUCCESS; }
 EXPORT int cuMemGetInfo_v2(size_t *free_, size_t *total) {
     *total = card()->total;
-    *free_ = card()->total - card()->context - memory_taken();
+    *free_ = card()->total - card()->context - memory_taken(chosen_device());
     return SUCCESS;
 }
 EXPORT int cuCtxGetCurrent(void **context) { static int one; *context = &one; return SUCCESS; }
-EXPORT int cuCtxGetDevice(int *device) { *device = 0; return SUCCESS; }
+EXPORT int cuCtxGetDevice(int *device) { *device = chosen_device(); return SUCCESS; }
 EXPORT int cuDevicePrimaryCtxGetState(int device, unsigned *flags, int *active) {
     (void)device;
     if (flags) *flags = 0;
@@ -45,7 +45,10 @@ EXPORT int cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *functi
 }
 
 /* Virtual memory, which expandable segments are made of: addresses, and physical memory that is mapped to them. */
-struct physical { size_t size; };
+struct physical { size_t size; int device; };
+
+/* CUmemAllocationProp: its type, the handles that are asked for, the kind of its place, and which one of that kind. */
+struct allocation_properties { int type, handles, place, which; };
 
 EXPORT int cuMemGetAllocationGranularity(size_t *size, const void *properties, int option) {
     (void)properties; (void)option;
@@ -58,20 +61,20 @@ EXPORT int cuMemAddressReserve(void **at, size_t size, size_t alignment, void *h
     return *at ? SUCCESS : OUT_OF_MEMORY;
 }
 EXPORT int cuMemAddressFree(void *at, size_t size) { munmap(at, size); return SUCCESS; }
-EXPORT int cuMemCreate(unsigned long long *out, size_t size, const void *properties, unsigned long long flags) {
-    (void)properties; (void)flags;
+EXPORT int cuMemCreate(unsigned long long *out, size_t size, const struct allocation_properties *properties, unsigned long long flags) {
+    (void)flags;
     struct physical *memory = malloc(sizeof *memory);
-    if (!memory || take(size) != SUCCESS) {
+    if (!memory || take(properties->which, size) != SUCCESS) {
         free(memory);
         return OUT_OF_MEMORY;
     }
-    memory->size = size;
+    *memory = (struct physical){size, properties->which};
     *out = (uintptr_t)memory;
     return SUCCESS;
 }
 EXPORT int cuMemRelease(unsigned long long which) {
     struct physical *memory = (struct physical *)(uintptr_t)which;
-    give(memory->size);
+    give(memory->device, memory->size);
     free(memory);
     return SUCCESS;
 }
@@ -102,9 +105,10 @@ struct nvml_memory { unsigned long long total, free, used; };
 struct nvml_memory_v2 { unsigned version; unsigned long long total, reserved, free, used; };
 struct nvml_utilization { unsigned gpu, memory; };
 
+static int the_cards[MOST_DEVICES];  /* a card's handle is the address of its place */
+
 static int device_handle(unsigned index, void **device) {
-    static int cards[64];
-    *device = &cards[index < 64 ? index : 0];
+    *device = &the_cards[index < MOST_DEVICES ? index : 0];
     return SUCCESS;
 }
 EXPORT int nvmlInit(void) { return SUCCESS; }
@@ -122,8 +126,7 @@ EXPORT int nvmlDeviceGetUUID(void *device, char *text, unsigned length) {
     return SUCCESS;
 }
 EXPORT int nvmlDeviceGetMemoryInfo(void *device, struct nvml_memory *memory) {
-    unsigned long long used = card()->context + memory_taken();
-    (void)device;
+    unsigned long long used = card()->context + memory_taken((int)((int *)device - the_cards));
     *memory = (struct nvml_memory){card()->total, card()->total - used, used};
     return SUCCESS;
 }

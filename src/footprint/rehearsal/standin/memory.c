@@ -12,11 +12,12 @@ struct region {
     char *at;
     size_t size;
     enum kind kind;
+    int device;
     struct region *next;
 };
 
 static struct region *regions;
-static size_t taken;
+static size_t taken[MOST_DEVICES];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* The driver hands memory out in multiples of this. */
@@ -27,20 +28,24 @@ static const size_t SMALL = 1 << 16;
 
 static size_t whole(size_t size) { return (size + GRAIN - 1) / GRAIN * GRAIN; }
 
-size_t memory_taken(void) { return taken; }
+static size_t *taken_of(int device) {
+    return &taken[device < 0 ? 0 : device < MOST_DEVICES ? device : MOST_DEVICES - 1];
+}
 
-int take(size_t size) {
+size_t memory_taken(int device) { return *taken_of(device); }
+
+int take(int device, size_t size) {
     const struct card *c = card();
     pthread_mutex_lock(&lock);
-    int fits = taken + size + c->context <= c->total;
-    if (fits) taken += size;
+    int fits = *taken_of(device) + size + c->context <= c->total;
+    if (fits) *taken_of(device) += size;
     pthread_mutex_unlock(&lock);
     return fits ? SUCCESS : OUT_OF_MEMORY;
 }
 
-void give(size_t size) {
+void give(int device, size_t size) {
     pthread_mutex_lock(&lock);
-    taken -= size;
+    *taken_of(device) -= size;
     pthread_mutex_unlock(&lock);
 }
 
@@ -76,14 +81,15 @@ static int allocate(void **out, size_t size, enum kind kind) {
     *out = 0;
     if (!size) return SUCCESS;
     size_t counted = kind == DEVICE ? whole(size) : 0;
+    int device = chosen_device();
     struct region *r = malloc(sizeof *r);
-    if (!r || take(counted) != SUCCESS) {
+    if (!r || take(device, counted) != SUCCESS) {
         free(r);
         return OUT_OF_MEMORY;
     }
-    *r = (struct region){reserve(size), size, kind, 0};
+    *r = (struct region){reserve(size), size, kind, device, 0};
     if (!r->at) {
-        give(counted);
+        give(device, counted);
         free(r);
         return OUT_OF_MEMORY;
     }
@@ -107,7 +113,7 @@ static int release(void *at) {
     pthread_mutex_unlock(&lock);
     if (!found) return at ? INVALID_VALUE : SUCCESS;
     munmap(found->at, whole(found->size));
-    if (found->kind == DEVICE) give(whole(found->size));
+    if (found->kind == DEVICE) give(found->device, whole(found->size));
     free(found);
     return SUCCESS;
 }
@@ -124,7 +130,7 @@ EXPORT int cudaFreeHost(void *at) { return release(at); }
 EXPORT int cudaMemGetInfo(size_t *free_, size_t *total) {
     const struct card *c = card();
     *total = c->total;
-    *free_ = c->total - c->context - taken;
+    *free_ = c->total - c->context - memory_taken(chosen_device());
     return SUCCESS;
 }
 
@@ -136,7 +142,7 @@ EXPORT int cudaPointerGetAttributes(struct pointer_attributes *a, const void *at
     pthread_mutex_lock(&lock);
     for (struct region *r = regions; r; r = r->next)
         if ((const char *)at >= r->at && (const char *)at < r->at + r->size)
-            *a = (struct pointer_attributes){r->kind, 0, (void *)at, (void *)at};
+            *a = (struct pointer_attributes){r->kind, r->device, (void *)at, (void *)at};
     pthread_mutex_unlock(&lock);
     return SUCCESS;
 }

@@ -31,18 +31,24 @@ struct card {
 };
 const struct card *card(void);
 
+/* Cards that a machine may pretend to have; those beyond share the last one's memory. */
+enum { MOST_DEVICES = 64 };
+
 /* Cards that CUDA_VISIBLE_DEVICES leaves to this process. */
 int visible_devices(void);
 
-/* Bytes of the cards' memory that this process has taken, without the context. */
-size_t memory_taken(void);
+/* The card that this thread has chosen with cudaSetDevice. */
+int chosen_device(void);
+
+/* Bytes of a card's memory that this process has taken, without the context. */
+size_t memory_taken(int device);
 
 /* Address space for `size` bytes as the driver hands it out; 0 when there is none. */
 void *reserve(size_t size);
 
-/* Take `size` bytes from the card, or give them back; OUT_OF_MEMORY when they do not fit beside the context. */
-int take(size_t size);
-void give(size_t size);
+/* Take `size` bytes from a card, or give them back; OUT_OF_MEMORY when they do not fit beside the context. */
+int take(int device, size_t size);
+void give(int device, size_t size);
 
 /* Print why the rehearsal cannot go on and abort. */
 __attribute__((noreturn)) void refuse(const char *symbol, const char *why);
