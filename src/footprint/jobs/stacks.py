@@ -7,7 +7,7 @@ from footprint.errors import FootprintError, in_one_line
 from footprint.jobs.fresh import random_batches
 from footprint.measure.measurement import Batches, Measurement, batches_needed, measure
 from footprint.measure.trace.reader import TraceError
-from footprint.rehearsal.inside.real_values import RealValues
+from footprint.rehearsal.launch import real_values
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 
@@ -29,7 +29,7 @@ def carry_out(spec: RunSpec, training: TrainingSpec, batches: Batches | None = N
 
     warnings.simplefilter("ignore")  # what libraries remark on is not for whoever asked for bytes
     try:
-        with nullcontext() if spec.card is None else RealValues():
+        with nullcontext() if spec.card is None else real_values():
             return measure_trainer(spec, training, batches)
     except (FootprintError, TraceError):
         raise

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -108,6 +109,15 @@ def rehearse(
         gpus=gpus,
         rank=rank,
     )
+
+
+def real_values() -> AbstractContextManager:
+    """The mode in which small integers are real on a card, for a process of this package that is on one."""
+    if str(INSIDE) not in sys.path:
+        sys.path.append(str(INSIDE))  # its modules know one another as they do in a program's process
+    from real_values import RealValues
+
+    return RealValues()
 
 
 def peak(report: dict, what: str) -> int:
