@@ -14,7 +14,7 @@ from footprint.measure.trace.reader import Trace
 from footprint.spec.columns import PHASES
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
-from footprint.train.huggingface import prepare, trainer_of
+from footprint.train.huggingface import examples, prepare, trainer_of
 from footprint.train.loop import Clock, StepResult
 from footprint.train.minigpt import initialise
 
@@ -26,7 +26,8 @@ class RecordedTrainer(RecordedRun):
         super().__init__(spec, training)
         if spec.device == "cuda":
             self.recorder = CudaRecorder({})  # its products take the workspaces that they take for everybody
-        self._sequences = None if batches is None else [row for tokens, _ in batches for row in tokens]
+        # What is there before the recorder starts is not counted: the data, which on a GPU stay on the host.
+        self._data = None if batches is None else examples(spec, (row for tokens, _ in batches for row in tokens))
         self.trace: Trace | None = None
         self._steps = self.recorded_steps if rehearsed() else batches_needed(training)
         self._seconds = [dict.fromkeys(PHASES, 0.0) for _ in range(self._steps)]
@@ -38,7 +39,7 @@ class RecordedTrainer(RecordedRun):
         drawn = partial(initialise, generator=torch.Generator().manual_seed(self.training.seed))
         with self.phase("build"):
             self.model = prepare(self.spec, fill=None if rehearsed() else drawn)
-            self.stepper = trainer_of(self.model, self.spec, self._steps, self._step_phase, self._sequences)
+            self.stepper = trainer_of(self.model, self.spec, self._steps, self._step_phase, self._data)
 
     def train(self) -> Steps:
         """Train for the recorded steps, then for the timed ones, of which a rehearsal has none."""

@@ -259,13 +259,14 @@ class _UpdateEnds(TrainerCallback):
 
 
 def trainer_of(
-    model: nn.Module, run: RunSpec, steps: int, phase: Phase, sequences: Iterable[Tensor] | None
+    model: nn.Module, run: RunSpec, steps: int, phase: Phase, data: list[dict[str, Tensor]] | None
 ) -> PhasedTrainer:
-    """The Trainer of a run for so many steps, on the `sequences`, int64 (S,) each, or else on random tokens."""
-    if sequences is None:
-        sequences = random_sequences(run, steps, model.get_input_embeddings().weight.shape[0])
+    """The Trainer of a run for so many steps, on `data` (see `examples`), or else on random tokens."""
+    if data is None:
+        vocab = model.get_input_embeddings().weight.shape[0]
+        data = examples(run, random_sequences(run, steps, vocab))
     with tempfile.TemporaryDirectory() as folder:
-        return PhasedTrainer(model, _arguments(run, steps, folder), examples(run, sequences), phase)
+        return PhasedTrainer(model, _arguments(run, steps, folder), data, phase)
 
 
 def _arguments(run: RunSpec, steps: int, folder: str) -> TrainingArguments:
