@@ -49,7 +49,7 @@ def test_the_published_ablation_is_21_runs_of_the_85m_model_in_three_regimes():
 
 def test_the_smoke_experiment_uses_every_value_of_every_axis_that_runs_on_a_cpu():
     runs = parse(published("smoke.yaml")).runs
-    assert len(runs) <= 13
+    assert len(runs) <= 15
     assert {run.stack for run in runs} == {"minigpt", "transformers"}
     assert {run.model.block for run in runs} == {"gpt", "llama"}
     assert {run.regime for run in runs} == {"full", "lora", "qlora"}
@@ -57,6 +57,7 @@ def test_the_smoke_experiment_uses_every_value_of_every_axis_that_runs_on_a_cpu(
     assert {run.precision for run in runs} == {"mixed", "amp", "bf16", "fp32"}
     assert {run.targets for run in runs} == {"none", "all-linear", "attention", "qv"}
     assert {run.quantization for run in runs} == {"none", "nf4", "nf4-double"}
+    assert {(run.gpus, run.sharding) for run in runs} == {(1, "none"), (2, "ddp"), (2, "fsdp")}
 
 
 def test_the_recipe_stands_under_its_own_key_and_takes_the_half_precision_type_of_training():
@@ -66,6 +67,21 @@ def test_the_recipe_stands_under_its_own_key_and_takes_the_half_precision_type_o
     for run in parse(config).runs:
         expected = Recipe(dropout=0.1, half="fp16", weights="checkpoints/mine")
         assert run.recipe == (expected if run.stack == "transformers" else None)
+
+
+def test_a_name_too_long_for_the_files_of_its_runs_is_refused():
+    config = published() | {"models": {"m" * 64: {"layers": 2, "width": 64, "heads": 4, "vocab": 256, "context": 64}}}
+    longest = {"targets": "k+v+o+up+down", "checkpointing": "block", "precision": "mixed", "optimizer": "adamw-fused"}
+    longest |= {"quantization": "nf4-double", "rank": 64, "seq": 64, "batch": 1024}
+    config["grids"] = [{"model": "m" * 64, "regime": "qlora"} | longest]
+    parse(config)
+    config["grids"][0] |= {"gpus": 64, "sharding": "fsdp", "rank": 64, "batch": 65536}
+    config["models"]["m" * 64]["block"] = "llama"
+    config["grids"][0]["targets"] = "k+v+o+gate+up+down"
+    with pytest.raises(
+        FootprintError, match="models: 'mmm.* is not allowed; use a shorter name: .* names of 260 characters"
+    ):
+        parse(config)
 
 
 def test_a_study_of_quality_fine_tunes_this_project_s_model_alone():

@@ -85,6 +85,7 @@ def test_the_schema_allows_the_values_the_specs_know():
         "optimizer": list(run.OPTIMIZERS),
         "quantization": [*run.QUANTIZATIONS, "none"],
         "stack": list(recipe.STACKS),
+        "sharding": list(run.SHARDINGS),
     }
     assert all(config_schema()["$defs"][name]["x-any-case"] for name in allowed)
     assert all(name in config_schema()["$defs"]["linears"]["x-allowed"] for name in model.TARGETS)

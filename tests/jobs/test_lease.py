@@ -18,16 +18,18 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from footprint.jobs.lease import lease
-with lease(["0", "1"], Path(sys.argv[1])) as held:
+number = int(sys.argv[3]) if len(sys.argv) > 3 else 1
+with lease(["0", "1"], number, Path(sys.argv[1])) as held:
     start = time.monotonic()
-    print(held.device, flush=True)
+    print(*held.devices, flush=True)
     time.sleep(float(sys.argv[2]))
     print(start, time.monotonic(), flush=True)
 """
 
 
-def hold(folder: Path, seconds: float) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", HOLD, folder, str(seconds)], stdout=subprocess.PIPE, text=True)
+def hold(folder: Path, seconds: float, number: int = 1) -> subprocess.Popen:
+    told = [folder, str(seconds), str(number)]
+    return subprocess.Popen([sys.executable, "-c", HOLD, *told], stdout=subprocess.PIPE, text=True)
 
 
 def test_five_jobs_on_two_devices_never_share_one(tmp_path):
@@ -40,6 +42,35 @@ def test_five_jobs_on_two_devices_never_share_one(tmp_path):
     for device in "01":
         spans = sorted(span for name, *span in held if name == device)
         assert all(before[1] <= after[0] for before, after in pairwise(spans))
+
+
+def test_jobs_of_one_and_of_two_devices_all_get_theirs_and_never_share_one(tmp_path):
+    jobs = [hold(tmp_path, 0.1, number) for number in (2, 1, 2, 2, 1, 1, 2, 1)]
+    spans = {"0": [], "1": []}
+    for job in jobs:
+        names, times = job.communicate(timeout=60)[0].splitlines()
+        for name in names.split():
+            spans[name].append(tuple(map(float, times.split())))
+    assert sum(map(len, spans.values())) == 12
+    for held in map(sorted, spans.values()):
+        assert all(before[1] <= after[0] for before, after in pairwise(held))
+
+
+def test_a_run_of_two_devices_is_served_before_those_who_came_later_for_one(tmp_path):
+    first = hold(tmp_path, 1.5)
+    first.stdout.readline()
+    both = hold(tmp_path, 0, 2)
+    time.sleep(0.7)  # it has begun to wait
+    later = [hold(tmp_path, 0) for _ in range(3)]
+    started = [float(job.communicate(timeout=60)[0].splitlines()[-1].split()[0]) for job in (both, *later)]
+    first.communicate(timeout=60)
+    assert started[0] == min(started)
+
+
+def test_more_devices_than_there_are_is_an_error_in_a_sentence(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    with pytest.raises(FootprintError, match="gpus: 4 is not allowed; use at most 2, the GPUs there are here"):
+        require_devices(4)
 
 
 def test_a_killed_run_frees_its_device(tmp_path):
@@ -56,8 +87,8 @@ def test_a_killed_run_frees_its_device(tmp_path):
 
 
 def test_a_lease_lasts_as_long_as_a_child_keeps_its_descriptor(tmp_path):
-    with lease(["0"], tmp_path) as held:
-        child = subprocess.Popen(["sleep", "60"], pass_fds=[held.descriptor])
+    with lease(["0"], folder=tmp_path) as held:
+        child = subprocess.Popen(["sleep", "60"], pass_fds=held.descriptors)
     waiting = subprocess.Popen(
         [sys.executable, "-c", HOLD.replace('"0", "1"', '"0"'), tmp_path, "0"], stdout=subprocess.PIPE, text=True
     )

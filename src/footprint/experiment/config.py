@@ -8,6 +8,7 @@ from footprint.quality.study import Study, parse_study
 from footprint.spec.cards import find
 from footprint.spec.checks import require
 from footprint.spec.grid import expand
+from footprint.spec.handover import run_name
 from footprint.spec.model import ModelSpec
 from footprint.spec.recipe import Recipe
 from footprint.spec.run import RunSpec
@@ -62,6 +63,7 @@ def parse(config: Mapping) -> Experiment:
     training = _training(config.get("training", {}), device)
     quality = config.get("quality")
     runs = expand(config["grids"], models, device)
+    _check_names(runs)
     recipes = _recipes(config.get("transformers", {}), runs, training)
     return Experiment(
         name=name,
@@ -75,6 +77,14 @@ def parse(config: Mapping) -> Experiment:
         # A rehearsal has no losses to study.
         study=None if quality is None or card is not None else parse_study(quality, models, device, training),
     )
+
+
+def _check_names(runs: Iterable[RunSpec]) -> None:
+    """Raise FootprintError for a run whose files no file system can name."""
+    for run in runs:
+        size = len(run_name(run)) + len(".json")
+        allowed = f"a shorter name: files of its runs would have names of {size} characters, and 255 are possible"
+        require(size <= 255, "models", run.model.name, allowed)
 
 
 def _card(name: str | None, device: str) -> str | None:

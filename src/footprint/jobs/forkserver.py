@@ -3,7 +3,6 @@
 One thread, no device touched, no thread pool started: a child is like a new process that has just finished its imports.
 """
 
-import ctypes
 import json
 import os
 import select
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from footprint.errors import user_errors
-from footprint.jobs.runtime import prepare_environment
+from footprint.jobs.runtime import die_with, prepare_environment
 from footprint.jobs.worker import LENGTH, STATUS, UNSUITABLE
 
 IDLE_SECONDS = 20
@@ -38,7 +37,8 @@ PRELOAD = {
     ),
 }
 
-_PR_SET_PDEATHSIG = 1
+_MOST_DESCRIPTORS = 253
+"""What Linux passes at once: stdout, stderr and a lease."""
 _HANG_UP = select.POLLRDHUP | select.POLLHUP | select.POLLERR
 
 
@@ -124,7 +124,7 @@ def _work(client: socket.socket, device: str, server: int) -> NoReturn:
     """The child: become the process the client would have started, do its job, end."""
     status = 1
     try:
-        _die_with(server)
+        die_with(server)
         request = _receive(client)
         client.close()
         os.environ.clear()
@@ -155,16 +155,9 @@ def _run(job: str, arguments: dict, device: str) -> int:
     return 0
 
 
-def _die_with(server: int) -> None:
-    """Have the kernel kill this process when its server dies: nobody would be told how it ended."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != server:
-        os._exit(1)
-
-
 def _receive(client: socket.socket) -> dict:
     """The request; the client's stdout and stderr become this process's, its lease (if any) just stays open."""
-    header, descriptors, _, _ = socket.recv_fds(client, LENGTH.size, 3)
+    header, descriptors, _, _ = socket.recv_fds(client, LENGTH.size, _MOST_DESCRIPTORS)
     for number, descriptor in zip((1, 2), descriptors, strict=False):
         os.dup2(descriptor, number)
     for descriptor in descriptors[:2]:

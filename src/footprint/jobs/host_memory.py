@@ -63,7 +63,11 @@ def _requested(spec: RunSpec, peak: int) -> float:
 
 
 def needed_bytes(spec: RunSpec, peak: int) -> float:
-    """Bytes of host memory that a run's own process takes when `peak` bytes are live on its device."""
+    """Bytes of host memory that a run's own processes take when `peak` bytes are live on the device of each."""
+    if spec.gpus > 1:
+        processes = spec.gpus if spec.card is None else 2  # of a rehearsal, the first rank and the last
+        buckets = FULL * sum(each.elements * each.count for each in parameters(under_minigpt(spec)) if each.trained)
+        return processes * needed_bytes(spec.alone, peak + buckets * (spec.sharding == "ddp"))
     own = spec.stack == "minigpt"
     elements = [parameter.elements for parameter in parameters(spec if own else under_minigpt(spec))]
     # Transformers is handed a checkpoint of weights that were drawn; a rehearsal draws none.
@@ -74,8 +78,8 @@ def needed_bytes(spec: RunSpec, peak: int) -> float:
 
 
 def under_minigpt(spec: RunSpec) -> RunSpec:
-    """The run by this project's own loop: near enough to a run under Transformers to ask a scheduler for memory."""
-    return replace(spec, stack="minigpt", recipe=None)
+    """The run by this project's own loop on one GPU: near enough to ask a scheduler for memory."""
+    return replace(spec.alone, stack="minigpt", recipe=None)
 
 
 def largest_peak(size: int) -> int:

@@ -1,4 +1,7 @@
-"""One run per GPU at a time: a file lock per device, which the kernel frees when its holder is gone."""
+"""One run per GPU at a time: a file lock per device, which the kernel frees when its holder is gone.
+
+A run may take several. Those who wait gather theirs one after the other, so that no two wait for what the other holds.
+"""
 
 import fcntl
 import os
@@ -11,18 +14,19 @@ from pathlib import Path
 from footprint.errors import FootprintError
 from footprint.jobs.runtime import VISIBLE, runtime_folder
 from footprint.measure.provenance import rehearsed
+from footprint.spec.checks import require
 
 _RETRY_SECONDS = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Lease:
-    """The right to use one device for as long as some process keeps `descriptor` open."""
+    """The right to use some devices for as long as some process keeps the `descriptors` open."""
 
-    device: str
-    """As CUDA_VISIBLE_DEVICES names it: an index or a UUID."""
-    descriptor: int
-    """Of the lock; a child that inherits or is sent it holds the lease too."""
+    devices: tuple[str, ...]
+    """As CUDA_VISIBLE_DEVICES names them: by index or UUID."""
+    descriptors: tuple[int, ...]
+    """Of their locks; a child that inherits them or is sent them holds the lease too."""
 
 
 def devices(nodes: Path = Path("/dev")) -> tuple[str, ...]:
@@ -36,25 +40,33 @@ def devices(nodes: Path = Path("/dev")) -> tuple[str, ...]:
     return tuple(names[:end])
 
 
-def require_devices() -> tuple[str, ...]:
-    """`devices()`; FootprintError when there is none."""
+def require_devices(number: int = 1) -> tuple[str, ...]:
+    """`devices()`; FootprintError when there are fewer than `number`."""
     found = devices()
     if not found:
         visible = os.environ.get(VISIBLE)
         reason = "this machine has no NVIDIA GPU" if visible is None else f"{VISIBLE} is {visible!r}"
         raise FootprintError(f"device: cuda needs a GPU, but {reason}; use --config device=cpu or a machine with one")
+    require(number <= len(found), "gpus", number, f"at most {len(found)}, the GPUs there are here")
     return found
 
 
 @contextmanager
-def lease(choices: Sequence[str], folder: Path | None = None) -> Iterator[Lease]:
-    """Wait until one of the devices is free and hold it for the block (and for children given its descriptor)."""
+def lease(choices: Sequence[str], number: int = 1, folder: Path | None = None) -> Iterator[Lease]:
+    """Wait until `number` of the devices are free and hold them for the block, and for children with the descriptors.
+
+    Whoever began to wait earlier is served earlier, however many it needs.
+    """
     folder = _locks() if folder is None else folder
-    descriptor, device = _wait_for_one(choices, folder)
+    held: dict[str, int] = {}
     try:
-        yield Lease(device=device, descriptor=descriptor)
+        with _turn(folder):
+            while len(held) < number:
+                _take_free(choices, number, folder, held)
+        yield Lease(devices=tuple(held), descriptors=tuple(held.values()))
     finally:
-        os.close(descriptor)
+        for descriptor in held.values():
+            os.close(descriptor)
 
 
 def _locks() -> Path:
@@ -68,12 +80,23 @@ def _locks() -> Path:
     return folder
 
 
-def _wait_for_one(choices: Sequence[str], folder: Path) -> tuple[int, str]:
-    while True:
-        for device in choices:
-            descriptor = _try(folder / f"{device.replace('/', '_')}.lock")
-            if descriptor is not None:
-                return descriptor, device
+@contextmanager
+def _turn(folder: Path) -> Iterator[None]:
+    """Wait until nobody else gathers devices."""
+    with (folder / "turn").open("w") as gathering:
+        fcntl.flock(gathering, fcntl.LOCK_EX)
+        yield
+
+
+def _take_free(choices: Sequence[str], number: int, folder: Path, held: dict[str, int]) -> None:
+    """Add what is free of the devices to those `held`, by their descriptors, up to `number`; wait a moment if short."""
+    for device in choices:
+        if len(held) == number:
+            return
+        descriptor = None if device in held else _try(folder / f"{device.replace('/', '_')}.lock")
+        if descriptor is not None:
+            held[device] = descriptor
+    if len(held) < number:
         time.sleep(_RETRY_SECONDS)
 
 

@@ -1,4 +1,4 @@
-"""A job on the device its run names: with a GPU of its own where that is CUDA, in a fresh process either way."""
+"""A job on the device its run names: with GPUs of its own where that is CUDA, in a fresh process either way."""
 
 import os
 from argparse import ArgumentParser
@@ -10,6 +10,7 @@ from footprint.jobs.runtime import VISIBLE
 from footprint.jobs.worker import run_forked
 from footprint.spec.cards import find
 from footprint.spec.handover import parse_run
+from footprint.spec.run import RunSpec
 from footprint.text.corpus import VALIDATION_FRACTION
 
 
@@ -26,12 +27,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
 
 
+def leased(spec: RunSpec) -> int:
+    """Devices that a run holds while it is carried out. One rank after another is rehearsed, on one card."""
+    return 0 if spec.device == "cpu" else spec.gpus if spec.card is None else 1
+
+
 def run_on_device(job: str, arguments: dict[str, object]) -> None:
     """The function `job` of `footprint.jobs.tasks`; `arguments["run"]` is the JSON of the run."""
     spec, _ = parse_run(arguments["run"])
     if spec.card is not None:
         enter(find(spec.card))
-    with lease(require_devices()) if spec.device == "cuda" else nullcontext() as gpu:
-        if gpu is not None:
-            os.environ[VISIBLE] = gpu.device
-        run_forked(job, arguments, device=spec.device, lease=gpu and gpu.descriptor)
+    needed = leased(spec)
+    with lease(require_devices(needed), needed) if needed else nullcontext() as held:
+        if held is not None:
+            os.environ[VISIBLE] = ",".join(held.devices)
+        run_forked(job, arguments, device=spec.device, lease=held.descriptors if held else ())

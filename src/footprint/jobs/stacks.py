@@ -1,15 +1,19 @@
-"""One run in this process, whichever stack it has."""
+"""One run, whichever stack it has: in this process, or in one for each of its GPUs."""
 
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 from footprint.errors import FootprintError, in_one_line
 from footprint.jobs.fresh import random_batches
+from footprint.jobs.ranks import together
 from footprint.measure.measurement import Batches, Measurement, batches_needed, measure
 from footprint.measure.trace.reader import TraceError
 from footprint.rehearsal.launch import real_values
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
+from footprint.train.sharding import share_of
 
 
 def batches_taken(spec: RunSpec, training: TrainingSpec) -> int:
@@ -17,14 +21,31 @@ def batches_taken(spec: RunSpec, training: TrainingSpec) -> int:
     return batches_needed(training) * (1 if spec.recipe is None else spec.recipe.accumulation)
 
 
-def carry_out(spec: RunSpec, training: TrainingSpec, batches: Batches | None = None) -> Measurement:
-    """Measure or rehearse a run, on `batches_taken` batches or else on random tokens.
+def carry_out(spec: RunSpec, training: TrainingSpec, batches: Callable[[], Batches] | None = None) -> Measurement:
+    """Measure or rehearse a run, on the `batches_taken` batches that a call of `batches` gives, or on random tokens.
+
+    `batches` may be called in another process. Raises FootprintError for whatever a config or a recipe makes a model
+    stumble over.
+    """
+    if batches is None and spec.stack == "minigpt":
+        batches = partial(random_batches, spec, batches_taken(spec, training))
+    if spec.gpus > 1:
+        return together(partial(_share, spec, training, batches), spec)
+    return _carry_out_here(spec, training, batches and batches())
+
+
+def _share(spec: RunSpec, training: TrainingSpec, batches: Callable[[], Batches] | None, rank: int) -> Measurement:
+    own = None if batches is None else list(share_of(rank, spec, batches()))
+    return _carry_out_here(spec, training, own)
+
+
+def _carry_out_here(spec: RunSpec, training: TrainingSpec, batches: Batches | None) -> Measurement:
+    """In this process.
 
     Transformers decides by small integers, such as positions, whether it makes a mask: a rehearsal carries them out.
-    Raises FootprintError for whatever a config or a recipe makes a model stumble over.
     """
     if spec.stack == "minigpt":
-        return measure(spec, training, batches or random_batches(spec, batches_taken(spec, training)))
+        return measure(spec, training, batches)
     from footprint.measure.recorded_trainer import measure_trainer  # Transformers takes two seconds
 
     warnings.simplefilter("ignore")  # what libraries remark on is not for whoever asked for bytes

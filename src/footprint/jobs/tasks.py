@@ -3,6 +3,7 @@
 Call one per process: it measures the whole process.
 """
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 from footprint.jobs.host_memory import require_host_memory
 from footprint.jobs.stacks import batches_taken, carry_out
 from footprint.measure.measurement import require_device
+from footprint.measure.recorded_run import Batches
 from footprint.quality.base import Base, pretrain
 from footprint.quality.finetuning import finetune
 from footprint.quality.storage import starting_points
@@ -32,18 +34,16 @@ def measure_run(run: str, corpus_file: str, output: str, timeline: str, held_out
 
     `held_out` is the fraction of the text kept for validation, at its end.
     """
-    spec, training, (text, _) = _given(run, corpus_file, held_out)
-    batches = corpus.batches(
-        text,
-        batch=spec.batch,
-        seq=spec.seq,
-        steps=batches_taken(spec, training),
-        seed=training.seed,
-        vocab=spec.model.vocab,
-    )
-    measurement = carry_out(spec, training, tensors(batches))
+    spec, training, _ = _given(run, corpus_file, held_out)
+    measurement = carry_out(spec, training, partial(_batches, spec, training, corpus_file, held_out))
     write_timeline(Path(timeline), measurement.timeline)
     write_row(Path(output), measurement.row, MEASUREMENTS, asked(run, corpus_file), timeline=Path(timeline))
+
+
+def _batches(spec: RunSpec, training: TrainingSpec, corpus_file: str, held_out: float) -> Batches:
+    text, _ = corpus.split(Path(corpus_file), held_out)
+    cut = {"batch": spec.batch, "seq": spec.seq, "vocab": spec.model.vocab}
+    return tensors(corpus.batches(text, steps=batches_taken(spec, training), seed=training.seed, **cut))
 
 
 def pretrain_base(

@@ -17,6 +17,7 @@ import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from footprint.errors import FootprintError
@@ -34,11 +35,11 @@ OWN = {"CUDA_VISIBLE_DEVICES", "PWD", "OLDPWD", "SHLVL", "_"}
 """Environment variables a run may have to itself; a server must agree with its clients on all others."""
 
 
-def run_forked(job: str, arguments: dict[str, object], *, device: str, lease: int | None = None) -> None:
+def run_forked(job: str, arguments: dict[str, object], *, device: str, lease: Sequence[int] = ()) -> None:
     """The function `job` of `footprint.jobs.tasks` in a fresh child with this process's environment, folder and stderr.
 
     Ends this process as the child ended unless that succeeded: with its exit status, or by the signal that
-    killed it. When this process dies first, the child is killed. `lease` is a descriptor the child keeps open.
+    killed it. When this process dies first, the child is killed. `lease` are descriptors the child keeps open.
     Where no server can be used, says so on stderr and measures in this process.
     """
     prepare_environment(device)
@@ -57,9 +58,9 @@ def run_forked(job: str, arguments: dict[str, object], *, device: str, lease: in
         raise SystemExit(status)
 
 
-def _ask(wanted: dict[str, object], device: str, lease: int | None) -> int:
+def _ask(wanted: dict[str, object], device: str, lease: Sequence[int]) -> int:
     request = wanted | {"environment": dict(os.environ), "folder": os.getcwd()}
-    descriptors = [sys.stdout.fileno(), sys.stderr.fileno()] + ([] if lease is None else [lease])
+    descriptors = [sys.stdout.fileno(), sys.stderr.fileno(), *lease]
     with _connect(device) as connection:
         _send(connection, request, descriptors)
         return _receive_status(connection)

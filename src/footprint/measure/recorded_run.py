@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from footprint.measure.kinds import held, kinds
 from footprint.measure.neighbours import Neighbours
 from footprint.measure.trace.cpu import CpuRecorder
 from footprint.measure.trace.cuda import CudaRecorder
@@ -16,7 +17,7 @@ from footprint.spec.run import RunSpec
 from footprint.spec.timeline import Point, sampled
 from footprint.spec.training import TrainingSpec
 from footprint.train.loop import StepResult, train
-from footprint.train.optimizers import MasterStepper, Schedule, Stepper, build
+from footprint.train.optimizers import Schedule, build
 from footprint.train.regimes import HALF_TYPES, Fill, prepare, trainable
 
 RECORDERS = {"cpu": CpuRecorder, "cuda": CudaRecorder}
@@ -56,6 +57,7 @@ class RecordedRun:
         self.start()
         with self.phase("build"):
             self.model = prepare(self.spec, half=self.half, seed=self.training.seed, fill=fill)
+            self.held = held(self.model)
             self.stepper = build(self.spec, trainable(self.model), rate=rate, schedule=schedule)
 
     def record(self, batches: Batches) -> list[StepResult]:
@@ -80,18 +82,18 @@ class RecordedRun:
             yield
         # Gradients exist at the end of backward only, optimizer state from the end of the first step on.
         if labelled:
-            self.labels.append(Labels(name, dict(_kinds(self.model, self.stepper, self.spec.device))))
+            self.labels.append(Labels(name, dict(kinds(self.held, self.model, self.stepper, self.spec.device))))
 
     def give_up(self, error: Exception) -> None:
         """Let go of every tensor after `error`: where memory ran out, closing the recorder needs some."""
-        self.model = self.stepper = None
+        self.model = self.stepper = self.held = None
         traceback.clear_frames(error.__traceback__)
 
     def parameter_counts(self) -> dict[str, int]:
         """Logical parameters (an NF4 weight counts its weights, not its bytes)."""
         return {
-            "trainable_parameters": sum(p.numel() for p in trainable(self.model)),
-            "total_parameters": sum(_logical_size(p) for p in self.model.parameters()),
+            "trainable_parameters": sum(each.elements for each in self.held if each.parameter.requires_grad),
+            "total_parameters": sum(each.elements for each in self.held),
         }
 
     def memory(self) -> dict[str, object]:
@@ -142,42 +144,6 @@ class RecordedRun:
         if event is None:
             return None
         return {"status": "oom", "oom_phase": phase_name(event.phase), "oom_requested_bytes": event.delta}
-
-
-def _kinds(model: nn.Module, stepper: Stepper | MasterStepper, device: str) -> Iterator[tuple[int, str]]:
-    """(storage address, kind) of every tensor on the device that is not an activation; later entries win."""
-    for tensor in stepper.states():
-        if tensor.device.type == device:  # AdamW counts its steps on the host, paged moments lie in managed memory
-            yield _address(tensor), "optimizer"
-    for tensor in stepper.masters():
-        yield _address(tensor), "master"
-    adapters = any(not p.requires_grad for p in model.parameters())
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            yield from ((_address(part), "frozen_base") for part in frozen_parts(parameter))
-            continue
-        yield _address(parameter), "adapter" if adapters else "trained"
-        if parameter.grad is not None:
-            yield _address(parameter.grad), "gradients"
-    yield from ((_address(buffer), "frozen_base") for buffer in model.buffers())
-
-
-def frozen_parts(parameter: Tensor) -> Iterator[Tensor]:
-    """The tensor itself and, for NF4, its scales and code books."""
-    yield parameter
-    state = getattr(parameter, "quant_state", None)
-    while state is not None:
-        yield from (value for value in vars(state).values() if isinstance(value, Tensor))
-        state = state.state2
-
-
-def _logical_size(parameter: Tensor) -> int:
-    state = getattr(parameter, "quant_state", None)
-    return parameter.numel() if state is None else state.shape.numel()
-
-
-def _address(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
 
 
 def phase_name(phase: str) -> str:

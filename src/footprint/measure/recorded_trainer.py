@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 
+from footprint.measure.kinds import held
 from footprint.measure.measurement import Measurement, Steps, batches_needed, measured
 from footprint.measure.provenance import rehearsed
 from footprint.measure.recorded_run import Batches, RecordedRun
@@ -39,6 +40,7 @@ class RecordedTrainer(RecordedRun):
         drawn = partial(initialise, generator=torch.Generator().manual_seed(self.training.seed))
         with self.phase("build"):
             self.model = prepare(self.spec, fill=None if rehearsed() else drawn)
+            self.held = held(self.model)
             self.stepper = trainer_of(self.model, self.spec, self._steps, self._step_phase, self._data)
 
     def train(self) -> Steps:

@@ -10,6 +10,7 @@ from footprint.predict.phases import phases, step_temporaries, unrolled
 from footprint.predict.requested import requested
 from footprint.predict.simulation import simulate, watched
 from footprint.predict.textbook import textbook_bytes
+from footprint.spec.checks import require
 from footprint.spec.columns import BUCKET_OF, PHASES, PREDICTIONS
 from footprint.spec.run import AXES, RunSpec
 from footprint.spec.timeline import Point
@@ -25,8 +26,8 @@ def predict(spec: RunSpec, training: TrainingSpec | None = None, *, room: int | 
 
 
 def predictable(specs: Iterable[RunSpec]) -> list[RunSpec]:
-    """The runs that are predicted: those of this project's own loop."""
-    return [spec for spec in specs if spec.stack == "minigpt"]
+    """The runs that are predicted: those of this project's own loop on one GPU."""
+    return [spec for spec in specs if spec.stack == "minigpt" and spec.gpus == 1]
 
 
 def predict_many(
@@ -40,6 +41,8 @@ def predict_many(
     if not specs:
         return []
     training = training or TrainingSpec()
+    for spec in specs:
+        require(spec.gpus == 1, "gpus", spec.gpus, "1: several are measured and rehearsed, not predicted")
     kernels = kernels_for(specs[0].device, training, specs[0].card)
     if specs[0].device == "cuda":
         if room is None and specs[0].card is not None:

@@ -7,8 +7,9 @@ import torch
 from bitsandbytes.functional import dequantize_4bit
 from torch import Tensor
 
+from footprint.measure.kinds import held
 from footprint.measure.provenance import provenance
-from footprint.measure.recorded_run import RECORDERS, frozen_parts
+from footprint.measure.recorded_run import RECORDERS
 from footprint.quality.base import Base
 from footprint.quality.validation import bits_per_byte, tensors
 from footprint.spec.columns import BASES
@@ -55,7 +56,8 @@ def starting_points(
 
 def _weights_bytes(model: MiniGPT) -> int:
     """Bytes of all weights but the adapters', quantization state included."""
-    parts = (part for name, parameter in model.named_parameters() if _own(name) for part in frozen_parts(parameter))
+    own = {id(parameter) for name, parameter in model.named_parameters() if _own(name)}
+    parts = (part for each in held(model) if id(each.parameter) in own for part in each.parts)
     return sum(part.numel() * part.element_size() for part in (*parts, *model.buffers()))
 
 

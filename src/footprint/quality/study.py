@@ -166,6 +166,7 @@ def _check(spec: RunSpec, pretraining: Pretraining) -> None:
     """A base that the run can start from: bytes for tokens, positions that have been trained."""
     model = spec.model
     require(spec.stack == "minigpt", "quality.grids.stack", spec.stack, "minigpt, whose bases are pretrained here")
+    require(spec.gpus == 1, "quality.grids.gpus", spec.gpus, "1: a study compares losses and times on one device")
     bytes_fit = model.vocab >= BYTE_VALUES
     require(bytes_fit, f"models.{model.name}.vocab", model.vocab, f"at least {BYTE_VALUES} for a quality study")
     known = pretraining.seq <= model.context

@@ -69,6 +69,7 @@ MEASUREMENTS = (
     *AXES,
     "status",
     *COMPARED,
+    "peak_spread_bytes",
     "oom_phase",
     "oom_requested_bytes",
     *TIMES,
@@ -81,7 +82,7 @@ MEASUREMENTS = (
 )
 PREDICTIONS = (*AXES, "textbook_bytes", *COMPARED)
 
-EXACT = ("status", *SHARED, "oom_phase", "oom_requested_bytes")
+EXACT = ("status", *SHARED, "peak_spread_bytes", "oom_phase", "oom_requested_bytes")
 """Columns of a measurement that another measurement gives again to the byte: same processor, versions and settings."""
 
 SIMULATIONS = (*AXES, *PHASE_PEAKS, "peak_bytes")
@@ -147,6 +148,7 @@ INTEGERS = (
     "rank",
     "batch",
     "seq",
+    "gpus",
     "threads",
     "timed_steps",
 )

@@ -14,6 +14,8 @@ OPTIMIZERS = ("adamw", "adamw-fused", "adamw-8bit", "paged-adamw")
 CUDA_OPTIMIZERS = ("adamw-8bit", "paged-adamw")
 QUANTIZATIONS = ("nf4", "nf4-double")
 DEVICES = ("cpu", "cuda")
+SHARDINGS = ("none", "ddp", "fsdp")
+MOST_GPUS = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +35,10 @@ class RunSpec:
     seq: int = 256
     stack: str = "minigpt"
     """Whose code trains: this project's own, or Transformers' Trainer with a published architecture."""
+    gpus: int = 1
+    """Processes that train together, each on a GPU of its own or, on the CPU, beside the others. They share a batch."""
+    sharding: str = "none"
+    """What several hold: `ddp` the whole model each, `fsdp` a share of every tensor (FSDP2)."""
     device: str = field(default="cpu", compare=False)
     """Where it is to run; decides which combinations exist, not which cell of the grid this is."""
     card: str | None = field(default=None, compare=False)
@@ -55,6 +61,7 @@ class RunSpec:
         self._read("precision", tuple(PRECISIONS))
         self._read("optimizer", OPTIMIZERS)
         whole("batch", self.batch, 1, 65536)
+        self._read_sharding()
         if published:
             check_axes(self.model, precision=self.precision, checkpointing=self.checkpointing, seq=self.seq)
         else:
@@ -84,6 +91,22 @@ class RunSpec:
         allowed = f"at most {narrowest}, the narrowest adapted Linear of {self.model.name}"
         require(self.rank <= narrowest, "rank", self.rank, allowed)
 
+    def _read_sharding(self) -> None:
+        whole("gpus", self.gpus, 1, MOST_GPUS)
+        self._read("sharding", SHARDINGS)
+        if self.gpus == 1:
+            object.__setattr__(self, "sharding", "none")
+            return
+        require(self.sharding != "none", "sharding", self.sharding, f"ddp or fsdp with {self.gpus} gpus")
+        require(self.batch % self.gpus == 0, "batch", self.batch, f"a multiple of the {self.gpus} gpus, which share it")
+        if self.sharding == "ddp":
+            return
+        allowed = "adamw or adamw-fused with sharding fsdp (bitsandbytes steps no sharded tensors)"
+        require(self.optimizer not in CUDA_OPTIMIZERS, "optimizer", self.optimizer, allowed)
+        if isinstance(self.model, ModelSpec):
+            rows = min(self.model.width, self.model.kv_width)
+            require(self.gpus <= rows, "gpus", self.gpus, f"at most {rows}, the rows of the narrowest sharded tensor")
+
     def _read(self, key: str, names: tuple[str, ...]) -> None:
         object.__setattr__(self, key, one_of(key, getattr(self, key), names))
 
@@ -110,6 +133,11 @@ class RunSpec:
     def many_sequences(self) -> bool:
         """Whether a batch has more than one sequence."""
         return self.batch > 1
+
+    @property
+    def alone(self) -> "RunSpec":
+        """What one of its GPUs computes: the same run on a single one, with its share of the batch."""
+        return replace(self, batch=self.batch // self.gpus, gpus=1)
 
     def axes(self) -> dict[str, str | int]:
         """The axis columns of every CSV, in contract order."""

@@ -6,12 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import RunSpec
 from footprint.train.loss_scale import LossScale
-from footprint.train.minigpt import MiniGPT
 from footprint.train.optimizers import MasterStepper, Stepper
 
 
@@ -24,7 +23,7 @@ class StepResult:
 
 
 def train(
-    model: MiniGPT,
+    model: nn.Module,
     stepper: Stepper | MasterStepper,
     batches: Iterable[tuple[Tensor, Tensor]],
     spec: RunSpec,
@@ -38,7 +37,9 @@ def train(
     gradients are dropped after the step phase.
     """
     autocast = PRECISIONS[spec.precision].autocast
-    scale = LossScale(spec.device) if half == torch.float16 and spec.precision != "fp32" else None
+    scale = (
+        LossScale(spec.device, spec.sharding == "fsdp") if half == torch.float16 and spec.precision != "fp32" else None
+    )
     results = []
     for number, (tokens, targets) in enumerate(batches):
         clock = Clock(spec.device)

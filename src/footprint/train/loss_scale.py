@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from footprint.train.sharding import local
+
 INITIAL, GROWTH_INTERVAL = 2.0**16, 2000
 """PyTorch's own defaults (torch.amp.GradScaler), which cannot be used here: it refuses gradients kept in fp16."""
 
@@ -10,7 +12,9 @@ INITIAL, GROWTH_INTERVAL = 2.0**16, 2000
 class LossScale:
     """Multiplies the loss by a power of two and divides the gradients by it, halving it whenever one overflowed."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, sharded: bool = False) -> None:
+        """`sharded`: other processes hold the rest of every gradient, which may overflow there."""
+        self._sharded = sharded
         self._scale = torch.tensor(INITIAL, device=device)
         self._overflowed = torch.tensor(0.0, device=device)
         self._steps_since_change = torch.tensor(0, dtype=torch.int32, device=device)
@@ -23,8 +27,10 @@ class LossScale:
         """Divide every gradient in place; False when one is not finite and the step must be skipped."""
         self._overflowed.zero_()
         torch._amp_foreach_non_finite_check_and_unscale_(
-            [p.grad for p in parameters], self._overflowed, self._scale.reciprocal()
+            [local(p.grad) for p in parameters], self._overflowed, self._scale.reciprocal()
         )
+        if self._sharded:
+            torch.distributed.all_reduce(self._overflowed, torch.distributed.ReduceOp.MAX)
         usable = not self._overflowed.item()
         torch._amp_update_scale_(self._scale, self._steps_since_change, self._overflowed, 2.0, 0.5, GROWTH_INTERVAL)
         return usable

@@ -153,6 +153,13 @@ class MiniGPT(nn.Module):
         if spec.tied_head:
             self.head.weight = self.tokens.weight
 
+    @property
+    def parts(self) -> list[str]:
+        """The modules that hold every tensor, by name, in the order they are registered."""
+        ends = ("tokens", "positions", "rotary"), ("norm", "head")
+        blocks = [f"blocks.{number}" for number in range(len(self.blocks))]
+        return [name for name in (*ends[0], *blocks, *ends[1]) if name in blocks or getattr(self, name) is not None]
+
     def _segment(self, x: Tensor, start: int, stop: int) -> Tensor:
         for block in self.blocks[start:stop]:
             x = block(x, self.rotary)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from footprint.spec.precision import FULL, PRECISIONS
 from footprint.spec.run import RunSpec
 from footprint.train.minigpt import MiniGPT, Rotary, initialise
+from footprint.train.sharding import distributed, shard
 
 LORA_ALPHA_PER_RANK = 2
 """LoRA scales its update by alpha / rank; twice the rank keeps that factor at 2 for every rank."""
@@ -23,28 +24,43 @@ Fill = Callable[[Tensor, str], None]
 """Writes the values of the parameter with that name into a tensor of its shape."""
 
 
-def prepare(spec: RunSpec, *, half: torch.dtype, seed: int, fill: Fill | None = None) -> MiniGPT:
-    """A model on `spec.device`, ready to train: weights in, adapters in, dtypes as the recipe says.
+def prepare(spec: RunSpec, *, half: torch.dtype, seed: int, fill: Fill | None = None) -> nn.Module:
+    """A MiniGPT on `spec.device`, ready to train: weights in, adapters in, dtypes as the recipe says, and this
+    process's share of it where several GPUs train together.
 
     The weights are drawn from `seed` unless `fill` has them. PEFT draws adapters from PyTorch's own generator.
 
     It is built on the meta device and materialized parameter by parameter, so the build never
-    holds a second copy of the model.
+    holds a second copy of the model. Under fsdp it never holds more than one whole block beside tokens and positions.
     """
     # On Hopper cuDNN's attention comes first, whose workspace only cuDNN knows; flash attention runs everywhere.
     torch.backends.cuda.enable_cudnn_sdp(False)
     with torch.device("meta"):
         model = MiniGPT(spec.model, spec.checkpointing, spec.positions)
     precision = PRECISIONS[spec.precision]
-    frozen = spec.regime != "full"
-    dtype = dtype_of(precision.base if frozen else precision.trained, half)
+    model.requires_grad_(spec.regime == "full")
+    dtype = dtype_of(precision.base if spec.regime != "full" else precision.trained, half)
     fill = fill or partial(initialise, generator=torch.Generator().manual_seed(seed))
-    materialize(model, spec, dtype=dtype, half=half, fill=fill)
-    _REGIMES[spec.regime](model, spec)
     trained = dtype_of(precision.trained, half)
-    for parameter in trainable(model):
+    for name in model.parts:
+        materialize(model, name, spec, dtype=dtype, half=half, fill=fill)
+        if spec.sharding == "fsdp" and name.startswith("blocks."):
+            block = model.get_submodule(name)
+            _make_trainable(block, spec, trained)
+            shard(block, spec)
+    if spec.model.tied_head:
+        model.head.weight = model.tokens.weight
+    if spec.sharding != "fsdp":
+        _make_trainable(model, spec, trained)
+    return distributed(model.train(), spec)
+
+
+def _make_trainable(part: nn.Module, spec: RunSpec, trained: torch.dtype) -> None:
+    """Adapters on the Linears that the spec names, and what trains in the dtype that trains."""
+    if spec.regime != "full":
+        _adapt(part, spec)
+    for parameter in trainable(part):
         parameter.data = parameter.data.to(trained)
-    return model.train()
 
 
 def dtype_of(size: int, half: torch.dtype) -> torch.dtype:
@@ -57,16 +73,15 @@ def trainable(model: nn.Module) -> list[nn.Parameter]:
     return [p for p in model.parameters() if p.requires_grad]
 
 
-def materialize(model: MiniGPT, spec: RunSpec, *, dtype: torch.dtype, half: torch.dtype, fill: Fill) -> None:
-    """Replace every meta tensor by a real one on `spec.device`, quantizing block Linears as soon as they are filled.
+def materialize(model: MiniGPT, name: str, spec: RunSpec, *, dtype: torch.dtype, half: torch.dtype, fill: Fill) -> None:
+    """Replace every meta tensor of one part of a model by a real one on `spec.device`, quantizing block Linears as soon
+    as they are filled.
 
     Rotary tables take the dtype of the queries they turn, which is `half` under autocast.
     """
     # Paths, for a list of the modules would keep every dense Linear alive until the last one is quantized.
-    for path in [path for path, _ in model.named_modules()]:
+    for path in [f"{name}.{inner}".rstrip(".") for inner, _ in model.get_submodule(name).named_modules()]:
         _materialize_module(model, path, spec, dtype=dtype, half=half, fill=fill)
-    if spec.model.tied_head:
-        model.head.weight = model.tokens.weight
 
 
 def _materialize_module(
@@ -78,7 +93,7 @@ def _materialize_module(
         if parameter.is_meta:
             real = torch.empty(parameter.shape, dtype=dtype, device=device)
             fill(real, f"{path}.{name}")
-            setattr(module, name, nn.Parameter(real))
+            setattr(module, name, nn.Parameter(real, requires_grad=parameter.requires_grad))
     if isinstance(module, Rotary):
         module.to_empty(device=device).to(half if PRECISIONS[spec.precision].autocast else dtype).reset()
     if spec.regime == "qlora" and isinstance(module, nn.Linear) and path.startswith("blocks."):
@@ -107,14 +122,9 @@ def quantized(linear: nn.Linear, spec: RunSpec, compute_dtype: torch.dtype) -> b
     return layer
 
 
-def _full(model: MiniGPT, spec: RunSpec) -> None:
-    model.requires_grad_(True)
-
-
-def _adapted(model: MiniGPT, spec: RunSpec) -> None:
-    """Freeze everything and let PEFT put adapters on the Linears the spec names."""
-    model.requires_grad_(False)
-    model.is_loaded_in_4bit = spec.regime == "qlora"  # PEFT reads this to choose its 4-bit layer
+def _adapt(part: nn.Module, spec: RunSpec) -> None:
+    """Let PEFT put adapters on the Linears the spec names."""
+    part.is_loaded_in_4bit = spec.regime == "qlora"  # PEFT reads this to choose its 4-bit layer
     config = LoraConfig(
         r=spec.rank,
         lora_alpha=LORA_ALPHA_PER_RANK * spec.rank,
@@ -124,7 +134,4 @@ def _adapted(model: MiniGPT, spec: RunSpec) -> None:
     )
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*tied.*")
-        inject_adapter_in_model(config, model)
-
-
-_REGIMES: dict[str, Callable[[MiniGPT, RunSpec], None]] = {"full": _full, "lora": _adapted, "qlora": _adapted}
+        inject_adapter_in_model(config, part)

@@ -1,0 +1,126 @@
+"""One run over several GPUs: a process for each rank, every one under a recorder of its own.
+
+On the CPU the processes train side by side over Gloo, on GPUs over NCCL. A rehearsal needs no more than two of them:
+all ranks do the same on tensors of which the first has the largest shares and the last the smallest. PyTorch's own
+process group that communicates nothing ("fake") then stands for the others.
+"""
+
+import os
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+import torch.distributed as dist
+
+from footprint.errors import FootprintError
+from footprint.jobs.runtime import VISIBLE, die_with, prepare_environment
+from footprint.measure.measurement import Measurement
+from footprint.spec.run import RunSpec
+
+Work = Callable[[int], Measurement]
+"""What the process of a rank does once it has joined the others; of a module, for it may have to travel there."""
+
+LOSSES = ("loss_first", "loss_last")
+
+
+def together(work: Work, spec: RunSpec) -> Measurement:
+    """Let every rank of a run do its `work`, each in a process of its own.
+
+    The measurement is that of the rank whose peak is highest, with how far below it the lowest stays, and the losses
+    of all. Memory that runs out on one rank ends the others.
+    """
+    with TemporaryDirectory(prefix="footprint-ranks-") as folder, _processes(work, spec, Path(folder)) as waiting:
+        found: list[Measurement] = []
+        while waiting:
+            for connection in wait(list(waiting)):
+                found.append(_received(connection, waiting.pop(connection)))
+                if found[-1].row["status"] == "oom":
+                    return found[-1]
+    return of_all(found)
+
+
+def of_all(found: Sequence[Measurement]) -> Measurement:
+    """One measurement for all ranks."""
+    failed = next((each for each in found if each.row["status"] != "ok"), None)
+    if failed is not None:
+        return failed
+    peaks = [each.row["peak_bytes"] for each in found]
+    highest = found[peaks.index(max(peaks))]
+    row = highest.row | {"peak_spread_bytes": max(peaks) - min(peaks)}
+    for name in LOSSES:
+        if row[name] is not None:
+            row[name] = statistics.fmean(each.row[name] for each in found)
+    return replace(highest, row=row)
+
+
+@contextmanager
+def _processes(work: Work, spec: RunSpec, folder: Path) -> Iterator[dict[Connection, BaseProcess]]:
+    """The process of each rank by what it answers on; none outlives the block."""
+    on_gpus = spec.device == "cuda" and spec.card is None
+    # A process that has started CUDA cannot fork, but the stand-in survives it.
+    context = get_context("spawn" if on_gpus else "fork")
+    visible = os.environ.get(VISIBLE, "")
+    started = {}
+    try:
+        for rank in range(spec.gpus) if spec.card is None else (0, spec.gpus - 1):
+            if on_gpus:
+                os.environ[VISIBLE] = visible.split(",")[rank]  # before anything there is imported that starts CUDA
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_rank, args=(theirs, work, spec, rank, folder, os.getpid()))
+            process.start()
+            theirs.close()  # the child's end is now the only one: its death ends the wait for it
+            started[ours] = process
+        yield dict(started)
+    finally:
+        os.environ[VISIBLE] = visible
+        for process in started.values():
+            process.kill()
+        for process in started.values():
+            process.join()
+
+
+def _received(connection: Connection, process: BaseProcess) -> Measurement:
+    try:
+        answer = connection.recv()
+    except EOFError:
+        process.join()  # only then is its status known
+        raise RuntimeError(f"the process of a rank ended with status {process.exitcode}") from None
+    if isinstance(answer, FootprintError):
+        raise answer
+    return answer
+
+
+def _rank(connection: Connection, work: Work, spec: RunSpec, rank: int, folder: Path, parent: int) -> None:
+    """The process of a rank: join the others, work, send the measurement or what a user can mend."""
+    die_with(parent)
+    prepare_environment(spec.device)
+    try:
+        _join(spec, rank, folder)
+        connection.send(work(rank))
+    except FootprintError as error:
+        connection.send(error)
+
+
+def _join(spec: RunSpec, rank: int, folder: Path) -> None:
+    here = {"rank": rank, "world_size": spec.gpus}
+    if spec.card is not None:
+        from torch.testing._internal.distributed.fake_pg import FakeStore
+
+        torch.cuda._is_in_bad_fork = lambda: False
+        dist.init_process_group("fake", store=FakeStore(), **here)
+        return
+    met = here | {"init_method": (folder / "ranks").as_uri()}
+    if spec.device == "cuda":
+        dist.init_process_group("nccl", **met)
+        return
+    from footprint.measure import staged_gloo
+
+    staged_gloo.register()
+    dist.init_process_group(staged_gloo.NAME, **met)

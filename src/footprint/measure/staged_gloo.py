@@ -1,0 +1,110 @@
+"""Gloo for processes whose allocations are recorded: collectives pass through memory that no allocator of PyTorch owns.
+
+Gloo's own threads let go of the tensors they were given at a moment of their choosing, where the recorder of the main
+thread does not see it. Here they are given copies, in memory of NumPy's, and the tensors of the run stay with the
+thread that made them. So a collective takes what it takes with NCCL: nothing of PyTorch's allocator.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch._C._distributed_c10d import _create_work_from_future
+
+NAME = "staged-gloo"
+
+
+def register() -> None:
+    """Let `init_process_group` know this backend."""
+    if NAME not in dist.Backend.backend_list:
+        dist.Backend.register_backend(NAME, StagedGloo, devices=["cpu"])
+
+
+class StagedGloo(dist.ProcessGroup):
+    """Collectives of CPU tensors. Each is over when its call returns."""
+
+    def __init__(self, store: dist.Store, rank: int, size: int, timeout: timedelta) -> None:
+        super().__init__(rank, size)
+        self._gloo = dist.ProcessGroupGloo(store, rank, size, timeout)
+
+    def getBackendName(self) -> str:  # noqa: N802, PyTorch's name
+        """As PyTorch asks for it."""
+        return NAME
+
+    @property
+    def group_name(self) -> str:
+        """The name PyTorch has given this group; one that is written in Python has to look it up."""
+        return dist.distributed_c10d._world.pg_names[self]
+
+    def allreduce(self, tensors: list[Tensor], opts: object = None) -> dist.Work:
+        """Every tensor becomes the sum, or what `opts` says, of those of all ranks."""
+        return self._through(self._reduced, tensors, opts)
+
+    def broadcast(self, tensors: list[Tensor], opts: object) -> dist.Work:
+        """Every tensor becomes that of the root."""
+        return self._through(lambda staged, told: self._gloo.broadcast([staged], told).wait(), tensors, opts)
+
+    def allgather(self, outputs: list[list[Tensor]], inputs: list[Tensor], opts: object = None) -> dist.Work:
+        """Every list of outputs becomes the inputs of all ranks."""
+        for gathered, own in zip(outputs, inputs, strict=True):
+            for output, part in zip(gathered, self._gathered(own), strict=True):
+                output.copy_(part)
+        return _done(outputs)
+
+    def all_gather_single(self, output: Tensor, own: Tensor, opts: object = None) -> dist.Work:
+        """The output becomes the inputs of all ranks, one after the other."""
+        for part, found in zip(output.view(self.size(), -1), self._gathered(own), strict=True):
+            part.copy_(found.view(-1))
+        return _done([output])
+
+    def reduce_scatter_single(self, output: Tensor, whole: Tensor, opts: object) -> dist.Work:
+        """The output becomes this rank's part of the sum, or of what `opts` says, of those of all ranks."""
+        staged = _staged(whole)
+        self._reduced(staged, opts)
+        output.view(-1).copy_(staged.view(self.size(), -1)[self.rank()])
+        return _done([output])
+
+    def barrier(self, opts: object = None) -> dist.Work:
+        """Wait for all ranks."""
+        self._gloo.barrier().wait()
+        return _done([])
+
+    def _through(self, collective: Callable[[Tensor, object], None], tensors: list[Tensor], opts: object) -> dist.Work:
+        for tensor in tensors:
+            staged = _staged(tensor)
+            collective(staged, opts)
+            tensor.copy_(staged)
+        return _done(tensors)
+
+    def _reduced(self, staged: Tensor, opts: object) -> None:
+        """Reduce in place; Gloo knows no mean."""
+        mean = opts is not None and opts.reduceOp == dist.ReduceOp.AVG
+        told = dist.AllreduceOptions()
+        told.reduceOp = dist.ReduceOp.SUM if mean or opts is None else opts.reduceOp
+        self._gloo.allreduce([staged], told).wait()
+        if mean:
+            staged.div_(self.size())
+
+    def _gathered(self, own: Tensor) -> list[Tensor]:
+        parts = [_memory(own.shape, own.dtype) for _ in range(self.size())]
+        self._gloo.allgather([parts], [_staged(own)]).wait()
+        return parts
+
+
+def _memory(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """A tensor in memory of NumPy's."""
+    elements = int(np.prod(shape, dtype=np.int64))
+    return torch.from_numpy(np.empty(elements * dtype.itemsize, np.uint8)).view(dtype).view(shape)
+
+
+def _staged(tensor: Tensor) -> Tensor:
+    return _memory(tensor.shape, tensor.dtype).copy_(tensor.detach())
+
+
+def _done(result: object) -> dist.Work:
+    future = torch.futures.Future()
+    future.set_result(result)
+    return _create_work_from_future(future)
