@@ -1,8 +1,7 @@
 """One run over several GPUs: a process for each rank, every one under a recorder of its own.
 
 On the CPU the processes train side by side over Gloo, on GPUs over NCCL. A rehearsal needs no more than two of them:
-all ranks do the same on tensors of which the first has the largest shares and the last the smallest. PyTorch's own
-process group that communicates nothing ("fake") then stands for the others.
+all ranks do the same on tensors of which the first has the largest shares and the last the smallest.
 """
 
 import os
@@ -22,6 +21,7 @@ import torch.distributed as dist
 from footprint.errors import FootprintError
 from footprint.jobs.runtime import VISIBLE, die_with, prepare_environment
 from footprint.measure.measurement import Measurement
+from footprint.measure.process_groups import Gloo, OneOfMany
 from footprint.spec.run import RunSpec
 
 Work = Callable[[int], Measurement]
@@ -111,16 +111,8 @@ def _rank(connection: Connection, work: Work, spec: RunSpec, rank: int, folder: 
 def _join(spec: RunSpec, rank: int, folder: Path) -> None:
     here = {"rank": rank, "world_size": spec.gpus}
     if spec.card is not None:
-        from torch.testing._internal.distributed.fake_pg import FakeStore
-
         torch.cuda._is_in_bad_fork = lambda: False
-        dist.init_process_group("fake", store=FakeStore(), **here)
+        dist.init_process_group(OneOfMany.register(), store=dist.HashStore(), **here)
         return
-    met = here | {"init_method": (folder / "ranks").as_uri()}
-    if spec.device == "cuda":
-        dist.init_process_group("nccl", **met)
-        return
-    from footprint.measure import staged_gloo
-
-    staged_gloo.register()
-    dist.init_process_group(staged_gloo.NAME, **met)
+    backend = "nccl" if spec.device == "cuda" else Gloo.register()
+    dist.init_process_group(backend, init_method=(folder / "ranks").as_uri(), **here)

@@ -42,16 +42,21 @@ def _share(spec: RunSpec, training: TrainingSpec, batches: Callable[[], Batches]
 def _carry_out_here(spec: RunSpec, training: TrainingSpec, batches: Batches | None) -> Measurement:
     """In this process.
 
-    Transformers decides by small integers, such as positions, whether it makes a mask: a rehearsal carries them out.
+    Small integers are carried out in a rehearsal where something is decided by them: Transformers looks at positions
+    before it makes a mask, DDP asks every rank how many parameters it has.
     """
-    if spec.stack == "minigpt":
-        return measure(spec, training, batches)
+    decided = spec.stack == "transformers" or spec.sharding == "ddp"
+    with real_values() if spec.card is not None and decided else nullcontext():
+        return measure(spec, training, batches) if spec.stack == "minigpt" else _train(spec, training, batches)
+
+
+def _train(spec: RunSpec, training: TrainingSpec, batches: Batches | None) -> Measurement:
+    """By Transformers' Trainer."""
     from footprint.measure.recorded_trainer import measure_trainer  # Transformers takes two seconds
 
     warnings.simplefilter("ignore")  # what libraries remark on is not for whoever asked for bytes
     try:
-        with nullcontext() if spec.card is None else real_values():
-            return measure_trainer(spec, training, batches)
+        return measure_trainer(spec, training, batches)
     except (FootprintError, TraceError):
         raise
     except Exception as error:  # noqa: BLE001, for whatever a config makes a model stumble over is its writer's to mend

@@ -37,9 +37,8 @@ def train(
     gradients are dropped after the step phase.
     """
     autocast = PRECISIONS[spec.precision].autocast
-    scale = (
-        LossScale(spec.device, spec.sharding == "fsdp") if half == torch.float16 and spec.precision != "fp32" else None
-    )
+    scales = half == torch.float16 and spec.precision != "fp32"
+    scale = LossScale(spec.device, spec.sharding == "fsdp") if scales else None
     results = []
     for number, (tokens, targets) in enumerate(batches):
         clock = Clock(spec.device)
