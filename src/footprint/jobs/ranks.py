@@ -110,6 +110,10 @@ def _rank(connection: Connection, work: Work, spec: RunSpec, rank: int, folder: 
 
 def _join(spec: RunSpec, rank: int, folder: Path) -> None:
     here = {"rank": rank, "world_size": spec.gpus}
+    # As torchrun would tell them: on a GPU each process sees one, its own.
+    local = rank if spec.device == "cpu" else 0
+    told = {"RANK": rank, "WORLD_SIZE": spec.gpus, "LOCAL_RANK": local, "LOCAL_WORLD_SIZE": spec.gpus}
+    os.environ |= {name: str(number) for name, number in told.items()}
     if spec.card is not None:
         torch.cuda._is_in_bad_fork = lambda: False
         dist.init_process_group(OneOfMany.register(), store=dist.HashStore(), **here)

@@ -35,7 +35,10 @@ def carry_out(spec: RunSpec, training: TrainingSpec, batches: Callable[[], Batch
 
 
 def _share(spec: RunSpec, training: TrainingSpec, batches: Callable[[], Batches] | None, rank: int) -> Measurement:
-    own = None if batches is None else list(share_of(rank, spec, batches()))
+    """What the process of a rank does. Of whole batches a Trainer takes its share itself."""
+    own = batches and batches()
+    if spec.stack == "minigpt":
+        own = list(share_of(rank, spec, own))
     return _carry_out_here(spec, training, own)
 
 

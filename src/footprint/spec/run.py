@@ -101,6 +101,8 @@ class RunSpec:
         require(self.batch % self.gpus == 0, "batch", self.batch, f"a multiple of the {self.gpus} gpus, which share it")
         if self.sharding == "ddp":
             return
+        sharded = self.stack == "minigpt" or self.device == "cuda"
+        require(sharded, "sharding", self.sharding, "ddp for Transformers on the CPU, where Accelerate shards nothing")
         allowed = "adamw or adamw-fused with sharding fsdp (bitsandbytes steps no sharded tensors)"
         require(self.optimizer not in CUDA_OPTIMIZERS, "optimizer", self.optimizer, allowed)
         if isinstance(self.model, ModelSpec):

@@ -60,6 +60,9 @@ IGNORED = -100
 Phase = Callable[[int, str, bool], AbstractContextManager]
 """A phase of a step by its number and name, and whether it is the last of that name in the step."""
 
+Begun = Callable[[nn.Module], None]
+"""Told of the model as it trains, wrapped or sharded, before the first step."""
+
 
 def prepare(run: RunSpec, fill: Fill | None) -> nn.Module:
     """The model as it trains: loaded, quantized, with its adapters.
@@ -201,14 +204,23 @@ def random_sequences(run: RunSpec, steps: int, vocab: int, seed: int = 0) -> Ten
 class PhasedTrainer(Trainer):
     """The Trainer unchanged, but for the marks where a step's forward ends, its backward ends and its update ends."""
 
-    def __init__(self, model: nn.Module, arguments: TrainingArguments, data: list, phase: Phase) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        arguments: TrainingArguments,
+        data: list,
+        phase: Phase,
+        begun: Begun,
+    ) -> None:
         self.losses: list[float] = []
+        self.begun = begun
         self._phase, self._open, self._batches = phase, ExitStack(), 0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             super().__init__(model=model, args=arguments, train_dataset=data, callbacks=[_UpdateEnds(self)])
         self.remove_callback(PrinterCallback)
-        self.create_optimizer()
+        if not self.is_fsdp_enabled:  # which steps what training begins with: shares
+            self.create_optimizer()
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -221,7 +233,7 @@ class PhasedTrainer(Trainer):
 
     def states(self) -> Iterator[Tensor]:
         """Every tensor the optimizer keeps between steps."""
-        for state in self.optimizer.state.values():
+        for state in self.optimizer.state.values() if self.optimizer is not None else ():
             yield from (value for value in state.values() if isinstance(value, Tensor))
 
     def _get_train_sampler(self, *arguments: object) -> None:
@@ -254,31 +266,44 @@ class _UpdateEnds(TrainerCallback):
     def __init__(self, trainer: PhasedTrainer) -> None:
         self._trainer = trainer
 
+    def on_train_begin(self, *arguments: object, **named: object) -> None:
+        self._trainer.begun(self._trainer.model)
+
     def on_optimizer_step(self, *arguments: object, **named: object) -> None:
         self._trainer.enter(None)
 
 
 def trainer_of(
-    model: nn.Module, run: RunSpec, steps: int, phase: Phase, data: list[dict[str, Tensor]] | None
+    model: nn.Module,
+    run: RunSpec,
+    steps: int,
+    data: list[dict[str, Tensor]] | None,
+    phase: Phase,
+    begun: Begun,
 ) -> PhasedTrainer:
     """The Trainer of a run for so many steps, on `data` (see `examples`), or else on random tokens."""
     if data is None:
         vocab = model.get_input_embeddings().weight.shape[0]
         data = examples(run, random_sequences(run, steps, vocab))
     with tempfile.TemporaryDirectory() as folder:
-        return PhasedTrainer(model, _arguments(run, steps, folder), data, phase)
+        return PhasedTrainer(model, _arguments(run, steps, folder), data, phase, begun)
 
 
 def _arguments(run: RunSpec, steps: int, folder: str) -> TrainingArguments:
     autocast = under_autocast(run.recipe, run.precision)
+    recomputed = run.checkpointing != "none"
+    sharded = {}
+    if run.sharding == "fsdp":
+        # Trainer wants FSDP's own checkpointing beside FSDP.
+        sharded = {"fsdp": True, "fsdp_config": {"activation_checkpointing": recomputed}}
     return TrainingArguments(
         output_dir=folder,
         use_cpu=run.device == "cpu",
         bf16=autocast and run.recipe.half == "bf16",
         fp16=autocast and run.recipe.half == "fp16",
         optim=OPTIMIZERS[run.optimizer],
-        activation_checkpointing=run.checkpointing != "none",
-        per_device_train_batch_size=run.batch,
+        activation_checkpointing=recomputed and not sharded,
+        per_device_train_batch_size=run.batch // run.gpus,
         gradient_accumulation_steps=run.recipe.accumulation,
         max_grad_norm=run.recipe.clipping,
         max_steps=steps,
@@ -288,4 +313,5 @@ def _arguments(run: RunSpec, steps: int, folder: str) -> TrainingArguments:
         report_to=[],
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        **sharded,
     )
