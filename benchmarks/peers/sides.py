@@ -5,7 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from footprint.jobs.fresh import Row, random_batches
+from footprint.jobs.fresh import Row
+from footprint.measure.measurement import random_batches
 from footprint.measure.recorded_run import RecordedRun
 from footprint.measure.tensors import live_at_peak
 from footprint.measure.trace.reader import Trace

@@ -12,8 +12,8 @@ import torch
 from tiny import GPT, LLAMA, TRAINING, run
 
 from footprint.errors import FootprintError
-from footprint.jobs.fresh import each_fresh, measure_each, random_batches
-from footprint.measure.measurement import batches_needed, measure, require_device
+from footprint.jobs.fresh import each_fresh, measure_each
+from footprint.measure.measurement import batches_needed, measure, random_batches, require_device
 from footprint.predict.parameters import resident
 from footprint.spec.cards import find
 from footprint.spec.columns import BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PHASES, WEIGHT_PARTS
@@ -98,7 +98,7 @@ def test_an_nf4_weight_counts_its_weights_not_its_bytes(rows):
 def test_a_run_in_a_new_interpreter_gives_the_same_row_to_the_byte_every_time(rows):
     """As the workflow describes a run: JSON in, a row out; forked or started, once or twice."""
     program = (
-        "import json, sys; from footprint.jobs.fresh import random_batches as batches;"
+        "import json, sys; from footprint.measure.measurement import random_batches as batches;"
         "from footprint.spec.handover import parse_run;"
         "from footprint.measure.measurement import batches_needed as needed, measure;"
         "spec, training = parse_run(sys.argv[1]);"

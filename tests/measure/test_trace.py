@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny import HALF, mem_tracker_peak, prepared, run
 
-from footprint.jobs.fresh import random_batches
+from footprint.measure.measurement import random_batches
 from footprint.measure.trace import cuda
 from footprint.measure.trace.cpu import CpuRecorder
 from footprint.measure.trace.reader import Event, Labels, Trace, TraceError

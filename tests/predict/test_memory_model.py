@@ -9,7 +9,7 @@ import torch
 from clone import REPOSITORY
 from tiny import GPT, HALF, every_regime, prepared, run
 
-from footprint.jobs.fresh import random_batches
+from footprint.measure.measurement import random_batches
 from footprint.predict.parameters import resident
 from footprint.predict.prediction import predict, timeline
 from footprint.spec.presets import PRESETS

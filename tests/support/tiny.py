@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributed._tools.mem_tracker import MemTracker
 
-from footprint.jobs.fresh import random_batches
+from footprint.measure.measurement import random_batches
 from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec

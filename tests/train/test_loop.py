@@ -9,7 +9,7 @@ from clone import REPOSITORY
 from tiny import GPT, HALF, LLAMA, every_precision, every_regime, prepared, run, trained
 from torch import nn
 
-from footprint.jobs.fresh import random_batches
+from footprint.measure.measurement import random_batches
 from footprint.spec.checkpointing import segment_lengths
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec

@@ -7,7 +7,7 @@ import pytest
 import torch
 from tiny import GPT, LLAMA, SIZES, prepared, run, trained
 
-from footprint.jobs.fresh import random_batches
+from footprint.measure.measurement import random_batches
 from footprint.measure.trace.cpu import CpuRecorder
 from footprint.predict.parameters import parameter_count
 from footprint.spec.block import CHOICES, STYLES

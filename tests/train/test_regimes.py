@@ -11,7 +11,8 @@ from bitsandbytes.nn import Linear4bit
 from tiny import GPT, HALF, LLAMA, TRAINING, every_precision, every_regime, prepared, run, trained
 from torch import nn
 
-from footprint.jobs.fresh import each_fresh, random_batches
+from footprint.jobs.fresh import each_fresh
+from footprint.measure.measurement import random_batches
 from footprint.measure.recorded_run import RecordedRun
 from footprint.measure.trace.cpu import CpuRecorder
 from footprint.measure.trace.reader import Trace

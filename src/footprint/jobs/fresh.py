@@ -6,24 +6,14 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from multiprocessing.context import BaseContext
 
-import torch
-
 from footprint.jobs.entry import answer
 from footprint.jobs.runtime import prepare_environment
-from footprint.measure.measurement import batches_needed, measure
-from footprint.measure.recorded_run import Batches
+from footprint.jobs.stacks import carry_out
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 
 Row = dict[str, object]
 Function = Callable[[RunSpec, TrainingSpec], Row]
-
-
-def random_batches(spec: RunSpec, steps: int, seed: int = 0) -> Batches:
-    """`steps` pairs of random tokens and targets, each int64 (B, S); allocation does not depend on what they say."""
-    generator = torch.Generator().manual_seed(seed)
-    shape = (2, spec.batch, spec.seq)
-    return [tuple(torch.randint(0, spec.model.vocab, shape, generator=generator)) for _ in range(steps)]
 
 
 def measure_each(specs: Iterable[RunSpec], training: TrainingSpec, *, workers: int = 1) -> Iterator[Row]:
@@ -32,7 +22,7 @@ def measure_each(specs: Iterable[RunSpec], training: TrainingSpec, *, workers: i
 
 
 def _measure(spec: RunSpec, training: TrainingSpec) -> Row:
-    return measure(spec, training, random_batches(spec, batches_needed(training))).row
+    return carry_out(spec, training).row
 
 
 def each_fresh(

@@ -54,8 +54,7 @@ def _run(spec: RunSpec, training: TrainingSpec) -> dict[str, object]:
 
 
 def _totals(spec: RunSpec, training: TrainingSpec) -> list[tuple[str, int]]:
-    from footprint.jobs.fresh import random_batches
-    from footprint.measure.measurement import nothing
+    from footprint.measure.measurement import nothing, random_batches
     from footprint.measure.recorded_run import RecordedRun, phase_name
 
     run = RecordedRun(spec, training)

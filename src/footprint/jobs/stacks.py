@@ -6,9 +6,8 @@ from contextlib import nullcontext
 from functools import partial
 
 from footprint.errors import FootprintError, in_one_line
-from footprint.jobs.fresh import random_batches
 from footprint.jobs.ranks import together
-from footprint.measure.measurement import Batches, Measurement, batches_needed, measure
+from footprint.measure.measurement import Batches, Measurement, batches_needed, measure, random_batches
 from footprint.measure.trace.reader import TraceError
 from footprint.rehearsal.launch import real_values
 from footprint.spec.run import RunSpec

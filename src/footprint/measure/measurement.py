@@ -21,6 +21,13 @@ TIMED_STEPS = 5
 """Fewest steps against the clock: fewer show no spread."""
 
 
+def random_batches(spec: RunSpec, steps: int, seed: int = 0) -> Batches:
+    """`steps` pairs of random tokens and targets, each int64 (B, S); allocation does not depend on what they say."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (2, spec.batch, spec.seq)
+    return [tuple(torch.randint(0, spec.model.vocab, shape, generator=generator)) for _ in range(steps)]
+
+
 def batches_needed(training: TrainingSpec) -> int:
     """Steps of one measurement: warm-up and measured ones under the recorder, then those against the clock."""
     return training.warmup_steps + training.measured_steps + _after_the_recorder(training)
