@@ -7,6 +7,7 @@ from clone import GRID, Clone
 
 from footprint.spec.cards import find
 from footprint.spec.columns import TIMES
+from footprint.tables.rows import read_table
 from rehearsal import PYTHON, needs_cuda_build
 
 pytestmark = [needs_cuda_build, pytest.mark.slow]
@@ -75,6 +76,26 @@ def test_rows_of_another_card_are_refused_and_made_again(rehearsed):
     told = ["--profile", "rehearsal", "--config", "card=rtx-3060", "--forcerun", "gather"]
     said = clone.snakemake(*told, status=1, **HERE)
     assert "was measured with card t4, but this experiment has rtx-3060" in said
+
+
+def test_runs_over_several_gpus_stand_on_the_page_with_what_was_rehearsed_of_the_first_rank_and_the_last(tmp_path):
+    clone = Clone.make(tmp_path)
+    shared = {"batch": 6, "gpus": 3, "sharding": ["ddp", "fsdp"]}
+    clone.configure(card="a10g", grids=[GRID | {"regime": ["full", "qlora"]} | shared])
+    clone.snakemake("--profile", "rehearsal", **HERE)
+    found = {(row["regime"], row["sharding"]): row for row in rows(clone, "a10g")}
+    assert {row["gpus"] for row in found.values()} == {3}
+    # Three do not divide the rows of every tensor: the first rank holds most of them.
+    assert found["full", "ddp"]["peak_spread_bytes"] == 0
+    assert found["full", "fsdp"]["peak_spread_bytes"] > 0
+    assert found["full", "fsdp"]["weights_bytes"] < found["full", "ddp"]["weights_bytes"] / 2
+    compared = read_table(results(clone, "a10g") / "comparison.csv")
+    told = compared["peak_bytes_predicted"].notna()
+    assert told.any()
+    assert (compared["peak_bytes_measured"] == compared["peak_bytes_predicted"])[told].all()
+    page = (results(clone, "a10g") / "report.html").read_text()
+    assert "3 GPUs" in page
+    assert ">+nan %<" not in page
 
 
 def test_the_cloud_profile_runs_end_to_end_on_two_pretended_gpus_where_one_run_is_too_large(tmp_path):

@@ -86,6 +86,14 @@ def test_the_experiment_is_measured_in_jobs_with_a_gpu_each(clone):
     assert re.match(r"GPU [01]\n", log.read_text())
 
 
+def test_a_run_over_two_gpus_is_given_both_of_them(clone):
+    clone.configure(device="cuda", grids=[GRID | {"regime": "lora", "batch": 2, "gpus": 2, "sharding": "fsdp"}])
+    spoil(clone, "lora", "raise SystemExit('GPUs ' + os.environ['CUDA_VISIBLE_DEVICES'])")
+    printed = submit(clone, ROWS.replace("cpu", "cuda"), *ALONE, "--retries", "0", status=1)
+    assert [job["TresPerJob"] for job in jobs(printed)] == ["gres:gpu:2"]
+    assert "GPUs 0,1" in failed_log(clone, printed)
+
+
 def test_runs_on_the_cpu_ask_for_no_gpu_and_share_jobs(clone):
     clone.configure(grids=[GRID | {"rank": [2, 4]}])
     printed = submit(clone, ROWS, "--group-components", "runs=3")

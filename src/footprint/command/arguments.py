@@ -297,7 +297,7 @@ def _add_axes(
     defaults: Mapping[str, str] | None = None,
 ) -> None:
     group = command.add_argument_group("axes")
-    shown = AXIS_DEFAULTS | (defaults or {})
+    shown = AXIS_DEFAULTS | {"sharding": "fsdp with several GPUs"} | (defaults or {})
     for axis, (says, allowed) in AXES.items():
         default = "required" if axis in required else f"default: {shown[axis]}"
         allowed = allowed if isinstance(allowed, str) else ", ".join(allowed)

@@ -45,13 +45,24 @@ class Setup:
 def run(parsed: Namespace) -> tuple[RunSpec, TrainingSpec]:
     """The run that the options describe, and the training settings of the config file."""
     told = setup(parsed.config, device(parsed))
-    given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
+    given = axes(parsed)
     where = device(parsed) or told.device or "cpu"
     if parsed.config is not None:
         from footprint.experiment.config import require_half
 
         require_half(told.training, where)
     return RunSpec(model=model(parsed, told), device=where, card=_key(parsed, where), **given), told.training
+
+
+def axes(parsed: Namespace) -> dict[str, object]:
+    """The axes that were given, one value each or for a search several.
+
+    Several GPUs share a model by fsdp unless that is said otherwise.
+    """
+    given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
+    if given.get("gpus", 1) in (1, (1,)):
+        return given
+    return {"sharding": ("fsdp",) if isinstance(given["gpus"], tuple) else "fsdp"} | given
 
 
 def stack(parsed: Namespace, default: str) -> str:
@@ -69,8 +80,7 @@ def stack(parsed: Namespace, default: str) -> str:
 
 def transformers_run(parsed: Namespace, card: Card) -> RunSpec:
     """The run under Transformers that the options describe, on a card."""
-    axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
-    return RunSpec(**_under_transformers(parsed, card) | axes)
+    return RunSpec(**_under_transformers(parsed, card) | axes(parsed))
 
 
 def settings(parsed: Namespace, card: Card) -> tuple[list[RunSpec], list[int]]:
@@ -79,7 +89,7 @@ def settings(parsed: Namespace, card: Card) -> tuple[list[RunSpec], list[int]]:
     """
     from footprint.predict.search import SHORTEST
 
-    given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
+    given = axes(parsed)
     batch = ", ".join(map(str, given.get("batch", ())))
     require("batch" not in given, "batch", batch, "absent with --rehearse, which searches it")
     common = _under_transformers(parsed, card)
@@ -87,8 +97,10 @@ def settings(parsed: Namespace, card: Card) -> tuple[list[RunSpec], list[int]]:
     context = next((told[key] for key in ("max_position_embeddings", "n_positions") if key in told), LONGEST_TRIED)
     most = min(context, LONGEST_TRIED) if isinstance(context, int) else LONGEST_TRIED
     lengths = given.pop("seq", None) or [2**power for power in range(21) if SHORTEST <= 2**power <= most]
-    values = {"regime": REGIMES, "checkpointing": ("none", "block")} | given
-    runs = dict.fromkeys(RunSpec(**common | dict(zip(values, cell, strict=True))) for cell in product(*values.values()))
+    values = {"regime": REGIMES, "checkpointing": ("none", "block"), "gpus": (1,)} | given
+    cells = (dict(zip(values, cell, strict=True)) for cell in product(*values.values()))
+    # The fewest sequences there can be: one on each GPU.
+    runs = dict.fromkeys(RunSpec(**common | cell | {"batch": cell["gpus"]}) for cell in cells)
     return list(runs), sorted(lengths)
 
 

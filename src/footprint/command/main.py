@@ -16,7 +16,7 @@ from shutil import get_terminal_size
 from textwrap import fill
 
 from footprint.command import asked
-from footprint.command.arguments import AXES, RECIPE, parser
+from footprint.command.arguments import RECIPE, parser
 from footprint.command.script import require_installed
 from footprint.errors import USER_ERROR, FootprintError, user_errors
 from footprint.jobs.runtime import prepare_environment
@@ -102,13 +102,12 @@ def _fit(parsed: Namespace) -> int:
     recipe = next((name for name in ("stack", *RECIPE) if getattr(parsed, name) is not None), None)
     require(recipe is None, recipe or "", recipe and getattr(parsed, recipe), "absent without --rehearse")
     setup = asked.setup(parsed.config, asked.device(parsed))
-    axes = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis, None) is not None}
     given = parsed.gpu_memory is not None or parsed.card is not None
     require(given, "card", None, "one of those `footprint cards` lists, or give --gpu-memory")
     capacity = asked.capacity(parsed, asked.device(parsed))
     model = asked.model(parsed, setup)
     with side_by_side() as each:
-        settings = search(model, axes, capacity, setup.training, each)
+        settings = search(model, asked.axes(parsed), capacity, setup.training, each)
     if parsed.json:
         _print_json({"gpu_memory_bytes": capacity.memory, "settings": [setting.as_dict() for setting in settings]})
     else:

@@ -41,9 +41,12 @@ def largest(found: Sequence[tuple[RunSpec, Mapping]], card: Card) -> str:
     """What fits of each setting under Transformers' Trainer, by rehearsals."""
     run = found[0][0]
     lines = [f"{run.model.name} on {card.name} ({format_bytes(card.total)})", _recipe(run), HONEST, ""]
-    rows = [["regime", "checkpointing", "rank", "targets", "longest", "peak", "on the card", "to spare"]]
+    several = any(run.gpus > 1 for run, _ in found)
+    header = ["regime", "checkpointing", "rank", "targets", *(["GPUs", "sharding"] if several else [])]
+    rows = [[*header, "longest", "peak", "on the card", "to spare"]]
     for run, row in found:
         axes = [run.regime, run.checkpointing, str(run.rank or "-"), "-" if run.targets == "none" else run.targets]
+        axes += [str(run.gpus), run.sharding] if several else []
         if row["status"] == "ok":
             spare = format_bytes(card.total - row["process_peak_bytes"])
             used = format_bytes(row["process_peak_bytes"])

@@ -17,6 +17,7 @@ TRAINING = TrainingSpec(measured_steps=1)
 """A warm-up step and a measured one: bytes have no noise."""
 
 LARGEST_BATCH = 4096
+"""Sequences on each GPU."""
 
 BOUNDLESS = 2**42
 """Bytes of a card that holds whatever a run needs."""
@@ -64,7 +65,8 @@ def largest_of_each(
                 row = server.ask(run_json(run, TRAINING))["row"]
             finally:
                 servers.put(server)
-            tell(f"{run.regime}, checkpointing {run.checkpointing}, {run.batch} x {run.seq}: {row['status']}")
+            shared = "" if run.gpus == 1 else f" on {run.gpus} GPUs"
+            tell(f"{run.regime}, checkpointing {run.checkpointing}, {run.batch} x {run.seq}{shared}: {row['status']}")
             return row
 
         with ThreadPoolExecutor(workers) as pool:
@@ -72,7 +74,7 @@ def largest_of_each(
 
 
 def _largest(setting: RunSpec, lengths: Sequence[int], rehearsed: Callable[[RunSpec], Row]) -> tuple[RunSpec, Row]:
-    first = replace(setting, batch=1, seq=lengths[0])
+    first = replace(setting, batch=setting.gpus, seq=lengths[0])
     found = first, rehearsed(first)
     if found[1]["status"] != "ok":
         return found
@@ -89,11 +91,11 @@ def _largest(setting: RunSpec, lengths: Sequence[int], rehearsed: Callable[[RunS
 
 
 def _fullest(found: tuple[RunSpec, Row], rehearsed: Callable[[RunSpec], Row]) -> tuple[RunSpec, Row]:
-    """More sequences of the same length: twice as many while they fit, then by halves."""
+    """More sequences of the same length on each GPU: twice as many while they fit, then by halves."""
     fits, exceeds = 1, LARGEST_BATCH + 1
     while exceeds - fits > 1:
         tried = min(2 * fits, LARGEST_BATCH) if exceeds > LARGEST_BATCH else (fits + exceeds) // 2
-        run = replace(found[0], batch=tried)
+        run = replace(found[0], batch=tried * found[0].gpus)
         row = rehearsed(run)
         if row["status"] == "ok":
             fits, found = tried, (run, row)

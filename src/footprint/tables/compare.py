@@ -33,7 +33,8 @@ def compare(
     if simulations is None:
         return joined.assign(**dict.fromkeys(SIMULATED.values(), pd.NA))[list(COMPARISON)]
     _require("simulations", simulations, (*AXES, *SIMULATED))
-    _require_same_runs(own, simulations, "simulation")
+    # The third opinion is asked of one process.
+    _require_same_runs(own[(own["gpus"] == 1).to_numpy()], simulations, "simulation")
     third = simulations[[*AXES, *SIMULATED]].rename(columns=SIMULATED)
     return joined.merge(third, on=list(AXES), how="left")[list(COMPARISON)]
 
