@@ -2,25 +2,40 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from test_formula import runs
 
+from footprint.predict.events import PHASE_OF
 from footprint.predict.kernels.choice import kernels_for
 from footprint.predict.phases import structure_of
-from footprint.predict.simulation import every_block, recipe_of, tape
+from footprint.predict.simulation import recipe_of, tape
 from footprint.predict.tape import Tape
-from footprint.predict.unroll import Few, few
+from footprint.predict.unroll import Few, Unrolled, few
 from footprint.spec.training import TrainingSpec
 
 
-def events(whole: Tape) -> Iterator[tuple]:
-    """Pass, tensor and sort of every event; tensors are numbered as they are met."""
+def phase_of(pass_: str) -> str:
+    return PHASE_OF.get(pass_, "backward")
+
+
+def on(whole: Tape) -> Iterator[tuple]:
+    """Phase, tensor and sort of every event; tensors are numbered as they are met."""
     sorts, met = whole.sorts, {}
     for (pass_, _), number in zip(whole.pieces, whole.numbers, strict=True):
         tensor = abs(number)
-        met.setdefault(tensor, len(met))
-        yield pass_, number > 0, met[tensor], sorts[whole.sort_of[tensor - 1]]
+        yield phase_of(pass_), number > 0, met.setdefault(tensor, len(met)), sorts[whole.sort_of[tensor - 1]]
+
+
+def unrolled(whole: Tape, shown: Few) -> Iterator[tuple]:
+    """The same of a run of which a few blocks are shown."""
+    sorts, met = whole.sorts, {}
+    for phase, one in Unrolled(whole, shown, phase_of).rounds():
+        for place in one.places:
+            for tensor, sort in zip(one.body.tensors, one.body.sorts, strict=True):
+                number = met.setdefault(place + tensor, len(met))
+                yield phase, sort >= 0, number, sorts[sort if sort >= 0 else ~sort]
 
 
 @pytest.mark.parametrize("half", ["bf16", "fp16"])
@@ -31,12 +46,18 @@ def test_every_event_is_that_of_a_run_of_every_block(half, card):
     generator, deep = random.Random(half + card), 0
     for spec in runs(generator.randrange(2**20), 60, "cuda"):
         structure, recipe = structure_of(spec, kernels, unrolled=True), recipe_of(spec, training)
-        assert list(events(tape(structure, recipe, kernels))) == list(events(every_block(structure, recipe, kernels)))
-        deep += max(few(structure.segments or (1,) * structure.layers).times) > 1
+        shown = few(structure.segments or (structure.layers,))
+        lengths = {"segments": shown.lengths} if structure.segments else {"layers": sum(shown.lengths)}
+        of_few = tape(replace(structure, **lengths), recipe, kernels)
+        assert list(unrolled(of_few, shown)) == list(on(tape(structure, recipe, kernels)))
+        deep += max(*shown.times, *shown.blocks) > 1
     assert deep > 5
 
 
-def test_two_segments_of_each_end_and_one_for_all_between_are_run():
-    assert few((1,) * 80) == Few(lengths=(1,) * 5, times=(1, 1, 76, 1, 1))
-    assert few((9,) * 8 + (8,)) == Few(lengths=(9,) * 5 + (8,), times=(1, 1, 4, 1, 1, 1))
-    assert few((3, 3, 2)) == Few(lengths=(3, 3, 2), times=(1, 1, 1))
+def test_the_first_of_each_kind_the_last_and_one_for_all_between_are_run():
+    assert few((80,)) == Few(lengths=(3,), times=(1,), blocks=(1, 78, 1))
+    assert few((1,) * 80) == Few(lengths=(1, 1, 1), times=(1, 78, 1), blocks=(1, 1, 1))
+    assert few((9,) * 8 + (8,)) == Few(lengths=(3, 3, 3), times=(1, 7, 1), blocks=(1, 7, 1) * 2 + (1, 6, 1))
+    assert few((3, 3, 2)) == Few(lengths=(3, 3, 2), times=(1, 1, 1), blocks=(1,) * 8)
+    assert few((9, 9, 8, 8)) == Few((3, 3, 3, 3), (1, 1, 1, 1), (1, 7, 1, 1, 7, 1, 1, 6, 1, 1, 6, 1))
+    assert few((1,)) == Few((1,), (1,), (1,))

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from footprint.predict.prediction import predict_many, timeline
+from footprint.predict.prediction import predict_many, sampled_timeline
 from footprint.spec.columns import BASES, BUCKET_BYTES, MEASUREMENTS, PHASE_PEAKS, PREDICTIONS, QUALITY, SHARED
 from footprint.spec.handover import run_name
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
-from footprint.spec.timeline import sampled, write_timeline
+from footprint.spec.timeline import write_timeline
 from footprint.tables.compare import compare
 from footprint.tables.rows import table, write_table
 
@@ -113,7 +113,7 @@ def write_experiment(directory: Path, specs: Sequence[RunSpec]) -> None:
     (directory / "experiment.json").write_text(json.dumps(config))
     for spec in specs:
         if spec.checkpointing == "none":
-            write_timeline(directory / "timelines" / f"{run_name(spec)}.csv", sampled(timeline(spec)))
+            write_timeline(directory / "timelines" / f"{run_name(spec)}.csv", sampled_timeline(spec))
 
 
 STUDY = [

@@ -31,10 +31,12 @@ class DoesNotFitError(FootprintError):
         super().__init__(f"the card has no room for {requested} bytes beside the {reserved} that are reserved")
 
 
-class Block:
-    """A piece of a segment, in use or free; its neighbours are those of the same segment."""
+Free = list[tuple[int, int]]
+"""Free blocks of a pool: size and address, in this order. Addresses rise with the age of a segment and the place in it:
+of equally large blocks PyTorch 2.13 takes the first; older versions took the lowest address."""
 
-    __slots__ = ("address", "after", "before", "free", "size", "small")
+Request = tuple[int, Free, int]
+"""Bytes of the block that is asked for, 0 to give one back; the pool; how much larger a block has to be to be split."""
 
 
 class Allocator:
@@ -42,90 +44,92 @@ class Allocator:
 
     def __init__(self, room: int | None = None) -> None:
         self._room = room
-        self._pools: tuple[list[tuple[int, int, Block]], ...] = ([], [])
-        """Free blocks of the large and of the small pool: by size, then by the age of their segment, then by their
-        place in it. Of equally large ones PyTorch 2.13 takes the first; older versions took the lowest address."""
-        self._live: dict[int, Block] = {}
-        """The block of every tensor."""
-        self._spare: list[Block] = []
-        """Blocks that were joined to others, to be made anew."""
-        self._segments = 0
+        self._small: Free = []
+        self._large: Free = []
+        self._other_end: dict[int, int] = {}
+        """Where a free block ends, by where it begins, and the other way round."""
+        self._live: dict[int, tuple[int, int]] = {}
+        """Where the block of every tensor begins and ends."""
+        self._segments: dict[int, int] = {}
+        """Bytes of every segment, by its address."""
+        self._made = 0
+        self._excess: dict[int, int] = {}
+        """By how much the block that served a request since `watch` was larger, at most, by the size of the request."""
+        self.alike = True
+        """Whether the requests since `watch`, all given back, would be served by the same blocks once more."""
         self.allocated = self.reserved = 0
         self.peak_allocated = self.peak_reserved = 0
         self.retries = 0
         """How often the cache had to be emptied for a request."""
 
-    def carry_out(self, numbers: Iterable[int], sizes: Iterable[int]) -> None:
-        """Requests in order: the number of a tensor makes it, of so many bytes, and its negative gives it back.
+    def request(self, asked: int) -> Request:
+        """For a tensor of so many bytes."""
+        size = -(-asked // GRANULARITY) * GRANULARITY
+        return (size, self._small, GRANULARITY) if size <= SMALL else (size, self._large, SMALL + GRANULARITY)
 
-        Nothing happens to a tensor of 0 bytes. Raises DoesNotFitError. All of it is one loop, for speed: a large model
-        makes a hundred thousand requests.
+    def release(self, asked: int) -> Request:
+        """To give a tensor of so many bytes back."""
+        _, *pool = self.request(asked)
+        return (0, *pool)
+
+    def carry_out(self, numbers: Iterable[int], requests: Iterable[Request]) -> None:
+        """Requests in order, each with the number of its tensor. Raises DoesNotFitError.
+
+        All of it is one loop, for speed: a large model makes a hundred thousand requests.
         """
-        live, pools, spare = self._live, self._pools, self._spare
-        allocated, highest, granularity, most_small = self.allocated, self.peak_allocated, GRANULARITY, SMALL
-        for number, asked in zip(numbers, sizes, strict=True):
-            if not asked:
-                continue
-            if number > 0:
-                size = -(-asked // granularity) * granularity
-                small = size <= most_small
-                pool = pools[small]
-                position = bisect_left(pool, (size,))
-                block = pool.pop(position)[2] if position < len(pool) else self._segment(size, asked, small=small)
-                rest = block.size - size
-                if rest > most_small or (small and rest):
-                    remaining = spare.pop() if spare else Block()
-                    remaining.address = address = block.address + size
-                    remaining.size, remaining.small, remaining.free = rest, small, True
-                    after = block.after
-                    remaining.before, remaining.after = block, after
-                    if after is not None:
-                        after.before = remaining
-                    block.after, block.size = remaining, size
-                    insort(pool, (rest, address, remaining))
+        live, other_end, excess = self._live, self._other_end, self._excess
+        allocated, highest = self.allocated, self.peak_allocated
+        for number, (size, free, least_rest) in zip(numbers, requests, strict=True):
+            if size:
+                position = bisect_left(free, (size,))
+                start = free.pop(position)[1] if position < len(free) else self._segment(size, free)
+                end = other_end.pop(start)
+                rest = end - start - size
+                if rest > excess.get(size, 0):
+                    excess[size] = rest
+                if rest >= least_rest:
+                    cut = start + size
+                    other_end[cut], other_end[end] = end, cut
+                    insort(free, (rest, cut))
+                    end = cut
                 else:
+                    del other_end[end]
                     size += rest
-                block.free = False
-                live[number] = block
+                live[number] = start, end
                 allocated += size
                 if allocated > highest:
                     highest = allocated
             else:
-                block = live.pop(-number)
-                size = block.size
-                allocated -= size
-                pool = pools[block.small]
-                before, after = block.before, block.after
-                if before is not None and before.free:  # blocks side by side are joined
-                    del pool[bisect_left(pool, (before.size, before.address))]
-                    size += before.size
-                    before.after = after
-                    if after is not None:
-                        after.before = before
-                    spare.append(block)
-                    block = before
-                if after is not None and after.free:
-                    del pool[bisect_left(pool, (after.size, after.address))]
-                    size += after.size
-                    block.after = beyond = after.after
-                    if beyond is not None:
-                        beyond.before = block
-                    spare.append(after)
-                block.free, block.size = True, size
-                insort(pool, (size, block.address, block))
+                start, end = live.pop(number)
+                allocated -= end - start
+                if end in other_end:  # blocks side by side are joined
+                    beyond = other_end.pop(end)
+                    del free[bisect_left(free, (beyond - end, end))]
+                    end = beyond
+                if start in other_end:
+                    before = other_end.pop(start)
+                    del free[bisect_left(free, (start - before, before))]
+                    start = before
+                other_end[start], other_end[end] = end, start
+                insort(free, (end - start, start))
         self.allocated, self.peak_allocated = allocated, highest
-
-    def layout(self) -> list[list[tuple[int, int]]]:
-        """Size and address of every free block: what the next requests meet."""
-        return [[(size, address) for size, address, _ in pool] for pool in self._pools]
 
     def reset_peaks(self) -> None:
         """As `torch.cuda.reset_peak_memory_stats`."""
         self.peak_allocated, self.peak_reserved = self.allocated, self.reserved
 
-    def _segment(self, size: int, asked: int, *, small: bool) -> Block:
-        """A new segment for a rounded request, once the cache is emptied if there is no other way."""
-        if small:
+    def watch(self) -> None:
+        """Find out from here on whether the requests would be served alike once more."""
+        self._excess.clear()
+        self.alike = True
+
+    def _segment(self, size: int, free: Free) -> int:
+        """The address of a new segment for a rounded request, once the cache is emptied if there is no other way.
+
+        Once more, the segment is there from the start. It is taken when it was made, as nothing else is large enough
+        then; and no sooner, unless it is a better fit for an earlier request than what served that.
+        """
+        if size <= SMALL:
             length = SMALL_SEGMENT
         elif size < FROM_ITS_OWN_SIZE:
             length = LARGE_SEGMENT
@@ -135,18 +139,23 @@ class Allocator:
             self.retries += 1
             self._empty_cache()
             if self.reserved + length > self._room:
-                raise DoesNotFitError(asked, self.reserved)
+                raise DoesNotFitError(size, self.reserved)
+        if free is self._large and any(asked <= length < asked + rest for asked, rest in self._excess.items()):
+            self.alike = False
         self.reserved += length
         self.peak_reserved = max(self.peak_reserved, self.reserved)
-        self._segments += 1
-        block = Block()
-        block.address, block.size, block.small, block.free = self._segments * SEGMENT_SPAN, length, small, True
-        block.before = block.after = None
-        return block
+        self._made += 1
+        start = self._made * SEGMENT_SPAN
+        self._segments[start] = length
+        self._other_end[start], self._other_end[start + length] = start + length, start
+        return start
 
     def _empty_cache(self) -> None:
         """Give every segment back that is free as a whole."""
-        for pool in self._pools:
-            whole = [entry for entry in pool if entry[2].before is None and entry[2].after is None]
-            self.reserved -= sum(size for size, _, _ in whole)
-            pool[:] = [entry for entry in pool if entry not in whole]
+        self.alike = False
+        for free in (self._small, self._large):
+            whole = [(size, start) for size, start in free if self._segments.get(start) == size]
+            free[:] = sorted(set(free).difference(whole))
+            for size, start in whole:
+                del self._segments[start], self._other_end[start], self._other_end[start + size]
+                self.reserved -= size

@@ -8,12 +8,13 @@ from footprint.predict.kernels.device import Kernels
 from footprint.predict.parameters import resident
 from footprint.predict.phases import phases, step_temporaries, unrolled
 from footprint.predict.requested import requested
+from footprint.predict.simulation import sampled as sampled_on_card
 from footprint.predict.simulation import simulate, watched
 from footprint.predict.textbook import textbook_bytes
 from footprint.spec.checks import require
 from footprint.spec.columns import BUCKET_OF, PHASES, PREDICTIONS
 from footprint.spec.run import AXES, RunSpec
-from footprint.spec.timeline import Point
+from footprint.spec.timeline import SAMPLES, Point, sampled
 from footprint.spec.training import TrainingSpec
 
 ALLOCATOR = ("requested_peak_bytes", "reserved_peak_bytes", "process_peak_bytes")
@@ -128,3 +129,12 @@ def timeline(spec: RunSpec, training: TrainingSpec | None = None) -> list[Point]
     for extra in (0, temporary, 0):
         points.append(Point("step", at_rest.weights, at_rest.gradients, at_rest.optimizer, after + extra))
     return points
+
+
+def sampled_timeline(spec: RunSpec, training: TrainingSpec | None = None, samples: int = SAMPLES) -> list[Point]:
+    """So many points of every phase (`spec.timeline.sampled`) of the timeline, without making all of it on a GPU."""
+    training = training or TrainingSpec()
+    if spec.device == "cpu":
+        return sampled(timeline(spec, training), samples)
+    kernels = kernels_for(spec.device, training, spec.card)
+    return [Point(phase, **_buckets(kinds)) for phase, kinds in sampled_on_card(spec, training, kernels, samples)]

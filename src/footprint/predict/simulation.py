@@ -1,23 +1,22 @@
 """A run on a card, simulated: its tensors in order through the card's allocator, and the peaks that come of it."""
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import lru_cache
-from itertools import accumulate, groupby
-from operator import itemgetter
+from functools import cache, lru_cache, partial
 
-from footprint.predict.allocator import Allocator, DoesNotFitError
+from footprint.predict import events
+from footprint.predict.allocator import Allocator, DoesNotFitError, Request
 from footprint.predict.collector import paused
+from footprint.predict.events import NO_PHASE, Events, Kinds, Sort, Stretch
 from footprint.predict.formula import Evaluation, dimension
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.phases import structure_of
 from footprint.predict.program import Sizes, Structure
 from footprint.predict.sizes import sizes_of
-from footprint.predict.tape import Tape
-from footprint.predict.unroll import few, unroll
+from footprint.predict.tape import Size, Tape
+from footprint.predict.unroll import Body, few
 from footprint.predict.whole_run import Recipe, WholeRun
-from footprint.spec.columns import BUCKET_OF, PHASES
+from footprint.spec.columns import PHASES
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
@@ -25,19 +24,14 @@ from footprint.spec.training import TrainingSpec
 MARK = 7
 """Bytes that the recorder takes and gives back where a phase begins and where it ends (measure/trace/cuda.py)."""
 
-MARKER = 2**62
-"""The number of that tensor; those of a run are small."""
+MARKER = -1
+"""The number of that tensor; those of a run are not negative."""
 
-NO_PHASE = "between"
-
-TAPES = 64
-"""Structures that are kept for further runs of theirs; that of a large model takes some 10 MB."""
+STRUCTURES = 256
+"""Structures that are kept for further runs of theirs."""
 
 SIMULATIONS = 256
 """Simulations that are kept: a search comes back to what it has tried."""
-
-Sort = tuple[int, str, str]
-"""Bytes, kind and name that some tensors share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +44,8 @@ class Peak:
     requested: int
     reserved: int
     """`max_memory_reserved`."""
-    kinds: dict[str, int]
-    """What was live when requested bytes were highest: bytes of each key of `BUCKET_OF`."""
+    kinds: Kinds
+    """What was live when requested bytes were highest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +60,21 @@ class Simulation:
     """How often the allocator had to empty its cache."""
 
 
-@lru_cache(maxsize=TAPES)
+@lru_cache(maxsize=STRUCTURES)
 @paused()
+def events_of(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> tuple[Events, list[tuple[str, str, Size]]]:
+    """The run of a structure; name, kind and size of every sort of tensor, with formulas for sizes.
+
+    Equal blocks are run once and repeated.
+    """
+    shown = few(structure.segments or (structure.layers,))
+    lengths = {"segments": shown.lengths} if structure.segments else {"layers": sum(shown.lengths)}
+    whole = tape(replace(structure, **lengths), recipe, kernels)
+    return events.events_of(whole, shown), whole.sorts
+
+
 def tape(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> Tape:
-    """The run of a structure, with formulas for sizes; equal blocks are run once and repeated."""
-    shown = few(structure.segments or (1,) * structure.layers)
-    lengths = {"segments": shown.lengths} if structure.segments else {"layers": len(shown.lengths)}
-    return unroll(every_block(replace(structure, **lengths), recipe, kernels), shown)
-
-
-def every_block(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> Tape:
-    """The run of a structure, every block by itself."""
+    """The run of a structure, every block by itself, with formulas for sizes."""
     sizes = Sizes(**{field.name: dimension(field.name) for field in fields(Sizes)})
     return WholeRun(structure, recipe, sizes, kernels).run()
 
@@ -97,133 +95,74 @@ def simulate(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: 
 
     None where that is too little.
     """
-    events, sorts = _events_of(spec, training, kernels)
-    requested = list(_requested(events, sorts))
-    if room is not None and max(highest for highest, _ in requested) > room:
+    happens, sorts = _events_of(spec, training, kernels)
+    heights = list(events.requested(happens, sorts))
+    if room is not None and max(highest for highest, _ in heights) > room:
         return None
-    replay = Replay(events, [size for size, _, _ in sorts], Allocator(room))
+    replay = Replay(happens, [size for size, _, _ in sorts], Allocator(room))
     try:
         replay.build()
         for _ in range(training.warmup_steps):
             replay.step()
-        before, peaks = replay.allocator.layout(), replay.step()
+        peaks = replay.step()
         for _ in range(2 * training.measured_steps - 1):
-            if replay.allocator.layout() == before:  # so is it after every further step
+            if replay.steady:
                 break
-            before = replay.allocator.layout()
             replay.step()
     except DoesNotFitError:
         return None
     found = [
         Peak(phase, allocated, highest, reserved, kinds)
-        for (phase, allocated, reserved), (highest, kinds) in zip(peaks, requested, strict=True)
+        for (phase, allocated, reserved), (highest, kinds) in zip(peaks, heights, strict=True)
         if phase in PHASES
     ]
     return Simulation(found, replay.allocator.reserved, replay.allocator.retries)
 
 
-def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list[tuple[str, str, dict[str, int]]]:
+def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list[tuple[str, str, Kinds]]:
     """(phase, tensor, requested bytes of every kind) after every event of the first measured step."""
-    events, sorts = _events_of(spec, training, kernels)
-    kinds, seen = _kept(events, sorts), []
-    for stretch in events.later:
-        for sort in stretch.sorts:
-            size, kind, name = sorts[sort if sort >= 0 else ~sort]
-            if size:
-                kinds[kind] += size if sort >= 0 else -size
-                if stretch.phase in PHASES:
-                    seen.append((stretch.phase, name, dict(kinds)))
+    happens, sorts = _events_of(spec, training, kernels)
+    kinds, seen = events.between(happens, sorts), []
+    for stretch in happens.later:
+        for one in stretch.rounds:
+            for sort in one.body.sorts * len(one.places):
+                size, kind, name = sorts[sort if sort >= 0 else ~sort]
+                if size:
+                    kinds[kind] += size if sort >= 0 else -size
+                    if stretch.phase in PHASES:
+                        seen.append((stretch.phase, name, dict(kinds)))
     return seen
 
 
-def _events_of(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> tuple["Events", list[Sort]]:
+def sampled(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, samples: int) -> list[tuple[str, Kinds]]:
+    """(phase, requested bytes of every kind) at so many points of every phase of the first measured step."""
+    return list(events.sampled(*_events_of(spec, training, kernels), samples))
+
+
+def _events_of(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> tuple[Events, list[Sort]]:
     """The events of a run, and the sorts of its tensors."""
-    whole = tape(structure_of(spec, kernels, unrolled=True), recipe_of(spec, training), kernels)
+    happens, sorts = events_of(structure_of(spec, kernels, unrolled=True), recipe_of(spec, training), kernels)
     evaluation = Evaluation(sizes_of(spec))
-    return events_on(whole), [(evaluation.of(size), kind, name) for name, kind, size in whole.sorts]
+    return happens, [(evaluation.of(size), kind, name) for name, kind, size in sorts]
 
 
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """Consecutive events of one phase."""
-
-    phase: str
-    numbers: list[int]
-    """The tensor that is made, or as a negative number the one that is given back."""
-    sorts: list[int]
-    """The sort of a tensor that is made; of one that is given back its complement."""
-
-
-@dataclass(frozen=True, slots=True)
-class Events:
-    """What happens in a run, stretch by stretch."""
-
-    build: Stretch
-    first: list[Stretch]
-    """Of the first step."""
-    later: list[Stretch]
-    """Of every other: what outlived the first exists already."""
-    kept: list[int]
-    """The sorts of what outlives the first step, the model included."""
-
-
-@lru_cache(maxsize=TAPES)
-def events_on(whole: Tape) -> Events:
-    """What a tape holds, phase by phase."""
-    given_back = {-number for number in whole.numbers if number < 0}
-    lasting = {number for number in whole.numbers if number > 0 and number not in given_back}
-    phases = [PHASE_OF.get(pass_, "backward") for pass_, _ in whole.pieces]
-    build, *first = [
-        _stretch(phase, [number for _, number in events], whole)
-        for phase, events in groupby(zip(phases, whole.numbers, strict=True), key=itemgetter(0))
-    ]
-    later = [_stretch(one.phase, [number for number in one.numbers if number not in lasting], whole) for one in first]
-    return Events(build, first, later, [whole.sort_of[number - 1] for number in lasting])
-
-
-def _stretch(phase: str, numbers: list[int], whole: Tape) -> Stretch:
-    sort_of = whole.sort_of
-    return Stretch(phase, numbers, [sort_of[n - 1] if n > 0 else ~sort_of[-n - 1] for n in numbers])
-
-
-def _kept(events: Events, sorts: Sequence[Sort]) -> dict[str, int]:
-    """Bytes of each kind between steps."""
-    kinds = dict.fromkeys(BUCKET_OF, 0)
-    for sort in events.kept:
-        size, kind, _ = sorts[sort]
-        kinds[kind] += size
-    return kinds
-
-
-def _requested(events: Events, sorts: Sequence[Sort]) -> Iterator[tuple[int, dict[str, int]]]:
-    """The highest requested bytes of every stretch of a later step, and those of each kind there."""
-    kinds = _kept(events, sorts)
-    made = [size for size, _, _ in sorts]
-    gained = [*made, *(-size for size in reversed(made))]  # so that complements find theirs
-    for stretch in events.later:
-        heights = list(accumulate(map(gained.__getitem__, stretch.sorts), initial=sum(kinds.values())))
-        highest = max(heights)
-        at = heights.index(highest)
-        yield highest, _after(kinds, stretch.sorts[:at], sorts)
-        kinds = _after(kinds, stretch.sorts, sorts)
-
-
-def _after(kinds: Mapping[str, int], events: Sequence[int], sorts: Sequence[Sort]) -> dict[str, int]:
-    """Bytes of each kind after some events."""
-    after = dict(kinds)
-    for sort, times in Counter(events).items():
-        size, kind, _ = sorts[sort if sort >= 0 else ~sort]
-        after[kind] += times * (size if sort >= 0 else -size)
-    return after
+Listed = tuple[list[int], list[Request]]
+"""The tensor of every event, and what is requested."""
 
 
 class Replay:
     """Carries out the events of a run with an allocator, a step as often as is wanted."""
 
-    def __init__(self, events: Events, sizes: Sequence[int], allocator: Allocator) -> None:
+    def __init__(self, happens: Events, sizes: Sequence[int], allocator: Allocator) -> None:
         self.allocator = allocator
-        self._events, self._steps = events, 0
-        self._sizes = [*sizes, *reversed(sizes)]  # so that complements find theirs
+        self.steady = False
+        """Whether every further step is like the last: it leaves free what it found, and the segments that it made."""
+        self._events, self._steps = happens, 0
+        made = [allocator.request(size) if size else None for size in sizes]
+        requests = [*made, *(allocator.release(size) if size else None for size in reversed(sizes))]
+        of_body = cache(partial(_of_body, requests))
+        stretches = dict.fromkeys((happens.build, *happens.first, *happens.later))
+        self._listed = {stretch: _listed(stretch, of_body) for stretch in stretches}
 
     def build(self) -> None:
         """Make the model."""
@@ -231,23 +170,38 @@ class Replay:
 
     def step(self) -> list[tuple[str, int, int]]:
         """Make one step; the phase of every stretch, its peaks of allocated and of reserved bytes."""
-        stretches = self._events.later if self._steps else self._events.first
+        self.allocator.watch()
+        peaks = [self._carry_out(stretch) for stretch in (self._events.later if self._steps else self._events.first)]
+        self.steady = self._steps > 0 and self.allocator.alike
         self._steps += 1
-        return [self._carry_out(stretch) for stretch in stretches]
+        return peaks
 
     def _carry_out(self, stretch: Stretch) -> tuple[str, int, int]:
         allocator = self.allocator
         self._mark(stretch.phase)
         allocator.reset_peaks()
-        allocator.carry_out(stretch.numbers, map(self._sizes.__getitem__, stretch.sorts))
+        allocator.carry_out(*self._listed[stretch])
         peaks = allocator.peak_allocated, allocator.peak_reserved
         self._mark(stretch.phase)
         return stretch.phase, *peaks
 
     def _mark(self, phase: str) -> None:
         if phase != NO_PHASE:
-            self.allocator.carry_out((MARKER, -MARKER), (MARK, MARK))
+            self.allocator.carry_out((MARKER, MARKER), (self.allocator.request(MARK), self.allocator.release(MARK)))
 
 
-PHASE_OF = {name: name for name in ("build", "forward", "step", NO_PHASE)} | {"after forward": "forward"}
-"""The phase of each pass that is not one of backward's."""
+def _listed(stretch: Stretch, of_body: Callable[[Body], Listed]) -> Listed:
+    """Every event of a stretch."""
+    numbers, requests = [], []
+    for one in stretch.rounds:
+        tensors, requested = of_body(one.body)
+        for place in one.places:
+            numbers += [place + tensor for tensor in tensors]
+        requests += requested * len(one.places)
+    return numbers, requests
+
+
+def _of_body(requests: Sequence[Request | None], body: Body) -> Listed:
+    """Every event of a body, by the requests of each sort: none for a tensor of 0 bytes, to which nothing happens."""
+    asked = [(tensor, requests[sort]) for tensor, sort in zip(body.tensors, body.sorts, strict=True) if requests[sort]]
+    return [tensor for tensor, _ in asked], [request for _, request in asked]

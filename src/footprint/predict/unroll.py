@@ -1,123 +1,177 @@
-"""A tape of many equal segments from that of a few: the shadow of a deep model need not run every block.
+"""A run of many blocks from that of a few: the shadow of a deep model need not run every block.
 
-Blocks in the middle of a model do the same one after another. So the shadow runs two from the beginning of such a row,
-two from its end and one for all between; what that one does is repeated, each time with tensors of its own.
+Blocks in the middle of a model do the same one after another, and so do checkpointed segments of one length. So the
+shadow runs the first of them, the last, and one for all between; what that one does is repeated, each time with tensors
+of its own.
 """
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import accumulate, groupby
+from operator import itemgetter, mul
 
 from footprint.predict.tape import Tape
-
-AT_ENDS = 2
-"""Segments at each end of a row of equal ones that are run themselves."""
 
 
 @dataclass(frozen=True, slots=True)
 class Few:
-    """A few segments that stand for many."""
+    """A few segments of a few blocks that stand for many."""
 
     lengths: tuple[int, ...]
-    """Blocks of each."""
+    """Blocks of each segment."""
     times: tuple[int, ...]
-    """How many each stands for: 1, or more for one in the middle of its row."""
+    """How many each segment stands for."""
+    blocks: tuple[int, ...]
+    """How many blocks of its segment each block stands for."""
 
 
 def few(lengths: Sequence[int]) -> Few:
-    """The segments that stand for those of these lengths."""
-    kept, times = [], []
-    for length, row in groupby(lengths):
-        count = len(list(row))
-        more = max(1, count - 2 * AT_ENDS)
-        row_times = [1] * AT_ENDS + [more] + [1] * AT_ENDS if more > 1 else [1] * count
-        kept += [length] * len(row_times)
-        times += row_times
-    return Few(tuple(kept), tuple(times))
+    """The segments that stand for those of these lengths: the first, one for each row of equal ones, the last."""
+    between = [(length, len(list(row))) for length, row in groupby(lengths[1:-1])]
+    rows = [(lengths[0], 1), *between, *((length, 1) for length in lengths[1:][-1:])]
+    blocks = [(1,) * length if length <= 3 else (1, length - 2, 1) for length, _ in rows]
+    return Few(tuple(map(len, blocks)), tuple(times for _, times in rows), sum(blocks, ()))
 
 
-def unroll(tape: Tape, shown: Few) -> Tape:
-    """The tape of all segments, from that of a few."""
-    if max(shown.times) == 1:
-        return tape
-    return _Unrolled(tape, shown).tape
+@dataclass(frozen=True, slots=True, eq=False)
+class Body:
+    """Events side by side, of one block or of none."""
+
+    tensors: list[int]
+    """The tensor of every event, counted from the place of its block."""
+    sorts: list[int]
+    """The sort of a tensor that is made; of one that is given back its complement."""
+    lasting: list[bool]
+    """Whether the tensor is given back nowhere."""
+
+    def passing(self) -> "Body":
+        """The events of tensors that are given back."""
+        if not any(self.lasting):
+            return self
+        events = zip(self.tensors, self.sorts, self.lasting, strict=True)
+        kept = [(tensor, sort) for tensor, sort, lasting in events if not lasting]
+        return Body([tensor for tensor, _ in kept], [sort for _, sort in kept], [False] * len(kept))
 
 
-class _Unrolled:
-    """Repeats what a segment does. A tensor belongs to the segment whose part of a pass made it, or to none."""
+@dataclass(frozen=True, slots=True)
+class Round:
+    """A body and the places where it happens one after another; place and tensor add up to a tensor's number."""
 
-    def __init__(self, tape: Tape, shown: Few) -> None:
-        self._given, self._times = tape, shown.times
-        segment_of = [segment for segment, length in enumerate(shown.lengths) for _ in range(length)]
-        segment_of_part = {f"block {block}": segment for block, segment in enumerate(segment_of)}
-        segments = [segment_of_part.get(part) for _, part in tape.pieces]
-        self._owner: dict[int, int | None] = {}
-        self._place: dict[int, int] = {}
-        """Of each tensor: its segment, and how many that segment has made before it."""
-        self._sorts: dict[int | None, list[int]] = {None: []} | {segment: [] for segment in range(len(self._times))}
-        for number, segment in zip(tape.numbers, segments, strict=True):
-            if number > 0:
-                self._owner[number], self._place[number] = segment, len(self._sorts[segment])
-                self._sorts[segment].append(tape.sort_of[number - 1])
-        # What is given back outside every segment counts for the one that made it.
-        self._segments = [
-            self._owner[-number] if segment is None and number < 0 else segment
-            for number, segment in zip(tape.numbers, segments, strict=True)
-        ]
-        self.tape = self._made()
+    body: Body
+    places: list[int]
 
-    def _made(self) -> Tape:
-        made = Tape()
-        made.recording = False
-        for name, kind, size in self._given.sorts:
-            made.allocate(name, kind, size)  # so that sorts keep their numbers
-        made.sort_of = list(self._sorts[None])
-        first = [0]  # tensors before those of each segment, in the order of all segments
-        for segment, times in enumerate(self._times):
-            for _ in range(times):
-                first.append(len(made.sort_of))
-                made.sort_of += self._sorts[segment]
-        first.append(len(made.sort_of))
-        for events, segment, places in self._runs():
-            numbers = self._given.numbers[events.start : events.stop]
-            pieces = self._given.pieces[events.start : events.stop]
-            moves = [(1 if n > 0 else -1, self._place[abs(n)] + 1, self._away(segment, abs(n))) for n in numbers]
-            for place in places:
-                start = {None: 0, -1: first[place], 0: first[place + 1], 1: first[place + 2]}
-                made.numbers += [sign * (start[away] + number) for sign, number, away in moves]
-                made.pieces += pieces
-        return made
 
-    def _runs(self) -> Iterator[tuple[range, int | None, range]]:
-        """Events of one segment side by side, which segment, and where it stands among all, in the order it runs there.
+class Unrolled:
+    """Repeats what a block does. A tensor belongs to the block whose part of a pass made it, or to none."""
 
-        Events of no segment happen once.
+    def __init__(self, tape: Tape, shown: Few, phase_of: Callable[[str], str]) -> None:
+        self._sort_of, self._shown = tape.sort_of, shown
+        self._segment_of = [segment for segment, length in enumerate(shown.lengths) for _ in range(length)]
+        rows = [list(row) for _, row in groupby(zip(self._segment_of, shown.blocks, strict=True), itemgetter(0))]
+        self._lengths = [sum(times for _, times in row) for row in rows]
+        """Blocks of the segments that each segment stands for."""
+        self._starts = list(accumulate(map(mul, self._lengths, shown.times), initial=0))
+        """Blocks before each segment."""
+        self._before = [before for row in rows for before in accumulate((t for _, t in row[:-1]), initial=0)]
+        """Blocks before each block in its segment."""
+        self._owner: list[int | None] = [None] * (len(tape.sort_of) + 1)
+        self._within = [0] * (len(tape.sort_of) + 1)
+        """Of each tensor: its block, and which of that block's it is."""
+        self._apart = 0
+        """From the place of one block to that of the next; what belongs to no block is at place 0."""
+        blocks = self._met(tape)
+        phases = [phase_of(pass_) for pass_, _ in tape.pieces]
+        events = zip(phases, blocks, tape.numbers, strict=True)
+        self._runs = [(*where, [number for *_, number in run]) for where, run in groupby(events, itemgetter(0, 1))]
+        numbers = set(tape.numbers)
+        self._lasting = {number for number in numbers if -number not in numbers}
+
+    def _met(self, tape: Tape) -> list[int | None]:
+        """Learn what every tensor is; returns the block of every event.
+
+        Tensors of two blocks are alike if one pass made both, if they are of one sort, and if as many of that sort are
+        made in that pass after them: what a block leaves to the next comes last. What is given back outside every block
+        counts for the one that made it.
         """
-        start_of = [sum(self._times[:segment]) for segment in range(len(self._times))]
-        runs, start = [], 0
-        for segment, events in groupby(self._segments):
-            end = start + len(list(events))
-            runs.append((range(start, end), segment))
-            start = end
-        for index, (events, segment) in enumerate(runs):
-            if segment is None:
-                yield events, None, range(1)
-                continue
-            times = self._times[segment]
-            places = range(start_of[segment], start_of[segment] + times)
-            if times > 1:
-                neighbours = runs[index - 1][1], runs[index + 1][1]
-                if neighbours == (segment + 1, segment - 1):
-                    places = places[::-1]
-                elif neighbours != (segment - 1, segment + 1):
-                    raise AssertionError(f"segment {segment} runs between {neighbours}")
-            yield events, segment, places
+        block_of_part = {f"block {block}": block for block in range(len(self._segment_of))}
+        owner, within = self._owner, self._within
+        blocks = []
+        for (_, part), number in zip(tape.pieces, tape.numbers, strict=True):
+            block = block_of_part.get(part)
+            if number > 0:
+                owner[number] = block
+            elif block is None:
+                block = owner[-number]
+            blocks.append(block)
+        known: dict[tuple, int] = {}
+        after: Counter[tuple] = Counter()
+        for (pass_, _), number in zip(reversed(tape.pieces), reversed(tape.numbers), strict=True):
+            if number > 0:
+                sort = tape.sort_of[number - 1]
+                made = owner[number], pass_, sort
+                within[number] = known.setdefault((pass_, sort, after[made]), len(known))
+                after[made] += 1
+        self._apart = len(known)
+        return blocks
 
-    def _away(self, segment: int | None, tensor: int) -> int | None:
-        """How many segments on the owner of a tensor stands; None where it has none."""
-        owner = self._owner[tensor]
-        if owner is None:
-            return None
-        if segment is None or abs(owner - segment) > 1:
-            raise AssertionError(f"segment {segment} meets a tensor of segment {owner}")
-        return owner - segment
+    def rounds(self) -> Iterator[tuple[str, Round]]:
+        """All events of the run in order, and the phase they are of."""
+        rows = [list(row) for _, row in groupby(self._runs, lambda run: (run[0], self._segment(run[1])))]
+        segments = [self._segment(row[0][1]) for row in rows]
+        for row, segment, order in zip(rows, segments, _orders(segments, self._shown.times), strict=True):
+            if segment is None:
+                phase, _, numbers = row[0]
+                yield phase, Round(self._body(None, numbers), [0])
+                continue
+            starts = [self._starts[segment] + index * self._lengths[segment] for index in order]
+            inner = _orders([block for _, block, _ in row], self._shown.blocks)
+            bodies = [
+                (phase, self._body(block, numbers), [self._before[block] + index for index in order])
+                for (phase, block, numbers), order in zip(row, inner, strict=True)
+            ]
+            for some in [starts] if len(bodies) == 1 else [[start] for start in starts]:
+                for phase, body, blocks in bodies:
+                    yield phase, Round(body, [self._place(start + block) for start in some for block in blocks])
+
+    def _segment(self, block: int | None) -> int | None:
+        return None if block is None else self._segment_of[block]
+
+    def _place(self, block: int) -> int:
+        """Of a block of the whole run."""
+        return (block + 1) * self._apart
+
+    def _body(self, block: int | None, numbers: Sequence[int]) -> Body:
+        owner, within = self._owner, self._within
+        tensors = map(abs, numbers)
+        return Body(
+            [within[n] if owner[n] == block else within[n] + self._away(block, owner[n]) for n in tensors],
+            [self._sort_of[n - 1] if n > 0 else ~self._sort_of[-n - 1] for n in numbers],
+            [abs(n) in self._lasting for n in numbers],
+        )
+
+    def _away(self, block: int | None, owner: int | None) -> int:
+        """From the place of a block to that of the owner of a tensor that it meets."""
+        segment, shown = self._segment_of[block], self._shown
+        if owner is None and shown.times[segment] == shown.blocks[block] == 1:
+            return -self._place(self._starts[segment] + self._before[block])
+        low, high = sorted((block, owner)) if owner is not None else (0, 0)
+        beside = high - low == 1 or shown.blocks[block] == 1
+        facing = {self._segment_of[between] for between in range(low + 1, high)} <= {segment}
+        if owner is None or not beside or not facing or abs(self._segment_of[owner] - segment) > 1:
+            raise AssertionError(f"block {block} meets a tensor of block {owner}")
+        blocks = 1 + sum(shown.blocks[low + 1 : high])
+        return self._apart * (blocks if owner > block else -blocks)
+
+
+def _orders(units: Sequence[int | None], times: Sequence[int]) -> Iterator[range]:
+    """In which order those run that each unit stands for: what is between its neighbours is done in their order."""
+    for before, unit, after in zip([None, *units], units, [*units[1:], None], strict=False):
+        if unit is None or times[unit] == 1:
+            yield range(1)
+        elif (before, after) == (unit - 1, unit + 1):
+            yield range(times[unit])
+        elif (before, after) == (unit + 1, unit - 1):
+            yield range(times[unit])[::-1]
+        else:
+            raise AssertionError(f"unit {unit} runs between {before} and {after}")

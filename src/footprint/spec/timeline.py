@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
 from dataclasses import astuple, dataclass, fields
 from itertools import accumulate, groupby, pairwise
 from pathlib import Path
@@ -41,26 +42,23 @@ def sampled(points: Sequence[Point], samples: int = SAMPLES) -> list[Point]:
     Two records of one step lie on each other in this measure, though one has more events than the other. Of a phase in
     which nothing happened all samples are its first point. No peak is lost; what happens between phases is left out.
     """
-    return [
-        sample
-        for phase, group in groupby(points, key=lambda point: point.phase)
-        if phase in PHASES
-        for sample in _samples(list(group), samples)
-    ]
-
-
-def _samples(points: Sequence[Point], samples: int) -> list[Point]:
-    moves = (abs(after.total - before.total) for before, after in pairwise(points))
-    moved = list(accumulate(moves, initial=0))
-    found: list[Point | None] = [None] * samples
-    latest = points[0]
-    for point, until in zip(points, moved, strict=True):
-        place = min(samples - 1, until * samples // max(1, moved[-1]))
-        if found[place] is None or point.total > found[place].total:
-            found[place] = point
-    for place, point in enumerate(found):  # one large tensor spans several samples: what was live before stays so
-        latest = found[place] = point or latest
+    found = []
+    for phase, group in groupby(points, key=lambda point: point.phase):
+        if phase in PHASES:
+            of_phase = list(group)
+            found += [of_phase[index] for index in samples_of([point.total for point in of_phase], samples)]
     return found
+
+
+def samples_of(totals: Sequence[int], samples: int = SAMPLES) -> Iterator[int]:
+    """Which points of one phase are its samples, from the live bytes of each point."""
+    moved = list(accumulate((abs(after - before) for before, after in pairwise(totals)), initial=0))
+    starts = [bisect_left(moved, -(-share * moved[-1] // samples)) for share in range(samples)]
+    latest = 0
+    for start, end in pairwise([*starts, len(totals)]):
+        if start < end:  # one large tensor spans several samples: what was live before stays so
+            latest = start + totals[start:end].index(max(totals[start:end]))
+        yield latest
 
 
 def write_timeline(path: Path, points: Sequence[Point]) -> None:

@@ -10,11 +10,10 @@ from footprint.command.calculator.question import Question, State, question
 from footprint.errors import FootprintError
 from footprint.predict.capacity import FITS, of_card
 from footprint.predict.fit import STEPS, UNASKED, Candidate, less, possible, towards_change
-from footprint.predict.prediction import least_peaks, predict, timeline
+from footprint.predict.prediction import least_peaks, predict, sampled_timeline
 from footprint.spec.cards import Card, catalogue
 from footprint.spec.columns import BUCKET_OF, PHASES
 from footprint.spec.run import RunSpec
-from footprint.spec.timeline import sampled
 from footprint.spec.units import format_bytes
 
 SAMPLES = 120
@@ -77,7 +76,7 @@ def prediction(wanted: Question, candidate: Candidate | None, row: Mapping) -> P
 
 
 def _timeline(wanted: Question) -> Part:
-    points = sampled(timeline(wanted.spec, wanted.training), SAMPLES)
+    points = sampled_timeline(wanted.spec, wanted.training, SAMPLES)
     highest = max(point.total for point in points)
     return {
         "part": "timeline",

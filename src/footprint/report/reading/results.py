@@ -10,13 +10,13 @@ import yaml
 
 from footprint.experiment.resolved import read_experiment
 from footprint.measure.provenance import git_commit
-from footprint.predict.prediction import timeline
+from footprint.predict.prediction import sampled_timeline
 from footprint.report.page.words import counted, escape, listing
 from footprint.report.reading.selection import headline
 from footprint.spec.handover import run_name
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import AXES
-from footprint.spec.timeline import Point, read_timeline, sampled
+from footprint.spec.timeline import Point, read_timeline
 from footprint.tables.gather import differing, uncommitted
 from footprint.tables.manifest import again
 
@@ -64,7 +64,7 @@ def timelines(directory: Path, runs: pd.DataFrame) -> Timelines:
         name = named(run)
         measured = directory / "timelines" / f"{name}.csv"
         points = read_timeline(measured) if measured.exists() else []
-        found.append((run, points, sampled(timeline(specs[name], experiment.training)) if name in specs else []))
+        found.append((run, points, sampled_timeline(specs[name], experiment.training) if name in specs else []))
     return found
 
 
