@@ -52,7 +52,8 @@ class Allocator:
         """Where the block of every tensor begins and ends."""
         self._segments: dict[int, int] = {}
         """Bytes of every segment, by its address."""
-        self._made = 0
+        self.made = 0
+        """How many segments were made."""
         self._excess: dict[int, int] = {}
         """By how much the block that served a request since `watch` was larger, at most, by the size of the request."""
         self.alike = True
@@ -85,7 +86,7 @@ class Allocator:
                 start = free.pop(position)[1] if position < len(free) else self._segment(size, free)
                 end = other_end.pop(start)
                 rest = end - start - size
-                if rest > excess.get(size, 0):
+                if rest and rest > excess.get(size, 0):
                     excess[size] = rest
                 if rest >= least_rest:
                     cut = start + size
@@ -144,8 +145,8 @@ class Allocator:
             self.alike = False
         self.reserved += length
         self.peak_reserved = max(self.peak_reserved, self.reserved)
-        self._made += 1
-        start = self._made * SEGMENT_SPAN
+        self.made += 1
+        start = self.made * SEGMENT_SPAN
         self._segments[start] = length
         self._other_end[start], self._other_end[start + length] = start + length, start
         return start

@@ -24,7 +24,7 @@ Kinds = dict[str, int]
 """Bytes of each key of `BUCKET_OF`."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Stretch:
     """Consecutive events of one phase."""
 
@@ -33,10 +33,8 @@ class Stretch:
 
     def passing(self) -> "Stretch":
         """The events of tensors that are given back."""
-        if not any(lasting for one in self.rounds for lasting in one.body.lasting):
-            return self
         passing = cache(Body.passing)
-        rounds = [Round(passing(one.body), one.places) for one in self.rounds]
+        rounds = [Round(passing(one.body), one.places) if any(one.body.lasting) else one for one in self.rounds]
         return Stretch(self.phase, [one for one in rounds if one.body.sorts])
 
 

@@ -1,6 +1,6 @@
 """A run on a card, simulated: its tensors in order through the card's allocator, and the peaks that come of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cache, lru_cache, partial
 
@@ -14,7 +14,7 @@ from footprint.predict.phases import structure_of
 from footprint.predict.program import Sizes, Structure
 from footprint.predict.sizes import sizes_of
 from footprint.predict.tape import Size, Tape
-from footprint.predict.unroll import Body, few
+from footprint.predict.unroll import Body, Round, few
 from footprint.predict.whole_run import Recipe, WholeRun
 from footprint.spec.columns import PHASES
 from footprint.spec.precision import PRECISIONS
@@ -160,9 +160,9 @@ class Replay:
         self._events, self._steps = happens, 0
         made = [allocator.request(size) if size else None for size in sizes]
         requests = [*made, *(allocator.release(size) if size else None for size in reversed(sizes))]
-        of_body = cache(partial(_of_body, requests))
-        stretches = dict.fromkeys((happens.build, *happens.first, *happens.later))
-        self._listed = {stretch: _listed(stretch, of_body) for stretch in stretches}
+        self._of_body = cache(partial(_of_body, requests))
+        self._of_round: dict[Round, tuple[list[int], list[Request], int]] = {}
+        """Every event of a round, and how often that happens: a round that gives all back is its body several times."""
 
     def build(self) -> None:
         """Make the model."""
@@ -180,28 +180,47 @@ class Replay:
         allocator = self.allocator
         self._mark(stretch.phase)
         allocator.reset_peaks()
-        allocator.carry_out(*self._listed[stretch])
+        for one in stretch.rounds:
+            numbers, requests, times = self._listed(one)
+            for _ in range(times):
+                made = allocator.made
+                allocator.carry_out(numbers, requests)
+                if allocator.made == made:  # all is as it was, and would be once more
+                    break
         peaks = allocator.peak_allocated, allocator.peak_reserved
         self._mark(stretch.phase)
         return stretch.phase, *peaks
+
+    def _listed(self, one: Round) -> tuple[list[int], list[Request], int]:
+        if one not in self._of_round:
+            tensors, requests = self._of_body(one.body)
+            times = len(one.places)
+            if times > 1 and _gives_all_back(tensors, requests):
+                self._of_round[one] = [one.places[0] + tensor for tensor in tensors], requests, times
+            else:
+                numbers = [place + tensor for place in one.places for tensor in tensors]
+                self._of_round[one] = numbers, requests * times, 1
+        return self._of_round[one]
 
     def _mark(self, phase: str) -> None:
         if phase != NO_PHASE:
             self.allocator.carry_out((MARKER, MARKER), (self.allocator.request(MARK), self.allocator.release(MARK)))
 
 
-def _listed(stretch: Stretch, of_body: Callable[[Body], Listed]) -> Listed:
-    """Every event of a stretch."""
-    numbers, requests = [], []
-    for one in stretch.rounds:
-        tensors, requested = of_body(one.body)
-        for place in one.places:
-            numbers += [place + tensor for tensor in tensors]
-        requests += requested * len(one.places)
-    return numbers, requests
-
-
 def _of_body(requests: Sequence[Request | None], body: Body) -> Listed:
     """Every event of a body, by the requests of each sort: none for a tensor of 0 bytes, to which nothing happens."""
     asked = [(tensor, requests[sort]) for tensor, sort in zip(body.tensors, body.sorts, strict=True) if requests[sort]]
     return [tensor for tensor, _ in asked], [request for _, request in asked]
+
+
+def _gives_all_back(tensors: Sequence[int], requests: Sequence[Request]) -> bool:
+    """Whether all tensors of these events, and no others, are made and given back in them."""
+    live = set()
+    for tensor, (size, *_) in zip(tensors, requests, strict=True):
+        if size:
+            live.add(tensor)
+        elif tensor in live:
+            live.remove(tensor)
+        else:
+            return False
+    return not live

@@ -5,10 +5,10 @@ shadow runs the first of them, the last, and one for all between; what that one 
 of its own.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate, chain, groupby, islice
 from operator import itemgetter, mul
 
 from footprint.predict.tape import Tape
@@ -47,14 +47,12 @@ class Body:
 
     def passing(self) -> "Body":
         """The events of tensors that are given back."""
-        if not any(self.lasting):
-            return self
         events = zip(self.tensors, self.sorts, self.lasting, strict=True)
         kept = [(tensor, sort) for tensor, sort, lasting in events if not lasting]
         return Body([tensor for tensor, _ in kept], [sort for _, sort in kept], [False] * len(kept))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Round:
     """A body and the places where it happens one after another; place and tensor add up to a tensor's number."""
 
@@ -80,40 +78,42 @@ class Unrolled:
         """Of each tensor: its block, and which of that block's it is."""
         self._apart = 0
         """From the place of one block to that of the next; what belongs to no block is at place 0."""
-        blocks = self._met(tape)
-        phases = [phase_of(pass_) for pass_, _ in tape.pieces]
-        events = zip(phases, blocks, tape.numbers, strict=True)
-        self._runs = [(*where, [number for *_, number in run]) for where, run in groupby(events, itemgetter(0, 1))]
+        self._runs = self._met(tape, phase_of)
         numbers = set(tape.numbers)
         self._lasting = {number for number in numbers if -number not in numbers}
 
-    def _met(self, tape: Tape) -> list[int | None]:
-        """Learn what every tensor is; returns the block of every event.
+    def _met(self, tape: Tape, phase_of: Callable[[str], str]) -> list[tuple[str, int | None, list[int]]]:
+        """Learn what every tensor is; returns events side by side in one phase and one block, or outside all blocks.
 
         Tensors of two blocks are alike if one pass made both, if they are of one sort, and if as many of that sort are
         made in that pass after them: what a block leaves to the next comes last. What is given back outside every block
         counts for the one that made it.
         """
         block_of_part = {f"block {block}": block for block in range(len(self._segment_of))}
-        owner, within = self._owner, self._within
-        blocks = []
-        for (_, part), number in zip(tape.pieces, tape.numbers, strict=True):
-            block = block_of_part.get(part)
-            if number > 0:
+        owner, within, sort_of = self._owner, self._within, tape.sort_of
+        made: list[tuple[str, int | None, list[int]]] = []
+        runs: list[tuple[str, int | None, list[int]]] = []
+        numbers = iter(tape.numbers)
+        for (pass_, part), events in groupby(tape.pieces):
+            block, some = block_of_part.get(part), list(islice(numbers, sum(1 for _ in events)))
+            made.append((pass_, block, [number for number in some if number > 0]))
+            for number in made[-1][2]:
                 owner[number] = block
-            elif block is None:
-                block = owner[-number]
-            blocks.append(block)
-        known: dict[tuple, int] = {}
-        after: Counter[tuple] = Counter()
-        for (pass_, _), number in zip(reversed(tape.pieces), reversed(tape.numbers), strict=True):
-            if number > 0:
-                sort = tape.sort_of[number - 1]
-                made = owner[number], pass_, sort
-                within[number] = known.setdefault((pass_, sort, after[made]), len(known))
-                after[made] += 1
+            of_block = [(block, some)]
+            if block is None:
+                of_block = [(of, list(run)) for of, run in groupby(some, lambda number: owner[abs(number)])]
+            runs += [(phase_of(pass_), of, run) for of, run in of_block]
+        known: dict[tuple[str, int, int], int] = {}
+        after: dict[tuple[str, int | None], Counter[int]] = defaultdict(Counter)
+        for pass_, block, tensors in reversed(made):
+            later = after[pass_, block]
+            for number in reversed(tensors):
+                sort = sort_of[number - 1]
+                within[number] = known.setdefault((pass_, sort, later[sort]), len(known))
+                later[sort] += 1
         self._apart = len(known)
-        return blocks
+        joined = groupby(runs, itemgetter(0, 1))
+        return [(*where, list(chain.from_iterable(run for *_, run in some))) for where, some in joined]
 
     def rounds(self) -> Iterator[tuple[str, Round]]:
         """All events of the run in order, and the phase they are of."""
