@@ -155,13 +155,14 @@ class Unrolled:
         segment, shown = self._segment_of[block], self._shown
         if owner is None and shown.times[segment] == shown.blocks[block] == 1:
             return -self._place(self._starts[segment] + self._before[block])
-        low, high = sorted((block, owner)) if owner is not None else (0, 0)
-        beside = high - low == 1 or shown.blocks[block] == 1
-        facing = {self._segment_of[between] for between in range(low + 1, high)} <= {segment}
-        if owner is None or not beside or not facing or abs(self._segment_of[owner] - segment) > 1:
-            raise AssertionError(f"block {block} meets a tensor of block {owner}")
-        blocks = 1 + sum(shown.blocks[low + 1 : high])
-        return self._apart * (blocks if owner > block else -blocks)
+        if owner is not None and abs(self._segment_of[owner] - segment) <= 1:
+            low, high = sorted((block, owner))
+            beside = high - low == 1 or shown.blocks[block] == 1
+            facing = {self._segment_of[between] for between in range(low + 1, high)} <= {segment}
+            if beside and facing:
+                blocks = 1 + sum(shown.blocks[low + 1 : high])
+                return self._apart * (blocks if owner > block else -blocks)
+        raise AssertionError(f"block {block} meets a tensor of block {owner}")
 
 
 def _orders(units: Sequence[int | None], times: Sequence[int]) -> Iterator[range]:

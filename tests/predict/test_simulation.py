@@ -1,0 +1,72 @@
+"""A simulation leaves out what it knows already; held against one that carries out every event of every step."""
+
+import random
+from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
+
+from test_formula import runs
+
+from footprint.predict.allocator import Allocator, DoesNotFitError, MiB
+from footprint.predict.events import PHASE_OF
+from footprint.predict.formula import Evaluation
+from footprint.predict.kernels.choice import kernels_for
+from footprint.predict.kernels.cuda import CudaKernels
+from footprint.predict.phases import structure_of
+from footprint.predict.simulation import MARK, recipe_of, simulate, tape
+from footprint.predict.sizes import sizes_of
+from footprint.spec.columns import PHASES
+from footprint.spec.run import RunSpec
+from footprint.spec.training import TrainingSpec
+
+
+def plainly(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None) -> tuple | None:
+    """(allocated, reserved) peaks of each phase of the first measured step, bytes reserved in the end, retries."""
+    whole = tape(structure_of(spec, kernels, unrolled=True), recipe_of(spec, training), kernels)
+    size_of = [Evaluation(sizes_of(spec)).of(size) for _, _, size in whole.sorts]
+    numbers = set(whole.numbers)
+    lasting = {number for number in numbers if -number not in numbers}
+    allocator, steps, marker = Allocator(room), [], len(whole.sort_of) + 1
+
+    def carry_out(number: int, size: int) -> None:
+        if size:
+            allocator.carry_out([abs(number)], [(allocator.request if number > 0 else allocator.release)(size)])
+
+    def mark(phase: str) -> None:
+        if phase != "between":
+            carry_out(marker, MARK)
+            carry_out(-marker, MARK)
+
+    phases = [PHASE_OF.get(pass_, "backward") for pass_, _ in whole.pieces]
+    try:
+        for step in range(training.warmup_steps + 2 * training.measured_steps):
+            steps.append([])
+            for phase, events in groupby(zip(phases, whole.numbers, strict=True), itemgetter(0)):
+                if phase == "build" and step > 0:
+                    continue
+                mark(phase)
+                allocator.reset_peaks()
+                for _, number in events:
+                    if step == 0 or number not in lasting:
+                        carry_out(number, size_of[whole.sort_of[abs(number) - 1]])
+                if phase in PHASES:
+                    steps[-1].append((allocator.peak_allocated, allocator.peak_reserved))
+                mark(phase)
+    except DoesNotFitError:
+        return None
+    return steps[training.warmup_steps], allocator.reserved, allocator.retries
+
+
+def test_nothing_that_is_left_out_changes_what_a_run_takes():
+    generator, retried = random.Random(5), 0
+    for card, half in (("t4", "fp16"), ("a100-80gb", "bf16"), ("h100-80gb", "bf16")):
+        training = TrainingSpec(half=half)
+        kernels = kernels_for("cuda", training, card)
+        for spec in runs(generator.randrange(2**20), 12, "cuda"):
+            spec = replace(spec, batch=8 * spec.batch, seq=64)
+            for room in (None, simulate(spec, training, kernels).reserved - generator.choice((2, 4, 8)) * MiB):
+                found = simulate(spec, training, kernels, room)
+                peaks = found and [(peak.allocated, peak.reserved) for peak in found.peaks]
+                assert (found and (peaks, found.reserved, found.retries)) == plainly(spec, training, kernels, room)
+                retried += bool(found and found.retries)
+    assert retried > 0
