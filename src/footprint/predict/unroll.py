@@ -150,19 +150,28 @@ class Unrolled:
             [abs(n) in self._lasting for n in numbers],
         )
 
-    def _away(self, block: int | None, owner: int | None) -> int:
-        """From the place of a block to that of the owner of a tensor that it meets."""
-        segment, shown = self._segment_of[block], self._shown
-        if owner is None and shown.times[segment] == shown.blocks[block] == 1:
-            return -self._place(self._starts[segment] + self._before[block])
-        if owner is not None and abs(self._segment_of[owner] - segment) <= 1:
+    def _away(self, block: int, owner: int | None) -> int:
+        """From the place of a block to that of the owner of a tensor that it meets.
+
+        Where either stands for many, nothing but blocks of its segment may lie between: then all are equally far away.
+        """
+        if self._alone(block) and self._alone(owner):
+            return self._only_place(owner) - self._only_place(block)
+        if owner is not None and abs(self._segment_of[owner] - self._segment_of[block]) <= 1:
             low, high = sorted((block, owner))
-            beside = high - low == 1 or shown.blocks[block] == 1
-            facing = {self._segment_of[between] for between in range(low + 1, high)} <= {segment}
+            beside = high - low == 1 or self._shown.blocks[block] == 1
+            facing = {self._segment_of[between] for between in range(low + 1, high)} <= {self._segment_of[block]}
             if beside and facing:
-                blocks = 1 + sum(shown.blocks[low + 1 : high])
+                blocks = 1 + sum(self._shown.blocks[low + 1 : high])
                 return self._apart * (blocks if owner > block else -blocks)
         raise AssertionError(f"block {block} meets a tensor of block {owner}")
+
+    def _alone(self, block: int | None) -> bool:
+        """Whether it stands for nothing but itself."""
+        return block is None or self._shown.times[self._segment_of[block]] == self._shown.blocks[block] == 1
+
+    def _only_place(self, block: int | None) -> int:
+        return 0 if block is None else self._place(self._starts[self._segment_of[block]] + self._before[block])
 
 
 def _orders(units: Sequence[int | None], times: Sequence[int]) -> Iterator[range]:
