@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 from chromium import Tab, needs_chromium, tab
+from clone import REPOSITORY
 from pandoc import needs_pandoc
 from quarto_page import quarto_page
 from synthetic import ABLATION, write_experiment, write_results, write_study
@@ -36,6 +37,8 @@ AUDIT = """(() => {
     dead: [...document.querySelectorAll('a[href^="#"]')].filter(
       link => !document.getElementById(link.getAttribute('href').slice(1))).map(link => link.href),
     verdicts: verdicts.map(cell => cell.getBoundingClientRect().right <= width),
+    sideways: [...document.querySelectorAll('.scroll')].filter(
+      box => box.scrollWidth > box.clientWidth + 1).map(box => box.closest('[id]').id),
     edges: [...new Set([...document.querySelectorAll('figcaption, p.download')].filter(visible).map(left))],
     paper: getComputedStyle(document.body).backgroundColor,
     colours: ['body', 'figcaption', '.fold summary', '.origin', '.good', '.bad'].map(
@@ -73,7 +76,7 @@ def _pages(tmp_path_factory) -> dict[str, Path]:
     directory = write_results(root / "here", ABLATION)
     write_experiment(directory, ABLATION)
     write_study(directory)
-    usual = {"experiment": "trial", "device": "cpu"}
+    usual = {"experiment": "trial", "device": "cpu", "reference": REPOSITORY / "results" / "reference"}
     render(directory, output=root / "nbconvert.html", engine="nbconvert", **usual)
     with pytest.MonkeyPatch.context() as patch:
         (root / "bin").mkdir()
@@ -110,6 +113,7 @@ def test_a_reader_sees_a_whole_page_on_any_screen(page, driven, width, scheme):
     assert set(seen["drawings"]) == {1}, "each figure is drawn once"
     assert seen["verdicts"], "there are verdicts, and none has to be scrolled to"
     assert all(seen["verdicts"])
+    assert width > 600 or seen["sideways"] == [], "on a phone no table is wider than the screen"
     assert len(seen["edges"]) == 1, "captions and downloads begin where tables and figures do"
     assert (luminance(seen["paper"]) > 0.5) == (scheme == "light")
     for what, ink in seen["colours"]:

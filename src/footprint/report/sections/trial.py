@@ -13,15 +13,15 @@ from footprint.report.textbook.claims import claims as claims_on_trial
 from footprint.spec.units import format_bytes
 
 ON_A_GPU = (
-    "What is said of LLaMA models is predicted for an NVIDIA GPU, not measured; what is said of the runs of this page "
-    "was {source}."
+    "What is said of LLaMA models is predicted for an NVIDIA GPU or, of several GPUs, rehearsed, not measured; what is "
+    "said of the runs of this page was {source}."
 )
 
 
 @of_minigpt
 def claims(report: Material) -> None:
     """Every quantitative claim and its verdict."""
-    page, found = report.page, claims_on_trial(report.runs)
+    page, found = report.page, claims_on_trial(report.runs, report.several_gpus)
     kept, units, off = verdicts.tally(found)
     source = " or ".join(sorted(set(report.runs["source"])))
     page.section("trial", titles.trial(found), ON_A_GPU.format(source=source))

@@ -116,9 +116,8 @@ def grid(runs: pd.DataFrame, limit: int | None = None) -> Table:
     raw = runs[[*AXES, *GRID_NUMBERS]]
     if limit:
         raw = raw.assign(memory_limit=limit, foreseen=[limits.foreseen(run, limit) for _, run in runs.iterrows()])
-    verdict = f"Within {format_bytes(limit)}?" if limit else ""
     cells = telling(pd.DataFrame(shown), "Error", "Step")
-    return Table(shown=cells, raw=raw, words=words, marked=marked, verdict=verdict)
+    return Table(shown=cells, raw=raw, words=words, marked=marked)
 
 
 def phases(runs: pd.DataFrame) -> Table:

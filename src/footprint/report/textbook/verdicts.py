@@ -97,7 +97,6 @@ def table(claims: list[Claim]) -> Table:
         words=("Verdict",),
         prose=("The text says", "Found", "Why"),
         grouped=True,
-        verdict="Verdict",
     )
 
 
