@@ -159,9 +159,9 @@ def test_every_figure_has_alternative_text(page):
 
 def test_the_rehearsals_over_several_cards_can_be_saved_whole(page, everything):
     _, reference = everything
-    frame = linked_csv(page.select_one("#fig-gpus a.csv"))
+    frame = linked_csv(page.select_one("#fig-gpus-peaks a.csv"))
     assert frame.equals(pd.read_csv(reference / "sharded" / "sharded.csv"))
-    assert page.select("#fig-gpus svg .tells")
+    assert page.select("#fig-gpus-peaks svg .tells")
 
 
 def test_other_devices_stand_beside(page):

@@ -50,12 +50,12 @@ def _modes(found: Sharded) -> list[str]:
 
 def _panel(axes: Axes, found: Sharded, model: str) -> None:
     """One model: a line per checkpointing and the textbook's, over lines across at the cards' memory."""
-    most = found.gpus[-1]
+    right = 4.5 * found.gpus[-1]
     for card in found.cards:
         height = find(card).total / GiB
         axes.axhline(height, color=PALETTE["rule"], linewidth=0.9, zorder=1)
         above = {"xytext": (0, 1), "textcoords": "offset points", "ha": "right", "fontsize": 7.5}
-        axes.annotate(card_name(card), (most * 1.2, height), color=PALETTE["muted"], **above)
+        axes.annotate(card_name(card), (right, height), color=PALETTE["muted"], **above)
     for mode in _modes(found):
         rows = found.of(model, "full", mode)
         heights = rows["peak_allocated_bytes"] / GiB
@@ -64,7 +64,7 @@ def _panel(axes: Axes, found: Sharded, model: str) -> None:
             (mark,) = axes.plot(run["gpus"], height, "o", ms=3.5, color=PALETTE["full"])
             tell(mark, f"{model}, {REGIME_NAMES['full']}, {CHECKPOINTING_NAMES[mode]}, {_beside(run)}")
     axes.plot(rows["gpus"], [share(run) / GiB for _, run in rows.iterrows()], **_SHARE_LINE)
-    axes.set(xscale="log", yscale="log", xlim=(0.85, most * 1.2))
+    axes.set(xscale="log", yscale="log", xlim=(0.85, right))
     axes.set_xticks(found.gpus, map(str, found.gpus))
     axes.set_yticks([4, 16, 64, 256, 1024], ["4", "16", "64", "256", "1,024"])
     for axis in (axes.xaxis, axes.yaxis):

@@ -14,13 +14,13 @@ def how_many(report: Material) -> None:
         page.say("No rehearsals over several cards lie in the reference folder.")
         return
     page.section("gpus", sentences.title(found), REHEARSED)
-    page.say(sentences.against_the_lesson(found), sentences.setting(found))
+    page.say(sentences.against_the_lesson(found))
     page.table("gpus", tables.fewest_cards(found), tables.CAPTION.format(tokens=found.tokens))
     page.figure(
-        "gpus",
+        "gpus-peaks",
         peaks(found),
         "Bytes allocated on each card in full fine-tuning over the number of cards, one sequence of "
         f"{found.tokens:,} tokens on each; across, the memory of the cards. Both axes are logarithmic.",
         found.runs,
     )
-    page.say(sentences.ABOVE, sentences.UNCOUNTED)
+    page.say(sentences.ABOVE, sentences.setting(found), sentences.UNCOUNTED)

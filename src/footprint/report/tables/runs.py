@@ -181,7 +181,7 @@ def checkpointing(runs: pd.DataFrame, layers: dict[str, int]) -> Table:
                 "Peak saved": percent(middle["peak_saved"]),
                 "Step time": _added(time, timed=timed),
                 "Activations": f"{middle['activations_factor']:.1f}× less",
-                "√L": f"{layers[model] ** 0.5:.1f}×" if model in layers else "–",
+                "√L would be": f"{layers[model] ** 0.5:.1f}×" if model in layers else "–",
                 "Pairs": str(len(pairs)),
                 "Timed": str(undisturbed) if timed else "–",
             }
