@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from bs4 import BeautifulSoup
 from chromium import Tab, needs_chromium, tab
-from clone import REPOSITORY
 from pandoc import needs_pandoc
 from quarto_page import quarto_page
-from synthetic import ABLATION, write_experiment, write_results, write_study
+from report_page import write_everything
 
 from footprint.report.render import render
 
@@ -73,10 +72,8 @@ SIZES = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
 def _pages(tmp_path_factory) -> dict[str, Path]:
     """The page of either renderer; Quarto's as pandoc makes it from what Quarto was handed."""
     root = tmp_path_factory.mktemp("screens")
-    directory = write_results(root / "here", ABLATION)
-    write_experiment(directory, ABLATION)
-    write_study(directory)
-    usual = {"experiment": "trial", "device": "cpu", "reference": REPOSITORY / "results" / "reference"}
+    directory, reference = write_everything(root)
+    usual = {"experiment": "trial", "device": "cpu", "reference": reference}
     render(directory, output=root / "nbconvert.html", engine="nbconvert", **usual)
     with pytest.MonkeyPatch.context() as patch:
         (root / "bin").mkdir()
