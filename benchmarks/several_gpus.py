@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
+from textwrap import fill
 
 import pandas as pd
 from shared.command_line import finish, options
@@ -97,19 +98,21 @@ def rows(told: dict, configs: Mapping[str, Path]) -> Iterator[dict[str, object]]
 
 def page(found: Sharded) -> str:
     """docs/several-gpus.md from the table."""
-    lesson, setting = sentences.against_the_lesson(found), sentences.setting(found)
     command = f"footprint rehearse --card {found.cards[-1]} --gpus 8 -- \\\n    torchrun --nproc-per-node 8 "
     command += f"benchmarks/peers/sharded.py {found.models[0]}.json full block {found.tokens}"
+    prose = {
+        "lesson": sentences.against_the_lesson(found),
+        "setting": sentences.setting(found),
+        "uncounted": sentences.UNCOUNTED,
+        "caption": CAPTION.format(tokens=found.tokens),
+        "above": sentences.ABOVE,
+    }
     return PAGE.format(
-        lesson=lesson,
-        setting=setting,
-        uncounted=sentences.UNCOUNTED,
         fewest="\n".join(table_lines(fewest_cards(found).shown, words=("Model", "Regime"))),
-        caption=CAPTION.format(tokens=found.tokens),
         alt=peaks(found).alt,
-        above=sentences.ABOVE,
         peaks="\n".join(table_lines(peaks_in_full(found), words=("model", "checkpointing"))),
         command=command,
+        **{name: fill(text, 118) for name, text in prose.items()},
     )
 
 
