@@ -82,8 +82,8 @@ def _finding(found: Sharded) -> str:
     run = found.of(found.models[0], "full", _modes(found)[-1]).iloc[-1]
     times = run["peak_allocated_bytes"] / share(run)
     return (
-        f"On {run['gpus']} cards full fine-tuning of {size_name(found.models[0])} takes {times:.1f} times "
-        f"16 N / {run['gpus']}, checkpointed"
+        f"On each of {run['gpus']} cards full fine-tuning of {size_name(found.models[0])} takes {times:.1f} times the "
+        "textbook's share, though checkpointed"
     )
 
 

@@ -20,7 +20,7 @@ def how_many(report: Material) -> None:
         "gpus-peaks",
         peaks(found),
         "Bytes allocated on each card in full fine-tuning over the number of cards, one sequence of "
-        f"{found.tokens:,} tokens on each; across, the memory of the cards. Both axes are logarithmic.",
+        f"{found.tokens:,} tokens on each; horizontal lines are the memory of a card. Both axes are logarithmic.",
         found.runs,
     )
     page.say(sentences.ABOVE, sentences.setting(found), sentences.UNCOUNTED)
