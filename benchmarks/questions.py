@@ -3,25 +3,26 @@
 python benchmarks/questions.py [--output results/reference/questions/questions.csv] [--page docs/questions.md]
 """
 
-import argparse
-import json
-import subprocess
 import sys
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 import yaml
+from shared.command_line import finish, options
+from shared.markdown import table_lines
+from shared.rehearsed import config_files, rehearse
 
 from footprint.spec.units import format_bytes
-from footprint.tables.rows import write_table
 
 QUESTIONS = Path("config/questions.yaml")
 OUTPUT = Path("results/bench/questions.csv")
 UNITS = {"B": 1, "MB": 10**6, "GB": 10**9, "MiB": 2**20, "GiB": 2**30}
-HEADER = "| run | reported | allocated | reserved | on the card | rehearsed / reported |"
-PROGRAM = "from footprint.command.main import main; raise SystemExit(main())"
+
+
+def asked() -> dict:
+    """What `config/questions.yaml` holds: `models` and `questions`."""
+    return yaml.safe_load(QUESTIONS.read_text(encoding="utf-8"))
 
 
 def options_of(question: dict, run: dict) -> list[str]:
@@ -42,14 +43,11 @@ def reported_bytes(text: str | None) -> int | None:
     return round(float(number) * UNITS[unit])
 
 
-def rehearse(question: dict, run: dict, folder: Path) -> dict[str, object]:
+def answered(question: dict, run: dict, config: Path) -> dict[str, object]:
     """The row of one run, from the command line."""
-    told = [sys.executable, "-c", PROGRAM, "rehearse", "--json", "--hf-config", str(folder), *options_of(question, run)]
     began = time.perf_counter()
-    done = subprocess.run(told, capture_output=True, text=True)
-    if done.returncode > 1:
-        raise RuntimeError(done.stderr[-2000:])
-    row, seconds = json.loads(done.stdout), time.perf_counter() - began
+    row = rehearse("--hf-config", str(config), *options_of(question, run))
+    seconds = time.perf_counter() - began
     names = ("peak_bytes", "reserved_peak_bytes", "process_peak_bytes")
     return {
         "question": question["title"],
@@ -76,17 +74,18 @@ def page(questions: list[dict], frame: pd.DataFrame) -> str:
     for question in questions:
         rows = frame[frame["question"] == question["title"]]
         lines += [f"## {question['title']}", "", f"<{question['source']}>, on {question['card']}.", ""]
-        lines += [
-            "| run | reported | allocated | reserved | on the card | to the report |",
-            "|---|---|---|---|---|---|",
-        ]
-        for run, row in zip(question["runs"], rows.to_dict("records"), strict=True):
-            sizes = [_size(row[name]) for name in ("peak_bytes", "reserved_peak_bytes", "process_peak_bytes")]
-            lines.append(f"| {run['name']} | {run.get('reported', '')} | {' | '.join(sizes)} | {_beside(row)} |")
+        cells = [_cells(run, row) for run, row in zip(question["runs"], rows.to_dict("records"), strict=True)]
+        lines += table_lines(pd.DataFrame(cells), words=cells[0])
         lines += ["", " ".join(question["cause"].split()), "", f"Unknown: {' '.join(question['unknown'].split())}", ""]
         command = " ".join(options_of(question, question["runs"][0]))
         lines += ["```sh", f"footprint rehearse --hf-config {question['model']}.json {command}", "```", ""]
     return "\n".join(lines)
+
+
+def _cells(run: dict, row: dict) -> dict[str, str]:
+    sizes = {"allocated": "peak_bytes", "reserved": "reserved_peak_bytes", "on the card": "process_peak_bytes"}
+    shown = {"run": run["name"], "reported": run.get("reported", "")}
+    return shown | {name: _size(row[column]) for name, column in sizes.items()} | {"to the report": _beside(row)}
 
 
 def _size(size: float) -> str:
@@ -105,26 +104,18 @@ def _beside(row: dict) -> str:
 
 def main() -> int:
     """Rehearse every run, write the table and, if asked, the page."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=OUTPUT)
-    parser.add_argument("--page", type=Path, help="write docs/questions.md anew")
-    arguments = parser.parse_args()
-    told = yaml.safe_load(QUESTIONS.read_text(encoding="utf-8"))
-    rows = []
-    with TemporaryDirectory() as scratch:
+    arguments = options(__doc__, OUTPUT, page="docs/questions.md").parse_args()
+    told, rows = asked(), []
+    with config_files(told["models"]) as configs:
         for question in told["questions"]:
-            path = Path(scratch) / f"{question['model']}.json"
-            path.write_text(json.dumps(told["models"][question["model"]]), encoding="utf-8")
             for run in question["runs"]:
-                rows.append(rehearse(question, run, path))
-                row = rows[-1]
+                row = answered(question, run, configs[question["model"]])
+                rows.append(row)
                 print(f"{row['question']}, {row['run']}: {_size(row['process_peak_bytes'])} {_beside(row)}", flush=True)
     frame = pd.DataFrame(rows)
-    write_table(arguments.output, frame)
     if arguments.page is not None:
         arguments.page.write_text(page(told["questions"], frame), encoding="utf-8")
-    print(f"{len(rows)} runs in {frame['seconds'].sum():.0f} s -> {arguments.output}")
-    return 0
+    return finish(arguments.output, f"{len(rows)} runs in {frame['seconds'].sum():.0f} s", frame)
 
 
 if __name__ == "__main__":

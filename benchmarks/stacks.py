@@ -3,13 +3,15 @@
 python benchmarks/stacks.py [--output results/reference/stacks/stacks.csv]
 """
 
-import argparse
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+from questions import asked
+from shared.command_line import finish, options
+from shared.rehearsed import config_files
 
 from footprint.jobs.rehearsals import Rehearsals
 from footprint.jobs.trainers import TRAINING
@@ -17,27 +19,15 @@ from footprint.spec.cards import find
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS
 from footprint.spec.handover import run_json
 from footprint.spec.model import ModelSpec
+from footprint.spec.published import read_shape
 from footprint.spec.recipe import Recipe
 from footprint.spec.run import REGIMES, RunSpec
 from footprint.spec.units import format_bytes
-from footprint.tables.rows import write_table
 
 OUTPUT = Path("results/bench/stacks.csv")
 CARD = "a100-80gb"
-MODEL = ModelSpec(
-    name="llama-3.2-3b",
-    layers=28,
-    width=3072,
-    heads=24,
-    kv_heads=8,
-    head_width=128,
-    mlp_width=8192,
-    vocab=128256,
-    context=131072,
-    tied_head=True,
-    block="llama",
-)
-"""Grattafiori et al. 2024 (arXiv:2407.21783) and its config.json."""
+MODEL = "llama-3.2-3b"
+"""Grattafiori et al. 2024 (arXiv:2407.21783); its config.json stands in config/questions.yaml."""
 
 AXES = {"rank": 16, "batch": 1, "seq": 2000, "precision": "amp", "optimizer": "adamw-fused"}
 
@@ -61,10 +51,16 @@ ONLY = {"no LoRA dropout": ("lora", "qlora"), "not prepared": ("qlora",), "not p
 """Regimes in which a switch does anything, where that is not all."""
 
 
-def runs() -> Iterator[tuple[str, RunSpec]]:
+def shape() -> ModelSpec:
+    """The shape of MODEL."""
+    with config_files(asked()["models"]) as configs:
+        return read_shape(configs[MODEL])
+
+
+def runs(model: ModelSpec) -> Iterator[tuple[str, RunSpec]]:
     """Every run under its name: `minigpt`, `transformers`, and that with each switch."""
     for regime in REGIMES:
-        ours = RunSpec(model=MODEL, regime=regime, device="cuda", card=CARD, **AXES)
+        ours = RunSpec(model=model, regime=regime, device="cuda", card=CARD, **AXES)
         theirs = replace(ours, stack="transformers")
         yield "minigpt", ours
         yield "transformers", theirs
@@ -75,12 +71,10 @@ def runs() -> Iterator[tuple[str, RunSpec]]:
 
 def main() -> int:
     """Rehearse every run, write what it takes and, beside it, what was live at its peak."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="the table; the tensors' goes beside it")
-    arguments = parser.parse_args()
+    arguments = options(__doc__, OUTPUT).parse_args()
     rows, tensors = [], []
     with Rehearsals(find(CARD), "_run", "transformers") as server:
-        for name, spec in runs():
+        for name, spec in runs(shape()):
             answer = server.ask(run_json(spec, TRAINING))
             row = answer["row"]
             found = {column: row[column] for column in ("peak_bytes", "peak_phase", *PHASE_PEAKS, *BUCKET_BYTES)}
@@ -92,11 +86,7 @@ def main() -> int:
             ]
             said = format_bytes(row["peak_bytes"]) if row["status"] == "ok" else row["status"]
             print(f"{spec.regime}, {name}: {said}", flush=True)
-    beside = arguments.output.with_stem(f"{arguments.output.stem}_tensors")
-    write_table(arguments.output, pd.DataFrame(rows))
-    write_table(beside, pd.DataFrame(tensors))
-    print(f"{len(rows)} runs -> {arguments.output}, {beside}")
-    return 0
+    return finish(arguments.output, f"{len(rows)} runs", pd.DataFrame(rows), tensors=pd.DataFrame(tensors))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ real model at batch 4 x 1,536 with rank 16. Which tensors make the difference go
 no noise: one step is warm-up, the second is measured.
 """
 
-import argparse
 import sys
 import tempfile
 from functools import partial
@@ -20,6 +19,7 @@ import torch
 from peers.sides import record_ours, record_theirs
 from peers.tensors import differences
 from peers.trainer import Recipe, llama_config, trainer_program
+from shared.command_line import finish, options
 from transformers import LlamaForCausalLM
 
 from footprint.jobs.fresh import Function, Row, each_fresh
@@ -30,7 +30,6 @@ from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.spec.units import format_bytes
-from footprint.tables.rows import write_table
 
 OUTPUT = Path("results/bench/trainers.csv")
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
@@ -115,9 +114,8 @@ def report(row: Row, tensors: list[Row], shown: int = 6) -> None:
 
 def main() -> int:
     """Measure the recipes, print ratios and reasons, write both tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = options(__doc__, OUTPUT)
     parser.add_argument("--recipes", nargs="+", choices=[recipe.name for recipe in RECIPES])
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="the table; the tensors' goes beside it")
     arguments = parser.parse_args()
     rows, tensors = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -128,11 +126,7 @@ def main() -> int:
             row, differing = compare(recipe, folder, recipe.ours(EIGHTH, **AXES))
             report(row, differing)
             rows, tensors = [*rows, row], [*tensors, *differing]
-    beside = arguments.output.with_stem(f"{arguments.output.stem}_tensors")
-    write_table(arguments.output, pd.DataFrame(rows))
-    write_table(beside, pd.DataFrame(tensors))
-    print(f"{len(rows)} recipes -> {arguments.output}, {beside}")
-    return 0
+    return finish(arguments.output, f"{len(rows)} recipes", pd.DataFrame(rows), tensors=pd.DataFrame(tensors))
 
 
 if __name__ == "__main__":

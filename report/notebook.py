@@ -22,6 +22,7 @@ from footprint.report.sections import (
     method,
     opening,
     peaks,
+    several_gpus,
     stacks,
     trial,
 )
@@ -75,6 +76,9 @@ trial.drill_problems(report)
 
 # %%
 elsewhere.what_fits(report)
+
+# %%
+several_gpus.how_many(report)
 
 # %%
 stacks.in_transformers(report)

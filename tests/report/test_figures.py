@@ -14,11 +14,12 @@ from footprint.report.figures import choices as figures_choices
 from footprint.report.figures import curves as figures_curves
 from footprint.report.figures import frontier as figures_quality
 from footprint.report.figures import memory as figures
+from footprint.report.figures import several_gpus as figures_gpus
 from footprint.report.figures import step as figures_step
 from footprint.report.figures import timeline as figures_timeline
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.svg import NARROW, PALETTE, WIDE, Drawing
-from footprint.report.reading import results, selection, study
+from footprint.report.reading import results, selection, several_gpus, study
 from footprint.report.reading.cards import predictions
 
 pytestmark = pytest.mark.filterwarnings("error::UserWarning")  # matplotlib warns where a layout has no room
@@ -33,6 +34,7 @@ FIGURES = {
     "targets": figures_choices.targets,
     "checkpointing": lambda runs: figures_choices.checkpointing(runs, 0.5),
     "cards": lambda runs: figures_cards.figure(predictions()),
+    "gpus": lambda runs: figures_gpus.peaks(several_gpus.load(REPOSITORY / "results" / "reference")),
 }
 STUDY_FIGURES = {
     "frontier": figures_quality.frontier,

@@ -343,7 +343,7 @@ class TestTables:
     def test_every_setting_has_its_row(self, usual):
         table = tables_quality.settings(usual)
         assert list(table.shown["Setting"]) == list(usual.settings["name"])
-        assert table.shown.iloc[0][["Loss before", "Loss after", "lowest–highest"]].to_list() == [
+        assert table.shown.iloc[0][["Loss before", "Loss after", "Range over seeds"]].to_list() == [
             "3.100",
             "2.200",
             "2.196–2.204",

@@ -11,7 +11,7 @@ from bs4 import BeautifulSoup
 from chromium import Tab, needs_chromium, tab
 from pandoc import needs_pandoc
 from quarto_page import quarto_page
-from synthetic import ABLATION, write_experiment, write_results, write_study
+from report_page import write_everything
 
 from footprint.report.render import render
 
@@ -36,6 +36,8 @@ AUDIT = """(() => {
     dead: [...document.querySelectorAll('a[href^="#"]')].filter(
       link => !document.getElementById(link.getAttribute('href').slice(1))).map(link => link.href),
     verdicts: verdicts.map(cell => cell.getBoundingClientRect().right <= width),
+    sideways: [...document.querySelectorAll('.scroll')].filter(
+      box => box.scrollWidth > box.clientWidth + 1).map(box => box.closest('[id]').id),
     edges: [...new Set([...document.querySelectorAll('figcaption, p.download')].filter(visible).map(left))],
     paper: getComputedStyle(document.body).backgroundColor,
     colours: ['body', 'figcaption', '.fold summary', '.origin', '.good', '.bad'].map(
@@ -70,10 +72,8 @@ SIZES = [(1440, "light"), (1440, "dark"), (390, "light"), (390, "dark")]
 def _pages(tmp_path_factory) -> dict[str, Path]:
     """The page of either renderer; Quarto's as pandoc makes it from what Quarto was handed."""
     root = tmp_path_factory.mktemp("screens")
-    directory = write_results(root / "here", ABLATION)
-    write_experiment(directory, ABLATION)
-    write_study(directory)
-    usual = {"experiment": "trial", "device": "cpu"}
+    directory, reference = write_everything(root)
+    usual = {"experiment": "trial", "device": "cpu", "reference": reference}
     render(directory, output=root / "nbconvert.html", engine="nbconvert", **usual)
     with pytest.MonkeyPatch.context() as patch:
         (root / "bin").mkdir()
@@ -110,6 +110,7 @@ def test_a_reader_sees_a_whole_page_on_any_screen(page, driven, width, scheme):
     assert set(seen["drawings"]) == {1}, "each figure is drawn once"
     assert seen["verdicts"], "there are verdicts, and none has to be scrolled to"
     assert all(seen["verdicts"])
+    assert width > 600 or seen["sideways"] == [], "on a phone no table is wider than the screen"
     assert len(seen["edges"]) == 1, "captions and downloads begin where tables and figures do"
     assert (luminance(seen["paper"]) > 0.5) == (scheme == "light")
     for what, ink in seen["colours"]:

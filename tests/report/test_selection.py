@@ -100,3 +100,11 @@ def test_the_same_experiment_on_a_card_stands_beside_and_a_half_made_one_is_left
     shown = devices.side_by_side("cpu", runs, beside).shown
     assert list(shown.columns) == ["Setting", "cpu, measured", "t4, rehearsed", "Textbook"]
     assert len(shown) == 3
+
+
+def test_several_gpus_are_named_and_one_is_not(tmp_path):
+    one, two = grid(regime=("full",)), grid(regime=("full",), gpus=(2,), sharding=("ddp", "fsdp"))
+    alone = loaded(tmp_path, one)
+    assert "GPU" not in selection.in_common(alone)
+    assert selection.axis_text("gpus", two[0].gpus) == "2 GPUs"
+    assert selection.axis_text("gpus", one[0].gpus) == "1 GPU"

@@ -9,6 +9,8 @@ rule report:
         # What else the page is made of: a change there renders it again.
         sources=sorted(glob("report/**/*.*", recursive=True) + glob("src/footprint/report/page/*.mplstyle")),
         reference=sorted(glob("results/reference/**/*.csv", recursive=True)),
+        # What was asked of several cards, beside what came of it.
+        several_gpus="config/several-gpus.yaml",
         citation="CITATION.cff",
         experiment=f"{RESULTS}/experiment.json",
         manifest=f"{RESULTS}/manifest.json",

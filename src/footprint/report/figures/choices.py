@@ -73,7 +73,7 @@ def targets(runs: pd.DataFrame) -> Drawing:
     if not found:
         raise NoRunsError(
             "All adapters of a kind sit on the same Linears here, so there is no choice of targets to show; what other "
-            "targets would need is among the predictions of what else could be changed."
+            "targets would need is predicted under “What else could be changed”."
         )
     rows = pd.concat(found)
 

@@ -89,9 +89,9 @@ class Page:
         self._float(f"fig-{name}", Markup(f'<div class="drawing">{"".join(parts)}</div>') + link, caption)
 
     def table(self, name: str, table: Table, caption: str) -> None:
-        """A table with the id `tbl-<name>`, in a box that scrolls by itself, with its CSV."""
+        """A table with the id `tbl-<name>`, with its CSV, in a box that scrolls by itself."""
         tall = " tall" if len(table.shown) > TALL else ""
-        stacks = " stacks" if table.verdict else ""
+        stacks = " stacks" if table.stacks else ""
         box = Markup("<div class='scroll{}' tabindex='0' role='region' aria-label='{}'>{}</div>")
         link = Markup("<p class='download'>{}</p>").format(table.csv_link(name))
         self._float(f"tbl-{name}", box.format(tall + stacks, Markup(caption).striptags(), table.html()) + link, caption)

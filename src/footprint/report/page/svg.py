@@ -6,6 +6,8 @@ import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
 
 import matplotlib.style
 from matplotlib.artist import Artist
@@ -74,10 +76,18 @@ class Drawing:
     def svg(self, name: str, width: float = WIDE) -> str:
         """One inline `<svg>` element whose ids start with `name`."""
         buffer = io.StringIO()
+        self._write(buffer, width)
+        return inline(buffer.getvalue(), name=name, title=self.finding, alt=self.alt)
+
+    def save(self, path: Path) -> None:
+        """The figure as an SVG document of its own: on white, since nothing around it has a theme."""
+        with path.open("w", encoding="utf-8") as file:
+            self._write(file, WIDE, facecolor="white")
+
+    def _write(self, file: TextIO, width: float, **style: str) -> None:
         figure = self.figure(width)
         with matplotlib.style.context(STYLE):
-            figure.savefig(buffer, format="svg", metadata={"Date": None})
-        return inline(buffer.getvalue(), name=name, title=self.finding, alt=self.alt)
+            figure.savefig(file, format="svg", metadata={"Date": None}, **style)
 
 
 def _wrapped(text: str, width: float) -> str:

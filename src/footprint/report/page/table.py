@@ -11,6 +11,9 @@ from markupsafe import Markup, escape
 LARGEST_PLAIN = 500_000
 """Bytes of CSV beyond which a download link carries them compressed."""
 
+MOST_BESIDE = 4
+"""Columns of figures for which a phone has room beside each other."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
@@ -28,8 +31,11 @@ class Table:
     """Whether equal neighbours in the first column are one cell."""
     marked: tuple[str, ...] = ()
     """One CSS class per row, or nothing."""
-    verdict: str = ""
-    """The column that passes judgement, if one does: on a phone the cells of a row then stand below each other."""
+
+    @property
+    def stacks(self) -> bool:
+        """Whether a phone has no room for the columns beside each other, so that a row's cells stand in a block."""
+        return len(self.shown.columns) > MOST_BESIDE or bool(self.prose)
 
     def html(self) -> Markup:
         """The `<table>` element."""
@@ -44,8 +50,8 @@ class Table:
         return Markup(" class='{}'").format(kind) if kind else Markup("")
 
     def _named(self, name: str) -> Markup:
-        """The attributes of a cell; of one that may stand below others also its column, which is then written there."""
-        return self._aligned(name) + (Markup(" data-head='{}'").format(name) if self.verdict else Markup(""))
+        """The attributes of a cell; of one that may stand in a block also its column, which is then written there."""
+        return self._aligned(name) + (Markup(" data-head='{}'").format(name) if self.stacks else Markup(""))
 
     def _rows(self) -> list[Markup]:
         first, *others = self.shown.columns

@@ -38,6 +38,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def card_name(key: str) -> str:
+    """What people call a card of the catalogue: `A100 80GB` for `a100-80gb`."""
+    return key.upper().replace("-", " ")
+
+
+def size_name(model: str) -> str:
+    """What people call a Llama: `13B` for `llama-13b`."""
+    return model.removeprefix("llama-").upper()
+
+
 def shortened(text: str, length: int) -> str:
     """At most `length` characters, the last of them an ellipsis where something is left out."""
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.errors import FootprintError
+from footprint.report.page.words import counted
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import COMPARISON, MEASUREMENTS, SHARED, SIDES
 from footprint.spec.model import TARGETS
@@ -84,6 +85,8 @@ def axis_text(axis: str, value: object) -> str:
     """One axis value in words."""
     if axis == "checkpointing":
         return CHECKPOINTING_NAMES.get(value, str(value))
+    if axis == "gpus":
+        return counted(int(value), "GPU")
     words = {"batch": "batch {}", "seq": "{} tokens", "targets": "adapters on {}", "precision": "{} precision"}
     return words.get(axis, "{}").format(value)
 
@@ -110,6 +113,8 @@ def in_common(runs: pd.DataFrame, axes: Iterable[str] = NAMED_AXES) -> str:
     """What all these runs share, in words: `minigpt-85m, mixed precision, adamw, batch 4, 256 tokens`."""
     values = {axis: _values(runs, axis) for axis in axes}
     values.pop("stack", None)  # a page's runs are of this project's own loop, but for what it says of Transformers
+    if values.get("gpus") == [AXIS_DEFAULTS["gpus"]]:
+        values.pop("gpus")  # said only where there are several
     return ", ".join(axis_text(axis, found[0]) for axis, found in values.items() if len(found) == 1)
 
 

@@ -50,9 +50,10 @@ def other_devices(report: Material) -> None:
         )
         page.note(
             "Differences are expected",
-            "Processors of one kind should agree to the byte; others take other scratchpads in half precision. A GPU's "
-            "allocator rounds every tensor up to 512 bytes and counts cuBLAS workspaces, and its kernels keep other "
-            "statistics and scratch than a CPU's; weights and optimizer state should agree to within that rounding.",
+            "Processors of one kind should agree to the byte; others take other scratch memory in half precision. A "
+            "GPU's allocator rounds every tensor up to 512 bytes and counts cuBLAS workspaces, and its kernels keep "
+            "other statistics and scratch memory than a CPU's. Weights and optimizer state should agree to within that "
+            "rounding.",
         )
     else:
         page.say("No results of another device lie in the reference folder, so this page shows one device.")

@@ -26,8 +26,8 @@ WORDS = {
     "r, rank": "The inner width of an adapter.",
     "Linears, targets": "The matrices of a block, and which of them carry an adapter: all, those of "
     "attention, or its queries and values (qv).",
-    "Checkpoints": "What forward keeps so that backward can recompute the rest: nothing is recomputed, every "
-    "block is (block), or about √L segments of L blocks are.",
+    "Checkpoints": "The few activations that forward keeps, from which backward recomputes the rest: none, so that "
+    "nothing is recomputed; the input of every block (block); or the input of about √L segments of the L blocks (√L).",
     "Bucket": "What a live byte is: weights (adapters and master copies with them), gradients, optimizer state "
     "(Adam's two moments), or activations, which is everything else.",
     "Mixed, amp, bf16, fp32": "How many bytes weights, gradients and moments have; the table under Method lists them.",
@@ -55,14 +55,15 @@ def introduction(report: Material) -> None:
     page.section("introduction", "What this page is")
     models = " and ".join(escape(model) for model in dict.fromkeys(report.runs["model"]))
     page.say(
-        "For everyone who has to decide whether a model can be fine-tuned on the memory there is, and what to give up "
-        "if it cannot. A lesson on fine-tuning gives rules of thumb and a table; here they are held against runs, and "
-        "against predictions that the runs confirm.",
+        "This page is for everyone who has to decide whether a model can be fine-tuned in the memory there is, and "
+        "what to give up if it cannot. A lesson on fine-tuning gives rules of thumb (the <em>textbook</em> of this "
+        "page) and a table; here both are held against runs, and against predictions that the runs confirm.",
         "The models are MiniGPTs: small transformers that read bytes, with everything a large "
         f"one has (attention, MLP, norms, adapters on each Linear, NF4, AdamW). The experiment trains {models}. A "
-        "small model on a CPU says something about a large one on a GPU because memory follows from shapes and from "
-        "the order in which tensors are made and let go, and both are the same program. What differs is the kernels' "
-        "scratch memory and the allocator's rounding, which is predicted for each card. Times do not carry over.",
+        "small model on a CPU says something about a large one on a GPU, because memory follows from the shapes of "
+        "tensors and from the order in which the program makes them and lets them go, and the program is the same. "
+        "What differs is the kernels' scratch memory and the allocator's rounding; both are predicted for each card. "
+        "Times do not carry over.",
     )
     page.definitions(NUMBERS)
     page.say(
@@ -75,7 +76,8 @@ def introduction(report: Material) -> None:
         page.figure(
             "step",
             step_figure.step(timelines),
-            f"One training step of {setting(run)} as {origin}: what is live, by bucket, until the optimizer step ends.",
+            f"One training step of {setting(run)} as {origin}: what is live, by bucket, until the optimizer step "
+            "ends. On a GPU these are the bytes requested, which the allocator rounds up.",
         )
     page.say("The textbook adds up what exists, the prediction what is live at the same time:")
     page.block(

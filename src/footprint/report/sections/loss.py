@@ -39,8 +39,8 @@ def frontier(report: Material) -> None:
         "study",
         tables.settings(quality),
         "The settings of the study: peaks measured while training, and validation loss in bits per byte after the "
-        "last step (mean, lowest and highest over the seeds) and before the first. A setting with one seed is to be "
-        "compared with that seed of the others, which is in the CSV of all runs.",
+        "last step (mean, lowest and highest over the seeds) and before the first. Compare a setting of one seed with "
+        "the same seed of the others; <code>quality.csv</code>, under Provenance, has every run.",
     )
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from footprint.report.page.elements import Page
-from footprint.report.reading import selection, study
+from footprint.report.reading import selection, several_gpus, study
+from footprint.report.reading.several_gpus import Sharded
 from footprint.report.reading.study import Study
 from footprint.report.tables import devices
 from footprint.spec.recipe import STACKS
@@ -40,6 +41,8 @@ class Material:
     """The quality study, if the experiment has one."""
     reference: Path | None
     """A folder of results from other devices and of benchmarks."""
+    several_gpus: Sharded | None
+    """Rehearsals over several cards, if the reference folder has them."""
     beside: dict[str, pd.DataFrame]
     """Runs of the same settings on other devices, by the name of the device's folder."""
     unfinished: list[str]
@@ -82,6 +85,7 @@ def load(directory: str, *, experiment: str, device: str, renderer: str, referen
         under_transformers=under_transformers,
         quality=study.load(folder),
         reference=kept,
+        several_gpus=several_gpus.load(kept),
         beside=beside,
         unfinished=unfinished,
     )

@@ -33,10 +33,10 @@ def how(report: Material) -> None:
         "state, and activations, which is everything else. The four sum to the peak exactly, and a repeated run gives "
         "the same bytes.",
         "Time is taken afterwards, without the recorder, over several steps. Beside their median a row keeps their "
-        "quartiles and how much of the processors something else used meanwhile. One test decides whether a time is "
+        "quartiles and how busy something else kept the processors meanwhile. One test decides whether a time is "
         f"shown. {the_test()} Bytes are never withheld: no neighbour changes them. The ± of a time reaches to the "
-        "further end of the middle half of its steps; that of a change to the ends for both runs; that of several to "
-        "the outermost of them.",
+        "further quartile of its steps. The ± of a change covers that of both runs; the ± of a median over several "
+        "runs or pairs reaches to the outermost of them.",
         "The prediction is computed without training: it lists what each operation of forward, backward and the step "
         "allocates and releases, and takes the highest sum. It follows from the shapes, the number of threads, and "
         "what PyTorch's kernels take for themselves; in half precision on a CPU the latter is known for oneDNN's "

@@ -21,7 +21,7 @@ def ablation(report: Material) -> None:
     page.say(
         "The lesson's table has six columns: weights, gradients and Adam of what trains, their total, the frozen base, "
         f"and all of it. Here each is given as the textbook reckons it, {predicted}and as found at the instant of the "
-        "peak; the last two columns are what it leaves out."
+        "peak. The last two columns, activations and the peak, are not in the lesson."
     )
     page.table(
         "ablation",
@@ -62,7 +62,7 @@ def estimates(report: Material) -> None:
             f"{selection.source(runs)} and thin as predicted. All share {escape(selection.in_common(runs))}.",
         )
     if len(tables.simulated(runs)):
-        with page.fold("The third opinion, phase by phase"):
+        with page.fold("The third count, simulated, phase by phase"):
             page.table(
                 "opinions",
                 tables.third_opinion(runs),
@@ -96,9 +96,8 @@ def phases(report: Material) -> None:
             "timeline",
             timeline_figure.timeline(timelines),
             f"Live bytes through one training step, the dot at the peak: {_filled(report, timelines)}. From left to "
-            "right every allocation and release within a phase counts by its bytes, and each phase has a width of its "
-            "own; of neighbouring events the highest is drawn. On a GPU these are the bytes requested, which the "
-            "allocator rounds up.",
+            "right each phase runs over the bytes that it allocates and releases; of neighbouring events the highest "
+            "is drawn. On a GPU these are the bytes requested, which the allocator rounds up.",
             timeline_figure.data(timelines),
         )
     with page.fold("The peak of each phase"), page.unless_empty():

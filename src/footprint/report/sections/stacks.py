@@ -20,7 +20,7 @@ def in_transformers(report: Material) -> None:
         page.section("transformers", title)
         page.say(str(nothing))
     else:
-        page.section("transformers", f"{title}: {_apart(found)}", REHEARSED)
+        page.section("transformers", f"{title}: a peak of {_apart(found)}", REHEARSED)
         _rehearsed(report, found)
     _here(report)
     if len(report.under_transformers):
@@ -33,13 +33,13 @@ def _rehearsed(report: Material, found: Rehearsals) -> None:
     page = report.page
     page.say(_what(found))
     page.table(
-        "stacks", tables.by_bucket(found), "Both stacks by bucket at the peak, and the highest point of each phase."
+        "stacks", tables.by_bucket(found), "The buckets of both at the peak, and the highest point of each phase."
     )
     with page.fold("Which tensors make the difference"):
         page.table(
             "stack-tensors",
             tables.tensors(found),
-            "Rehearsed: the tensors that one stack has more of at its peak, by shape, and the one setting of the "
+            "Rehearsed: the tensors that one of the two has more of at its peak, by shape, and the one setting of the "
             "recipe without which most of them are gone.",
         )
     with page.fold("What each setting changes"):
@@ -54,8 +54,8 @@ def _here(report: Material) -> None:
     """The runs of this experiment that both stacks have made, if there are any."""
     pairs = reading.pairs(report.runs, report.under_transformers)
     if len(pairs):
-        with report.page.fold("The runs that both stacks have made here"):
-            caption = f"Peaks of the runs that both stacks have made here, {source(pairs)}."
+        with report.page.fold("The runs that were made here in both"):
+            caption = f"Peaks of the runs that were made here in both, {source(pairs)}."
             report.page.table("stacks-here", tables.measured_pairs(pairs), caption)
 
 
@@ -76,7 +76,8 @@ def _what(found: Rehearsals) -> str:
         f"Most people fine-tune with Transformers' Trainer, PEFT and bitsandbytes. Here {run['model']} is trained on "
         f"{run['batch']} × {run['seq']:,} tokens by both, rehearsed on an {find(run['card']).name} with the settings "
         f"most guides give (LoRA dropout of 0.05, <code>prepare_model_for_kbit_training</code>, "
-        f"<code>bf16=True</code>). Against this project's loop, Transformers takes {_apart(found)}. {logits}"
+        f"<code>bf16=True</code>). Against this project's own loop, the peak in Transformers is {_apart(found)}. "
+        f"{logits}"
         "<code>footprint rehearse --hf-config config.json</code> answers the same for a model of yours."
     )
 

@@ -13,20 +13,20 @@ from footprint.report.textbook.claims import claims as claims_on_trial
 from footprint.spec.units import format_bytes
 
 ON_A_GPU = (
-    "What is said of LLaMA models is predicted for an NVIDIA GPU, not measured; what is said of the runs of this page "
-    "was {source}."
+    "What is said of LLaMA models was not measured: it is predicted for one NVIDIA GPU, and rehearsed for several. "
+    "What is said of the runs of this page was {source}."
 )
 
 
 @of_minigpt
 def claims(report: Material) -> None:
     """Every quantitative claim and its verdict."""
-    page, found = report.page, claims_on_trial(report.runs)
+    page, found = report.page, claims_on_trial(report.runs, report.several_gpus)
     kept, units, off = verdicts.tally(found)
     source = " or ".join(sorted(set(report.runs["source"])))
     page.section("trial", titles.trial(found), ON_A_GPU.format(source=source))
     page.say(
-        "The lesson that the project started from makes quantitative claims about full fine-tuning, LoRA and QLoRA. "
+        "The lesson that this project started from makes quantitative claims about full fine-tuning, LoRA and QLoRA. "
         f"Of {counted(len(found), 'claim')}, {kept} hold, come within {percent(verdicts.CLOSE)} or are plausible; "
         f"{units} have the right number but write GiB or MiB for what was reckoned in GB or MB; "
         f"{off} are off. Its table is judged cell by cell in {page.see('tbl-cells')}, and its four problems are "

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from footprint.predict.prediction import predict
-from footprint.report.page.words import listing
+from footprint.report.page.words import listing, size_name
 from footprint.report.reading.cards import CARDS, MODELS, SETTING, longest
 from footprint.report.reading.selection import REGIME_NAMES
 from footprint.spec.presets import PRESETS
@@ -33,6 +33,6 @@ def finding(predicted: pd.DataFrame) -> str:
     for regime in REGIMES:
         rows = predicted[predicted["regime"] == regime]
         models = [model for model in MODELS if longest(rows[rows["model"] == model], card)]
-        most = f"up to {models[-1].removeprefix('llama-').upper()}" if models else "none of these models"
+        most = f"up to {size_name(models[-1])}" if models else "none of these models"
         fits.append(f"{most} in {REGIME_NAMES[regime]}")
     return f"An {name} ({format_bytes(card.total)}) holds {listing(fits)}"

@@ -116,9 +116,8 @@ def grid(runs: pd.DataFrame, limit: int | None = None) -> Table:
     raw = runs[[*AXES, *GRID_NUMBERS]]
     if limit:
         raw = raw.assign(memory_limit=limit, foreseen=[limits.foreseen(run, limit) for _, run in runs.iterrows()])
-    verdict = f"Within {format_bytes(limit)}?" if limit else ""
     cells = telling(pd.DataFrame(shown), "Error", "Step")
-    return Table(shown=cells, raw=raw, words=words, marked=marked, verdict=verdict)
+    return Table(shown=cells, raw=raw, words=words, marked=marked)
 
 
 def phases(runs: pd.DataFrame) -> Table:
@@ -182,7 +181,7 @@ def checkpointing(runs: pd.DataFrame, layers: dict[str, int]) -> Table:
                 "Peak saved": percent(middle["peak_saved"]),
                 "Step time": _added(time, timed=timed),
                 "Activations": f"{middle['activations_factor']:.1f}× less",
-                "√L": f"{layers[model] ** 0.5:.1f}×" if model in layers else "–",
+                "√L would be": f"{layers[model] ** 0.5:.1f}×" if model in layers else "–",
                 "Pairs": str(len(pairs)),
                 "Timed": str(undisturbed) if timed else "–",
             }

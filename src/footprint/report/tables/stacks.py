@@ -11,7 +11,7 @@ from footprint.spec.recipe import STACKS
 from footprint.spec.run import AXES
 from footprint.spec.units import format_bytes
 
-STACK_NAMES = {"minigpt": "MiniGPT", "transformers": "Transformers"}
+STACK_NAMES = {"minigpt": "Own loop", "transformers": "Transformers"}
 
 KINDS = {
     "frozen_base": "frozen weights",
@@ -36,11 +36,11 @@ def by_bucket(found: Rehearsals) -> Table:
     """Buckets at the peak of both stacks, and the highest point of each phase."""
     rows = found.runs[found.runs["run"].isin(STACKS).to_numpy()]
     shown = [
-        {"Regime": setting(run), "By": STACK_NAMES[run["run"]], "Peak": format_bytes(int(run["peak_bytes"]))}
+        {"Regime": setting(run), "Trained by": STACK_NAMES[run["run"]], "Peak": format_bytes(int(run["peak_bytes"]))}
         | {_word(name): format_bytes(int(run[name])) for name in (*BUCKET_BYTES, *PHASE_PEAKS)}
         for _, run in rows.iterrows()
     ]
-    return Table(shown=telling(pd.DataFrame(shown), "Gradients"), raw=rows, words=("By",), grouped=True)
+    return Table(shown=telling(pd.DataFrame(shown), "Gradients"), raw=rows, words=("Trained by",), grouped=True)
 
 
 def _word(column: str) -> str:
@@ -55,8 +55,8 @@ def tensors(found: Rehearsals) -> Table:
         {
             "Regime": REGIME_NAMES[row["regime"]],
             "Tensors": KINDS.get(row["kind"]) or row["tensor"].replace(" x ", " × "),
-            "MiniGPT": format_bytes(row["minigpt_bytes"]),
-            "Transformers": format_bytes(row["transformers_bytes"]),
+            STACK_NAMES["minigpt"]: format_bytes(row["minigpt_bytes"]),
+            STACK_NAMES["transformers"]: format_bytes(row["transformers_bytes"]),
             "They are": CAUSES.get(row["setting"], "–"),
             "Removed by": row["setting"] or "–",
         }
@@ -100,8 +100,8 @@ def measured_pairs(pairs: pd.DataFrame) -> Table:
     shown = [
         {
             "Setting": label(run, axes),
-            "MiniGPT": format_bytes(run["peak_bytes_measured"]),
-            "Transformers": format_bytes(run["peak_bytes_measured_transformers"]),
+            STACK_NAMES["minigpt"]: format_bytes(run["peak_bytes_measured"]),
+            STACK_NAMES["transformers"]: format_bytes(run["peak_bytes_measured_transformers"]),
             "Difference": percent(
                 run["peak_bytes_measured_transformers"] / run["peak_bytes_measured"] - 1, signed=True
             ),

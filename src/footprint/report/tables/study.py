@@ -63,7 +63,7 @@ def _seeds(row: pd.Series) -> str:
 
 
 def _numbers(row: pd.Series) -> dict[str, str]:
-    names = ("Peak", "Loss after", "lowest–highest", "Loss before", "Predicted", "Error")
+    names = ("Peak", "Loss after", "Range over seeds", "Loss before", "Predicted", "Error")
     if not row["finished"]:
         outcome = listing(_OUTCOMES.get(status, status) for status in row["failed"])
         return dict.fromkeys(names, "–") | {"Peak": outcome, "Predicted": format_bytes(row["peak_predicted_bytes"])}

@@ -51,7 +51,6 @@ def cells(runs: pd.DataFrame) -> Table:
         words=("Cell", "By its rule"),
         prose=("Why",),
         grouped=True,
-        verdict="By its rule",
     )
 
 

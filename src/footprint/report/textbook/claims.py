@@ -13,7 +13,9 @@ from footprint.report.page.empty import NoRunsError
 from footprint.report.page.words import change, listing, percent
 from footprint.report.reading.effects import checkpointing_effects
 from footprint.report.reading.selection import REGIME_NAMES, alike, headline, measured, source
+from footprint.report.reading.several_gpus import Sharded
 from footprint.report.reading.times import typical
+from footprint.report.textbook.several_gpus import cards
 from footprint.report.textbook.verdicts import GOOD, Claim, judged, judged_factor, ratio_claim, size_claim
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
@@ -49,12 +51,15 @@ def activations(spec: RunSpec) -> int:
     return row["forward_peak_bytes"] - row["weights_bytes"] - row["optimizer_bytes"]
 
 
-def claims(runs: pd.DataFrame) -> list[Claim]:
-    """Every claim, in the order of the seed; those about measurements use `runs` where it has what they need."""
-    return list(chain(_full(runs), _lora(runs), _qlora(), _checkpointing(runs), _paging()))
+def claims(runs: pd.DataFrame, rehearsed: Sharded | None = None) -> list[Claim]:
+    """Every claim, in the order of the seed; those about measurements use `runs` where it has what they need.
+
+    `rehearsed` is what several cards hold, where that is known.
+    """
+    return list(chain(_full(runs, rehearsed), _lora(runs), _qlora(), _checkpointing(runs), _paging()))
 
 
-def _full(runs: pd.DataFrame) -> Iterator[Claim]:
+def _full(runs: pd.DataFrame, rehearsed: Sharded | None) -> Iterator[Claim]:
     topic = "Full fine-tuning"
     spec = llama("7b", "full", precision="mixed")
     at_rest = resident(spec)
@@ -78,14 +83,7 @@ def _full(runs: pd.DataFrame) -> Iterator[Claim]:
         verdict="plausible" if inside else judged(parse_bytes("30 GiB"), (low + high) / 2),
         remark="Predicted for 1 to 4 sequences of 2,048 tokens without checkpointing; the two ranges overlap.",
     )
-    needed = {card: -(-TRAINED * N_7B // parse_bytes(card)) for card in ("40 GiB", "80 GiB")}
-    yield Claim(
-        topic=topic,
-        quote="4–8 A100s typical for full FT",
-        found=listing(f"at least {count:.0f} of {card}" for card, count in needed.items()),
-        verdict="plausible" if max(needed.values()) <= 8 else "too few",
-        remark="16 N alone, split evenly; activations and communication take the rest.",
-    )
+    yield cards(topic, N_7B, rehearsed)
 
 
 def _gradients_at_peak(runs: pd.DataFrame) -> str:

@@ -46,7 +46,7 @@ def thirteen_billion() -> Table:
             }
         )
         raw.append(row)
-    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), verdict=f"On {CARD}")
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw))
 
 
 def adapters_13b() -> int:

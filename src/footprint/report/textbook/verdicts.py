@@ -85,7 +85,7 @@ def table(claims: list[Claim]) -> Table:
     shown = pd.DataFrame(
         {
             "Topic": raw["topic"],
-            "The text says": raw["quote"],
+            "The lesson says": raw["quote"],
             "Verdict": [coloured(verdict) for verdict in raw["verdict"]],
             "Found": raw["found"],
             "Why": raw["remark"],
@@ -95,9 +95,8 @@ def table(claims: list[Claim]) -> Table:
         shown=shown,
         raw=raw,
         words=("Verdict",),
-        prose=("The text says", "Found", "Why"),
+        prose=("The lesson says", "Found", "Why"),
         grouped=True,
-        verdict="Verdict",
     )
 
 
