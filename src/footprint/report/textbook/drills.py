@@ -103,7 +103,7 @@ def why_fp32_moments() -> str:
 
 def compute_bound(runs: pd.DataFrame, hours: float = 10.0) -> str:
     """Drill 4: what checkpointing costs a run that takes `hours` when compute is the bottleneck."""
-    claimed = f"The text's {percent(SLOWDOWN)} turn {hours:g} hours into {hours * (1 + SLOWDOWN):.1f}"
+    claimed = f"The lesson's {percent(SLOWDOWN)} turn {hours:g} hours into {hours * (1 + SLOWDOWN):.1f}"
     worth = (
         "If the run already fits, the memory buys nothing and checkpointing only costs; it makes sense where the freed "
         "bytes let a run fit at all, or let a batch grow that kept the machine idle."
