@@ -2,6 +2,7 @@
 
 python benchmarks/accuracy.py --seed 1 [--specs 120] [--workers 1] [--blocks gpt,llama]
 python benchmarks/accuracy.py --device cuda --card t4 --half fp16 --seed 1    # the same against rehearsals on a card
+python benchmarks/accuracy.py --device cuda --card t4 --seed 1 --shared       # the same runs, each on several GPUs
 
 Exit status 1 when an error misses its target. Peaks in half precision are exact on CPUs with AVX512-bf16 and no AMX;
 other CPUs run other oneDNN kernels, whose scratchpads the prediction does not know.
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
-from random_runs.draws import SIZES, draw, draw_on_card
+from random_runs.draws import SIZES, draw, draw_on_card, shared
 from random_runs.on_card import try_on_card
 
 from footprint.errors import user_errors
@@ -98,6 +99,7 @@ def main() -> int:
     parser.add_argument("--blocks", default=",".join(BLOCKS), help="block styles to draw from")
     parser.add_argument("--device", default="cpu", choices=DEVICES)
     parser.add_argument("--card", default="h100-80gb", help="with --device cuda: the card to rehearse on")
+    parser.add_argument("--shared", action="store_true", help="each run on 2 to 16 GPUs, by DDP or FSDP2")
     parser.add_argument("--half", default="bf16", choices=("bf16", "fp16"), help="half precision on a card")
     arguments = parser.parse_args()
     generator, blocks = random.Random(arguments.seed), tuple(arguments.blocks.split(","))
@@ -105,9 +107,13 @@ def main() -> int:
         with user_errors():
             card, training = find(arguments.card), TrainingSpec(measured_steps=1, half=arguments.half)
             specs = [draw_on_card(generator, blocks, card.key) for _ in range(arguments.specs)]
+            if arguments.shared:
+                specs = [shared(generator, spec, 16) for spec in specs]
             print(f"{card.key}, {arguments.half}, seed {arguments.seed}:", end=" ")
             return int(not try_on_card(specs, training, OUTPUT.with_name(f"accuracy-{card.key}-{arguments.half}.csv")))
     specs = [draw(generator, blocks) for _ in range(arguments.specs)]
+    if arguments.shared:
+        specs = [shared(generator, spec, 3) for spec in specs]
     rows = measure_each(specs, TrainingSpec(measured_steps=1), workers=arguments.workers)
     frame = pd.DataFrame(list(compared(specs, rows)))
     write_table(OUTPUT, frame)

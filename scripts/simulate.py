@@ -18,7 +18,7 @@ def main(arguments: Namespace) -> None:
     from footprint.spec.columns import SIMULATIONS
 
     experiment = read_experiment(arguments.experiment)
-    runs = predictable(experiment.runs)
+    runs = [run for run in predictable(experiment.runs) if run.gpus == 1]  # it follows one process
     # Full fine-tuning is simulated on tensors that take no memory.
     require_host_memory((spec, experiment.training) for spec in runs if spec.regime != "full")
     simulated = each_fresh(simulate, runs, experiment.training, workers=arguments.workers)

@@ -1,12 +1,13 @@
 """Random runs, valid by construction of the specs: small ones to measure on a CPU, larger ones for a card."""
 
 import random
+from dataclasses import replace
 
 from footprint.spec.block import CHOICES, STYLES
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.model import TARGETS, ModelSpec
 from footprint.spec.precision import PRECISIONS
-from footprint.spec.run import OPTIMIZERS, QUANTIZATIONS, REGIMES, RunSpec
+from footprint.spec.run import CUDA_OPTIMIZERS, OPTIMIZERS, QUANTIZATIONS, REGIMES, SHARDINGS, RunSpec
 
 # What a draw may cost, so that 120 runs of three steps take minutes; a draw above any of these is drawn again.
 MOST_LOGITS = 60_000_000  # batch x seq x vocab: 240 MB in fp32, four of them live at once
@@ -93,6 +94,16 @@ def draw_on_card(generator: random.Random, blocks: tuple[str, ...], card: str) -
             device="cuda",
             card=card,
         )
+
+
+def shared(generator: random.Random, spec: RunSpec, most: int) -> RunSpec:
+    """The run on several GPUs, `most` at most, each of which computes what the one did."""
+    most = min(most, spec.model.width, spec.model.kv_width)
+    gpus = generator.choice([gpus for gpus in (2, 3, 4, 5, 7, 8, 16) if gpus <= most])
+    sharding = generator.choice([way for way in SHARDINGS if way != "none"])
+    own = sharding == "ddp" or spec.optimizer not in CUDA_OPTIMIZERS
+    optimizer = spec.optimizer if own else generator.choice(("adamw", "adamw-fused"))
+    return replace(spec, gpus=gpus, sharding=sharding, batch=spec.batch * gpus, optimizer=optimizer)
 
 
 def _draw_kind(generator: random.Random, block: str, head_width: int) -> dict[str, str | int]:

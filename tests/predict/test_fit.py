@@ -259,8 +259,8 @@ def test_sequences_are_powers_of_two_and_the_context():
 # --- the order ------------------------------------------------------------------------------------------------------
 
 
-def test_every_axis_but_the_model_and_whose_code_trains_has_its_cost():
-    assert set(COSTS) == set(run().axes()) - {"model", "stack"}
+def test_every_axis_but_the_model_the_gpus_and_whose_code_trains_has_its_cost():
+    assert set(COSTS) == set(run().axes()) - {"model", "stack", "gpus", "sharding"}
 
 
 def test_every_optimizer_has_its_place():

@@ -176,6 +176,8 @@ def in_a_line(spec: RunSpec) -> str:
     if spec.regime == "qlora":
         said.append(f"base in {spec.quantization}")
     said += [f"{spec.precision} precision", spec.optimizer, f"checkpointing {spec.checkpointing}"]
+    if spec.gpus > 1:
+        said.append(f"{spec.sharding} on {spec.gpus} gpus, of which this is the one that holds most")
     return ", ".join([*said, f"batch {shape(spec)}", f"on {spec.card or spec.device}"])
 
 
@@ -225,7 +227,11 @@ def _choices(settings: Sequence[Setting]) -> dict[str, list]:
     specs = [setting.longest.spec for setting in settings]
     axes = [axis for axis in reversed(COSTS) if axis not in ("batch", "seq")]
     values = {axis: {getattr(spec, axis) for spec in specs} - {COLLAPSED.get(axis)} for axis in axes}
-    return {axis: sorted(found, key=partial(kept, axis)) for axis, found in values.items()}
+    choices = {axis: sorted(found, key=partial(kept, axis)) for axis, found in values.items()}
+    if any(spec.gpus > 1 for spec in specs):
+        choices["gpus"] = sorted({spec.gpus for spec in specs})
+        choices["sharding"] = sorted({spec.sharding for spec in specs if spec.gpus > 1})
+    return choices
 
 
 def _ranking(axes: Mapping[str, Sequence]) -> list[str]:

@@ -33,17 +33,17 @@ LOSSES = ("loss_first", "loss_last")
 def together(work: Work, spec: RunSpec) -> Measurement:
     """Let every rank of a run do its `work`, each in a process of its own.
 
-    The measurement is that of the rank whose peak is highest, with how far below it the lowest stays, and the losses
-    of all. Memory that runs out on one rank ends the others.
+    The measurement is that of the rank whose peak is highest, the first of several, with how far below it the lowest
+    stays, and the losses of all. Memory that runs out on one rank ends the others.
     """
     with TemporaryDirectory(prefix="footprint-ranks-") as folder, _processes(work, spec, Path(folder)) as waiting:
-        found: list[Measurement] = []
+        found: dict[Connection, Measurement | None] = dict.fromkeys(waiting)  # in the order of the ranks
         while waiting:
             for connection in wait(list(waiting)):
-                found.append(_received(connection, waiting.pop(connection)))
-                if found[-1].row["status"] == "oom":
-                    return found[-1]
-    return of_all(found)
+                found[connection] = _received(connection, waiting.pop(connection))
+                if found[connection].row["status"] == "oom":
+                    return found[connection]
+    return of_all(list(found.values()))
 
 
 def of_all(found: Sequence[Measurement]) -> Measurement:
@@ -102,13 +102,14 @@ def _rank(connection: Connection, work: Work, spec: RunSpec, rank: int, folder: 
     die_with(parent)
     prepare_environment(spec.device)
     try:
-        _join(spec, rank, folder)
+        join(spec, rank, folder)
         connection.send(work(rank))
     except FootprintError as error:
         connection.send(error)
 
 
-def _join(spec: RunSpec, rank: int, folder: Path) -> None:
+def join(spec: RunSpec, rank: int, folder: Path) -> None:
+    """Let this process be a rank of a run; those that are there meet in `folder`."""
     here = {"rank": rank, "world_size": spec.gpus}
     # As torchrun would tell them: on a GPU each process sees one, its own.
     local = rank if spec.device == "cpu" else 0

@@ -39,7 +39,10 @@ def rehearse_each(specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator[
 
 
 def totals_of_each(specs: Sequence[RunSpec], training: TrainingSpec) -> Iterator[list[tuple[str, int]]]:
-    """As `rehearse_each`, but (phase, requested bytes) after every event of the first measured step of every spec."""
+    """As `rehearse_each`, but (phase, requested bytes) after every event of the first measured step of every spec.
+
+    Of a run on several GPUs these are the first rank's.
+    """
     return _answers(_totals, specs, training)
 
 
@@ -54,12 +57,18 @@ def _run(spec: RunSpec, training: TrainingSpec) -> dict[str, object]:
 
 
 def _totals(spec: RunSpec, training: TrainingSpec) -> list[tuple[str, int]]:
+    from footprint.jobs.ranks import join
+    from footprint.jobs.stacks import values_that_decide
     from footprint.measure.measurement import nothing, random_batches
     from footprint.measure.recorded_run import RecordedRun, phase_name
+    from footprint.train.sharding import share_of
 
+    if spec.gpus > 1:
+        join(spec, 0, Path())
     run = RecordedRun(spec, training)
-    run.build(fill=nothing)
-    run.record(random_batches(spec, run.recorded_steps))
+    with values_that_decide(spec):
+        run.build(fill=nothing)
+        run.record(list(share_of(0, spec, random_batches(spec, run.recorded_steps))))
     events = zip(run.trace.events, run.trace.live, strict=True)
     first = f"{training.warmup_steps}/"
     return [

@@ -1,9 +1,12 @@
 """One run, whichever stack it has: in this process, or in one for each of its GPUs."""
 
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial, wraps
+from unittest.mock import patch
+
+import torch
 
 from footprint.errors import FootprintError, in_one_line
 from footprint.jobs.ranks import together
@@ -42,14 +45,40 @@ def _share(spec: RunSpec, training: TrainingSpec, batches: Callable[[], Batches]
 
 
 def _carry_out_here(spec: RunSpec, training: TrainingSpec, batches: Batches | None) -> Measurement:
-    """In this process.
-
-    Small integers are carried out in a rehearsal where something is decided by them: Transformers looks at positions
-    before it makes a mask, DDP asks every rank how many parameters it has.
-    """
-    decided = spec.stack == "transformers" or spec.sharding == "ddp"
-    with real_values() if spec.card is not None and decided else nullcontext():
+    """In this process."""
+    with values_that_decide(spec):
         return measure(spec, training, batches) if spec.stack == "minigpt" else _train(spec, training, batches)
+
+
+def values_that_decide(spec: RunSpec) -> AbstractContextManager:
+    """Small integers are carried out in a rehearsal where something is decided by them: Transformers looks at positions
+    before it makes a mask, DDP asks every rank how many parameters it has and in which buckets they are.
+    """
+    if spec.card is None:
+        return nullcontext()
+    if spec.stack == "transformers":
+        return real_values()
+    return _values_in_ddp() if spec.sharding == "ddp" else nullcontext()
+
+
+@contextmanager
+def _values_in_ddp() -> Iterator[None]:
+    """Only where DDP reads them: what carries them out has a hand on every tensor, and autograd then adds a gradient to
+    another in a new one.
+    """
+
+    def carried_out(method: Callable) -> Callable:
+        @wraps(method)
+        def with_values(*args: object, **kwargs: object) -> object:
+            with real_values():
+                return method(*args, **kwargs)
+
+        return with_values
+
+    parallel = torch.nn.parallel.DistributedDataParallel
+    asking = {name: carried_out(getattr(parallel, name)) for name in ("__init__", "_pre_forward")}
+    with patch.multiple(parallel, **asking):
+        yield
 
 
 def _train(spec: RunSpec, training: TrainingSpec, batches: Batches | None) -> Measurement:

@@ -37,10 +37,10 @@ def held(model: nn.Module) -> list[Held]:
     """Every parameter of a model once. Ask when none is gathered, before the first step."""
     found = {}
     for module in model.modules():
-        for parameter in module.parameters(recurse=False):
-            # A sharded parameter has lost its state, which its Linear keeps too.
-            state = getattr(parameter, "quant_state", None) or getattr(module, "quant_state", None)
-            found.setdefault(id(parameter), Held(parameter, None if parameter.requires_grad else state))
+        for name, parameter in module.named_parameters(recurse=False):
+            # A sharded matrix has lost its state, which its Linear keeps too.
+            kept = getattr(module, "quant_state", None) if name == "weight" else None
+            found.setdefault(id(parameter), Held(parameter, getattr(parameter, "quant_state", None) or kept))
     return list(found.values())
 
 

@@ -134,11 +134,15 @@ class Gloo(Group):
         told.reduceOp = dist.ReduceOp.SUM if mean or opts is None else opts.reduceOp
         self._gloo.allreduce([staged], told).wait()
         if mean:
-            staged.div_(self.size())
+            staged.div_(_memory((), staged.dtype).fill_(self.size()))  # of a number PyTorch would make a tensor
 
     def _gathered(self, own: Tensor) -> list[Tensor]:
-        parts = [_memory(own.shape, own.dtype) for _ in range(self.size())]
-        self._gloo.allgather([parts], [_staged(own)]).wait()
+        """One broadcast after another: Gloo would gather in a tensor of its own."""
+        parts = [_staged(own) for _ in range(self.size())]
+        for rank, part in enumerate(parts):
+            told = dist.BroadcastOptions()
+            told.rootRank = rank
+            self._gloo.broadcast([part], told).wait()
         return parts
 
 

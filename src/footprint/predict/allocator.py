@@ -1,9 +1,10 @@
 """PyTorch's CUDA caching allocator, simulated: requests in order go in, allocated and reserved bytes come out.
 
-The rules are those of c10/cuda/CUDACachingAllocator.cpp with its defaults and one stream. Sizes are bytes.
+The rules are those of c10/cuda/CUDACachingAllocator.cpp with its defaults. Sizes are bytes.
 """
 
 from bisect import bisect_left, insort
+from collections import defaultdict
 from collections.abc import Iterable
 
 from footprint.errors import FootprintError
@@ -44,8 +45,8 @@ class Allocator:
 
     def __init__(self, room: int | None = None) -> None:
         self._room = room
-        self._small: Free = []
-        self._large: Free = []
+        self._pools: defaultdict[tuple[int, bool], Free] = defaultdict(list)
+        """The pool of every stream and of small blocks or large ones; what one stream gives back no other takes."""
         self._other_end: dict[int, int] = {}
         """Where a free block ends, by where it begins, and the other way round."""
         self._live: dict[int, tuple[int, int]] = {}
@@ -63,14 +64,15 @@ class Allocator:
         self.retries = 0
         """How often the cache had to be emptied for a request."""
 
-    def request(self, asked: int) -> Request:
-        """For a tensor of so many bytes."""
+    def request(self, asked: int, stream: int = 0) -> Request:
+        """For a tensor of so many bytes that is made in a stream."""
         size = -(-asked // GRANULARITY) * GRANULARITY
-        return (size, self._small, GRANULARITY) if size <= SMALL else (size, self._large, SMALL + GRANULARITY)
+        small = size <= SMALL
+        return size, self._pools[stream, small], GRANULARITY if small else SMALL + GRANULARITY
 
-    def release(self, asked: int) -> Request:
+    def release(self, asked: int, stream: int = 0) -> Request:
         """To give a tensor of so many bytes back."""
-        _, *pool = self.request(asked)
+        _, *pool = self.request(asked, stream)
         return (0, *pool)
 
     def carry_out(self, numbers: Iterable[int], requests: Iterable[Request]) -> None:
@@ -141,7 +143,7 @@ class Allocator:
             self._empty_cache()
             if self.reserved + length > self._room:
                 raise DoesNotFitError(size, self.reserved)
-        if free is self._large and any(asked <= length < asked + rest for asked, rest in self._excess.items()):
+        if size > SMALL and any(asked <= length < asked + rest for asked, rest in self._excess.items()):
             self.alike = False
         self.reserved += length
         self.peak_reserved = max(self.peak_reserved, self.reserved)
@@ -154,7 +156,7 @@ class Allocator:
     def _empty_cache(self) -> None:
         """Give every segment back that is free as a whole."""
         self.alike = False
-        for free in (self._small, self._large):
+        for free in self._pools.values():
             whole = [(size, start) for size, start in free if self._segments.get(start) == size]
             free[:] = sorted(set(free).difference(whole))
             for size, start in whole:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate, compress, groupby
+from itertools import accumulate, chain, compress, groupby, pairwise
 from operator import itemgetter
 
 from footprint.predict.tape import Tape
@@ -43,32 +43,36 @@ class Events:
     """All that happens in a run."""
 
     build: Stretch
-    first: list[Stretch]
-    """Of the first step."""
+    first: list[list[Stretch]]
+    """Of the first steps, one by one."""
     later: list[Stretch]
-    """Of every other: what outlived the first exists already."""
-    kept: Counter[int]
-    """How many tensors of each sort outlive the first step, the model included."""
+    """Of every other: what outlives the last of them exists already."""
+
+    def step(self, number: int) -> list[Stretch]:
+        """Those of a step, counted from 0."""
+        return self.first[number] if number < len(self.first) else self.later
 
 
 def events_of(tape: Tape, shown: Few) -> Events:
     """What happens in a run of many blocks, from the tape of a few."""
     rounds = Unrolled(tape, shown, lambda pass_: PHASE_OF.get(pass_, "backward")).rounds()
-    build, *first = [Stretch(phase, [one for _, one in some]) for phase, some in groupby(rounds, itemgetter(0))]
+    build, *stretches = [Stretch(phase, [one for _, one in some]) for phase, some in groupby(rounds, itemgetter(0))]
+    starts = [index for index, stretch in enumerate(stretches) if stretch.phase == "forward"]
+    first = [stretches[start:stop] for start, stop in pairwise([0, *starts[1:], len(stretches)])]
+    return Events(build, first, [stretch.passing() for stretch in first[-1]])
+
+
+def before(events: Events, sorts: Sequence[Sort], step: int) -> Kinds:
+    """Requested bytes of each kind when a step begins, counted from 0."""
     kept: Counter[int] = Counter()
-    for one in (one for stretch in (build, *first) for one in stretch.rounds):
+    for one in (one for stretch in (events.build, *chain(*events.first[:step])) for one in stretch.rounds):
         for sort in compress(one.body.sorts, one.body.lasting):
             kept[sort] += len(one.places)
-    return Events(build, first, [stretch.passing() for stretch in first], kept)
+    return dict.fromkeys(BUCKET_OF, 0) | _added(kept, sorts)
 
 
-def between(events: Events, sorts: Sequence[Sort]) -> Kinds:
-    """Requested bytes of each kind between steps."""
-    return dict.fromkeys(BUCKET_OF, 0) | _added(events.kept, sorts)
-
-
-def requested(events: Events, sorts: Sequence[Sort]) -> Iterator[tuple[int, Kinds]]:
-    """The highest requested bytes of every stretch of a later step, and those of each kind there.
+def requested(events: Events, sorts: Sequence[Sort], step: int) -> Iterator[tuple[int, Kinds]]:
+    """The highest requested bytes of every stretch of a step, counted from 0, and those of each kind there.
 
     A round that adds bytes is highest in its last place, any other in its first.
     """
@@ -82,9 +86,9 @@ def requested(events: Events, sorts: Sequence[Sort]) -> Iterator[tuple[int, Kind
     def added(body: Body) -> Kinds:
         return _added(Counter(body.sorts), sorts)
 
-    kinds = between(events, sorts)
+    kinds = before(events, sorts, step)
     live = sum(kinds.values())
-    for stretch in events.later:
+    for stretch in events.step(step):
         highest, there = live, kinds
         for one in stretch.rounds:
             body, times, above = one.body, len(one.places), heights(one.body)
@@ -99,11 +103,11 @@ def requested(events: Events, sorts: Sequence[Sort]) -> Iterator[tuple[int, Kind
         yield highest, there
 
 
-def sampled(events: Events, sorts: Sequence[Sort], samples: int) -> Iterator[tuple[str, Kinds]]:
-    """Phase and requested bytes of each kind at every sample of a later step, as `spec.timeline` has them."""
+def sampled(events: Events, sorts: Sequence[Sort], step: int, samples: int) -> Iterator[tuple[str, Kinds]]:
+    """Phase and requested bytes of each kind at every sample of a step, as `spec.timeline` has them."""
     gained = _gained(sorts)
-    kinds = between(events, sorts)
-    for stretch in events.later:
+    kinds = before(events, sorts, step)
+    for stretch in events.step(step):
         happened = [sort for one in stretch.rounds for sort in one.body.sorts * len(one.places) if gained[sort]]
         if happened and stretch.phase in PHASES:
             _, *totals = accumulate(map(gained.__getitem__, happened), initial=sum(kinds.values()))

@@ -127,7 +127,7 @@ def towards_change(spec: RunSpec, capacity: Capacity, training: TrainingSpec) ->
     for axis, values in STEPS:
         for run in less(spec, axis, values):
             if isinstance(getattr(run, axis), int):
-                run = (yield from _largest_below(spec, axis, getattr(spec, axis), capacity, training)) or run
+                run = (yield from _largest_below(spec, axis, capacity, training)) or run
             yield
             candidate = Candidate(run, capacity, training)
             if candidate.verdict == FITS:
@@ -137,10 +137,10 @@ def towards_change(spec: RunSpec, capacity: Capacity, training: TrainingSpec) ->
 
 
 def less(spec: RunSpec, axis: str, values: tuple[str, ...]) -> Iterator[RunSpec]:
-    """Every run that gives up something along one axis, the cheapest first; of a number only the least, 1."""
-    present = getattr(spec, axis)
+    """Every run that gives up something along one axis, the cheapest first; of a number only the least."""
+    present, least = getattr(spec, axis), step_of(spec, axis)
     if isinstance(present, int):
-        values = (1,) if present > 1 else ()
+        values = (least,) if present > least else ()
     elif axis == "targets":
         adapted = set(spec.model.adapted(present))
         values = tuple(name for name in values if set(spec.model.adapted(name)) < adapted)
@@ -154,13 +154,17 @@ def less(spec: RunSpec, axis: str, values: tuple[str, ...]) -> Iterator[RunSpec]
             yield run
 
 
-def _largest_below(
-    spec: RunSpec, axis: str, value: int, capacity: Capacity, training: TrainingSpec
-) -> Steps[RunSpec | None]:
-    """The run with the largest value of a number below `value` with which it fits, None if none does."""
-    least, exceeds = 0, value
-    while exceeds - least > 1:  # tensors alone, without what an allocator adds
-        tried = (least + exceeds) // 2
+def step_of(spec: RunSpec, axis: str) -> int:
+    """The least value of a number, of which every other is a multiple: GPUs share a batch equally."""
+    return spec.gpus if axis == "batch" else 1
+
+
+def _largest_below(spec: RunSpec, axis: str, capacity: Capacity, training: TrainingSpec) -> Steps[RunSpec | None]:
+    """The run with the largest value of a number below its own with which it fits, None if none does."""
+    step = step_of(spec, axis)
+    least, exceeds = 0, getattr(spec, axis)
+    while exceeds - least > step:  # tensors alone, without what an allocator adds
+        tried = (least + exceeds) // (2 * step) * step
         yield
         within = least_peaks([replace(spec, **{axis: tried})], training)[0] <= capacity.room
         least, exceeds = (tried, exceeds) if within else (least, tried)
@@ -181,11 +185,13 @@ def largest(
     row = predict(replace(spec, **{axis: most}), training, room=capacity.room)
     if capacity.taken(row) <= capacity.room:
         return most
-    exceeds, step = most, 1
-    tried = min(max(_guess(spec, axis, most, row, capacity, training), fits + 1), exceeds - 1)
-    while exceeds - fits > 1:  # away from the guess in steps that double, then by halves
+    exceeds, least = most, step_of(spec, axis)
+    step = least
+    tried = _guess(spec, axis, most, row, capacity, training) // least * least
+    tried = min(max(tried, fits + least), exceeds - least)
+    while exceeds - fits > least:  # away from the guess in steps that double, then by halves
         if not fits < tried < exceeds:
-            tried = (fits + exceeds) // 2
+            tried = (fits + exceeds) // (2 * least) * least
         yield
         if capacity.holds(replace(spec, **{axis: tried}), training):
             fits, tried = tried, tried + step
@@ -197,9 +203,9 @@ def largest(
 
 def _guess(spec: RunSpec, axis: str, most: int, row: Mapping, capacity: Capacity, training: TrainingSpec) -> int:
     """About the largest value below `most`, whose row is given, if the allocator adds as much for every tensor."""
-    at_most = row["requested_peak_bytes"]
-    least = least_peaks([replace(spec, **{axis: 1})], training)[0]
-    each = (at_most - least) / max(most - 1, 1)
+    at_most, smallest = row["requested_peak_bytes"], step_of(spec, axis)
+    least = least_peaks([replace(spec, **{axis: smallest})], training)[0]
+    each = (at_most - least) / max(most - smallest, 1)
     excess = at_most - capacity.room * at_most / capacity.taken(row)
     return min(max(int(most - excess / each), 1), most) if each > 0 else most
 

@@ -1,21 +1,26 @@
 """Peaks of forward, backward and optimizer step of a run, and its unrolled timeline."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import fields
-from functools import cache
+from functools import cache, lru_cache
+from operator import itemgetter
 
+from footprint.predict.building import Building
 from footprint.predict.collector import paused
 from footprint.predict.formula import Evaluation, dimension
 from footprint.predict.kernels.device import Kernels
 from footprint.predict.parameters import Resident
 from footprint.predict.pieces import Recording
 from footprint.predict.program import Layout, Program, Sizes, Structure
-from footprint.predict.sizes import sizes_of
+from footprint.predict.sizes import sequences, sizes_of
 from footprint.predict.stack import Phases, Stack, explicit, stretches
-from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size
+from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size, Tape
 from footprint.spec.checkpointing import segment_lengths
 from footprint.spec.precision import FULL, PRECISIONS
 from footprint.spec.run import RunSpec
+
+STEPS = 64
+"""Structures of several GPUs that are kept for further runs of theirs."""
 
 DIMENSIONS = tuple(field.name for field in fields(Sizes))
 
@@ -41,6 +46,8 @@ def structure_of(spec: RunSpec, kernels: Kernels, *, unrolled: bool = False) -> 
         layers=model.layers if unrolled else explicit(model.layers),
         attention=attention,
         layout=_layout(spec, attention, kernels),
+        gpus=spec.gpus,
+        sharding=spec.sharding,
     )
 
 
@@ -58,13 +65,13 @@ def _layout(spec: RunSpec, attention: str, kernels: Kernels) -> Layout:
     plain = attention == "math"
     return Layout(
         grouped=model.grouped_queries,
-        spread=plain and spec.batch > 1 and queries,
+        spread=plain and sequences(spec) > 1 and queries,
         result=queries or (not plain and model.heads > 1),
         queries=queries,
         keys=keys,
         values=keys,
         transposed_keys=plain and spec.seq > 1 and not model.grouped_queries and not model.partly_rotary,
-        sequences=spec.batch > 1,
+        sequences=sequences(spec) > 1,
     )
 
 
@@ -72,24 +79,58 @@ def _layout(spec: RunSpec, attention: str, kernels: Kernels) -> Layout:
 @paused()
 def record(structure: Structure, kernels: Kernels) -> Recording:
     """The events of one step of a structure, with formulas for sizes."""
-    sizes = Sizes(**{name: dimension(name) for name in DIMENSIONS})
-    return Recording(Program(structure, sizes, kernels).run())
+    return Recording(Program(structure, _formulas(), kernels).run())
+
+
+def _formulas() -> Sizes:
+    """Sizes that stand for those of every run of a structure."""
+    return Sizes(**{name: dimension(name) for name in DIMENSIONS})
+
+
+@lru_cache(maxsize=STEPS)
+@paused()
+def shared_step(structure: Structure, kernels: Kernels) -> Tape:
+    """The events of one step of a structure that several GPUs share, every block by itself: the first of which all
+    further ones are alike.
+    """
+    program = Program(structure, _formulas(), kernels)
+    tape, building = program.shadow.tape, Building(program)
+    tape.recording = False
+    building.model()
+    program.sharing = building.sharing()
+    for _ in range(program.sharing.different_steps - 1):
+        program.run()
+        program.shadow.gradients.clear()
+    tape.recording = True
+    return program.run()
 
 
 def phases(spec: RunSpec, kernels: Kernels) -> Phases:
     """Phase peaks of one run."""
+    if spec.gpus > 1:
+        return _phases_of(unrolled(spec, kernels))
     profiles = record(structure_of(spec, kernels), kernels).profiles(Evaluation(sizes_of(spec)))
     groups = stretches(spec.model.layers, spec.checkpointing)
     lengths = [[(stretch.length, stretch.repeats) for stretch in group] for group in groups]
     return Stack(profiles, groups, lengths).phases()
 
 
+def _phases_of(points: Iterable[tuple[str, int, int]]) -> Phases:
+    """Phase peaks from what is live after every event."""
+    highest = {"forward": (0, 0), "backward": (0, 0)}
+    for phase, gradients, activations in points:
+        live = gradients + activations
+        highest[phase] = max(highest[phase], (live, gradients), key=itemgetter(0))
+    return Phases(highest["forward"][0], *highest["backward"], live)
+
+
 def unrolled(spec: RunSpec, kernels: Kernels) -> Iterator[tuple[str, int, int]]:
     """(phase, gradients, activations) above what is at rest, after every event of forward and backward of one run."""
-    sizes = Sizes(**{name: dimension(name) for name in DIMENSIONS})
+    structure = structure_of(spec, kernels, unrolled=True)
+    tape = Program(structure, _formulas(), kernels).run() if spec.gpus == 1 else shared_step(structure, kernels)
     evaluation = Evaluation(sizes_of(spec))
     live = {GRADIENTS: 0, ACTIVATIONS: 0}
-    for event in Program(structure_of(spec, kernels, unrolled=True), sizes, kernels).run():
+    for event in tape:
         live[event.kind] += event.sign * evaluation.of(event.size)
         yield "forward" if "forward" in event.piece[0] else "backward", live[GRADIENTS], live[ACTIVATIONS]
 

@@ -11,7 +11,6 @@ from footprint.predict.requested import requested
 from footprint.predict.simulation import sampled as sampled_on_card
 from footprint.predict.simulation import simulate, watched
 from footprint.predict.textbook import textbook_bytes
-from footprint.spec.checks import require
 from footprint.spec.columns import BUCKET_OF, PHASES, PREDICTIONS
 from footprint.spec.run import AXES, RunSpec
 from footprint.spec.timeline import SAMPLES, Point, sampled
@@ -27,8 +26,8 @@ def predict(spec: RunSpec, training: TrainingSpec | None = None, *, room: int | 
 
 
 def predictable(specs: Iterable[RunSpec]) -> list[RunSpec]:
-    """The runs that are predicted: those of this project's own loop on one GPU."""
-    return [spec for spec in specs if spec.stack == "minigpt" and spec.gpus == 1]
+    """The runs that are predicted: those of this project's own loop."""
+    return [spec for spec in specs if spec.stack == "minigpt"]
 
 
 def predict_many(
@@ -42,8 +41,6 @@ def predict_many(
     if not specs:
         return []
     training = training or TrainingSpec()
-    for spec in specs:
-        require(spec.gpus == 1, "gpus", spec.gpus, "1: several are measured and rehearsed, not predicted")
     kernels = kernels_for(specs[0].device, training, specs[0].card)
     if specs[0].device == "cuda":
         if room is None and specs[0].card is not None:
@@ -72,12 +69,24 @@ def _columns(specs: Sequence[RunSpec], kernels: Kernels) -> dict[str, list]:
     """The columns of requested bytes, with one entry per run. One run needs no NumPy."""
     if len(specs) == 1:
         columns = {name: [number] for name, number in requested(specs[0], phases(specs[0], kernels), kernels).items()}
+    elif any(spec.gpus > 1 for spec in specs):
+        return _columns_of_each(specs, kernels)
     else:
         from footprint.predict.many.columns import requested_by_many
 
         columns = requested_by_many(specs, kernels)
     columns["peak_phase"] = [PHASES[number] for number in columns["peak_phase"]]
     return columns
+
+
+def _columns_of_each(specs: Sequence[RunSpec], kernels: Kernels) -> dict[str, list]:
+    """The same where some runs are on several GPUs: these are taken one by one, those on one GPU together."""
+    alone = [spec for spec in specs if spec.gpus == 1]
+    together = _columns(alone, kernels) if alone else {}
+    places = iter(range(len(alone)))
+    found = [({}, next(places)) if spec.gpus == 1 else (_columns([spec], kernels), 0) for spec in specs]
+    names = together or found[0][0]
+    return {name: [(own or together)[name][place] for own, place in found] for name in names}
 
 
 def _simulated(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None) -> dict[str, object]:

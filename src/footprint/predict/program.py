@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from footprint.predict.kernels.device import AttentionShape, Kernels
 from footprint.predict.operators import INT64, Normed, Operators, Weight
 from footprint.predict.shadow import Gradient, Node, Shadow, Storage, Variable
+from footprint.predict.sharing import Alone
 from footprint.predict.tape import Size, Tape
 from footprint.spec.block import BIASED, Block
 from footprint.spec.precision import FULL, HALF
@@ -60,6 +61,9 @@ class Structure:
     """The kernel that attention takes (`Kernels.attention`)."""
     layout: Layout
     """How the heads of attention lie in memory."""
+    gpus: int
+    sharding: str
+    """How they share the model (`RunSpec.sharding`)."""
 
     @property
     def blocks(self) -> int:
@@ -91,6 +95,8 @@ class Program:
         self.structure, self.sizes, self.kernels = structure, sizes, kernels
         self.shadow = Shadow()
         self.ops = Operators(self.shadow, kernels, batch=sizes.batch, seq=sizes.seq)
+        self.sharing = Alone()
+        """How several GPUs share the model; a run that builds one says."""
         self.full = structure.regime == "full"
         self.element = structure.trained if self.full else structure.base
 
@@ -107,7 +113,7 @@ class Program:
         """The loss, and the batch that was copied to the device."""
         self.shadow.pass_, self.shadow.part = "forward", "embedding"
         batch = [self.shadow.allocate(name, self.ops.tokens * INT64) for name in ("tokens", "targets")]
-        loss = self._model()
+        loss = self.sharing.model(self._model)
         self.shadow.release_held("forward")
         return loss, batch
 
@@ -116,10 +122,11 @@ class Program:
         self.shadow.part = "head"
         self.shadow.backward(loss.node, Gradient(seed))
         self.shadow.part = "end"
+        self.sharing.finish()
 
     def _model(self) -> Variable:
         sizes = self.sizes
-        shared = self.shadow.parameter_node() if self.structure.tied_head and self.full else None
+        shared = self.shadow.parameter_node("tokens") if self.structure.tied_head and self.full else None
         x = self.ops.embedding(sizes.vocab, sizes.width, self.element, self.full, shared=shared)
         if self.structure.block.positions == "learned":
             x = self.ops.add_positions(x, sizes.context, sizes.width, self.element, self.full)
@@ -130,8 +137,7 @@ class Program:
                 start += length
         else:
             for index in range(self.structure.layers):
-                self.shadow.part = f"block {index}"
-                x = self._block(x)
+                x = self._hooked_block(index, x)
         self.shadow.part = "head"
         head = Weight(sizes.width, sizes.vocab, self.element, self.full)
         logits = self._linear("head", self._norm(x), head, shared)
@@ -140,11 +146,15 @@ class Program:
     def _segment(self, start: int, length: int):
         def segment(x: Variable) -> Variable:
             for index in range(start, start + length):
-                self.shadow.part = f"block {index}"
-                x = self._block(x)
+                x = self._hooked_block(index, x)
             return x
 
         return segment
+
+    def _hooked_block(self, index: int, x: Variable) -> Variable:
+        """A block, between the hooks of what shares the model."""
+        self.shadow.part = f"block {index}"
+        return self.sharing.block(index, self._block, x)
 
     def _block(self, x: Variable) -> Variable:
         residual = self.structure.block.residual

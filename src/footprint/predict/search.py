@@ -65,11 +65,10 @@ def search(
     batches = axes.get("batch")
     values |= axes | {"batch": (1,)}
     where = {"device": capacity.device, "card": capacity.card and capacity.card.key}
-    runs = dict.fromkeys(
-        RunSpec(model=model, **where, **dict(zip(values, cell, strict=True))) for cell in product(*values.values())
-    )
-    for batch in batches or ():
-        replace(next(iter(runs)), batch=batch)  # which says what is wrong with it
+    cells = (dict(zip(values, cell, strict=True)) for cell in product(*values.values()))
+    runs = dict.fromkeys(RunSpec(model=model, **where, **cell | {"batch": cell["gpus"]}) for cell in cells)
+    for run, batch in product({run.gpus: run for run in runs}.values(), batches or ()):
+        replace(run, batch=batch)  # which says what is wrong with it
     most = _most_batches(list(runs), capacity, training)
     if batches is not None:
         most = {run: min(bound, max(batches)) for run, bound in most.items()}
@@ -100,11 +99,11 @@ def _setting(
     found = ((run, most_of(run)) for run in by_length)
     longest = next((replace(run, batch=batch) for run, batch in found if batch), None)
     if longest is None:
-        longest = replace(by_length[-1], batch=1 if batches is None else min(batches))
+        longest = replace(by_length[-1], batch=by_length[-1].gpus if batches is None else min(batches))
         return Setting(Candidate(longest, capacity, training), Candidate(longest, capacity, training))
     fullest = longest
     for run in sorted(members, key=lambda run: most[run] * run.seq, reverse=True):
-        more = fullest.batch * fullest.seq // run.seq + 1
+        more = (fullest.batch * fullest.seq // (run.seq * run.gpus) + 1) * run.gpus
         if more <= most[run] and capacity.holds(replace(run, batch=more), training):
             fullest = replace(run, batch=most_of(run, fits=more))
     return Setting(Candidate(longest, capacity, training), Candidate(fullest, capacity, training))
@@ -122,17 +121,17 @@ def _most_batches(runs: Sequence[RunSpec], capacity: Capacity, training: Trainin
     On a CPU that is what fits.
     """
     fits, exceeds = dict.fromkeys(runs, 0), dict.fromkeys(runs, LARGEST_BATCH + 1)
-    tried = dict.fromkeys(runs, 1)
+    tried = dict.fromkeys(runs, 1)  # sequences on each GPU
     while tried:
-        tries = {run: possible(run, {"batch": batch}) for run, batch in tried.items()}
+        tries = {run: possible(run, {"batch": count * run.gpus}) for run, count in tried.items()}
         peaks = iter(least_peaks([run for run in tries.values() if run is not None], training))
         for run, valid in tries.items():
             within = valid is not None and next(peaks) <= capacity.room
             (fits if within else exceeds)[run] = tried[run]
         tried = {run: (fits[run] + exceeds[run]) // 2 for run in runs if exceeds[run] - fits[run] > 1}
-    return fits
+    return {run: count * run.gpus for run, count in fits.items()}
 
 
 def _given_up(run: RunSpec) -> list[int]:
-    """Sorts settings by what they give up, the axis where that costs most first."""
-    return [kept(axis, getattr(run, axis)) for axis in reversed(COSTS) if axis not in ("batch", "seq")]
+    """Sorts settings by what they give up, the axis where that costs most first; then come fewer GPUs."""
+    return [*(kept(axis, getattr(run, axis)) for axis in reversed(COSTS) if axis not in ("batch", "seq")), run.gpus]

@@ -44,10 +44,25 @@ class Gradient(NamedTuple):
 class Node:
     """One backward function: where its gradients go, what it saved, what it allocates when it runs."""
 
-    __slots__ = ("edges", "frame", "kept", "kind", "part", "run", "saved", "segment", "sequence", "several", "slots")
+    __slots__ = (
+        "before",
+        "edges",
+        "frame",
+        "kept",
+        "kind",
+        "part",
+        "run",
+        "saved",
+        "segment",
+        "sequence",
+        "several",
+        "slots",
+    )
 
     def __init__(self, sequence: int, part: str, edges: Sequence["Node | None"]) -> None:
         self.sequence, self.part, self.edges = sequence, part, edges
+        self.before: list[Callable[[], None]] = []
+        """Hooks of its result: what happens before it runs."""
         self.saved: list[Storage | None] = []
         self.kept: Storage | None = None
         """A saved Python number."""
@@ -99,8 +114,9 @@ class Shadow:
 
     def __init__(self) -> None:
         self.tape = Tape()
-        self.gradients: list[Storage] = []
-        """Gradients of parameters, which outlive backward."""
+        self.gradients: defaultdict[str, list[tuple[str, Storage]]] = defaultdict(list)
+        """Gradients of parameters, which outlive backward, by the part of the model and with the parameter's name."""
+        self.gradient_kind = GRADIENTS
         self._held: list[tuple[str, Storage]] = []
         self.handles: defaultdict[str, Handle] | None = None
         """The handle of each thread, as products open it; None where all are there before the step. Autograd runs
@@ -119,6 +135,11 @@ class Shadow:
     @pass_.setter
     def pass_(self, name: str) -> None:
         self.tape.piece = (name, self.part)
+
+    @property
+    def recomputing(self) -> bool:
+        """Whether checkpointing runs a part of forward again."""
+        return self._recomputing is not None
 
     @property
     def part(self) -> str:
@@ -159,12 +180,18 @@ class Shadow:
             node.segment = ref(self._packing)
         return node
 
-    def parameter_node(self) -> Node:
+    def parameter_node(self, name: str) -> Node:
         """The accumulator of a parameter that is used twice; it runs when everything else has, and keeps the sum."""
-        node = Node(0, self.part, [])
-        node.kind = GRADIENTS
-        node.run = lambda g: self.gradients.append(g.storage) or []
+        part = self.part
+        node = Node(0, part, [])
+        node.kind = self.gradient_kind
+        node.run = lambda g: self.gradients[part].append((name, g.storage)) or []
         return node
+
+    def keep_gradient(self, name: str, size: Size) -> None:
+        """A new gradient of a parameter of the part that the step is in."""
+        gradient = self.allocate(f"{name} gradient", size, self.gradient_kind)
+        self.gradients[self.part].append((name, gradient))
 
     def save(self, node: Node | None, *storages: Storage | None) -> None:
         """Keep storages for backward; None stands for a parameter, which is kept anyway.
@@ -243,6 +270,8 @@ class Shadow:
             segment = node.segment()
             self.pass_ = "before recompute" if segment is not None and segment.recomputed is None else "backward"
             del segment
+            for hook in node.before:
+                hook()
             self._unpack(node)
             self._running = node
             gradients = list(node.run(gradient))

@@ -9,12 +9,13 @@ from footprint.predict.allocator import Allocator, DoesNotFitError, Request
 from footprint.predict.collector import paused
 from footprint.predict.events import NO_PHASE, Events, Kinds, Sort, Stretch
 from footprint.predict.formula import Evaluation, dimension
+from footprint.predict.fully_sharded import GATHERED, SCATTERED
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.phases import structure_of
 from footprint.predict.program import Sizes, Structure
 from footprint.predict.sizes import sizes_of
 from footprint.predict.tape import Size, Tape
-from footprint.predict.unroll import Body, Round, few
+from footprint.predict.unroll import Body, Round, each, few
 from footprint.predict.whole_run import Recipe, WholeRun
 from footprint.spec.columns import PHASES
 from footprint.spec.precision import PRECISIONS
@@ -26,6 +27,9 @@ MARK = 7
 
 MARKER = -1
 """The number of that tensor; those of a run are not negative."""
+
+STREAM_OF = {GATHERED: 1, SCATTERED: 2}
+"""The stream of tensors that are not made in the one that computes, by name."""
 
 STRUCTURES = 256
 """Structures that are kept for further runs of theirs."""
@@ -65,9 +69,11 @@ class Simulation:
 def events_of(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> tuple[Events, list[tuple[str, str, Size]]]:
     """The run of a structure; name, kind and size of every sort of tensor, with formulas for sizes.
 
-    Equal blocks are run once and repeated.
+    Equal blocks are run once and repeated. Where several GPUs share the model every block is run by itself: it gathers
+    the parameters of its neighbour, too.
     """
-    shown = few(structure.segments or (structure.layers,))
+    lengths = structure.segments or (structure.layers,)
+    shown = few(lengths) if structure.sharding == "none" else each(lengths)
     lengths = {"segments": shown.lengths} if structure.segments else {"layers": sum(shown.lengths)}
     whole = tape(replace(structure, **lengths), recipe, kernels)
     return events.events_of(whole, shown), whole.sorts
@@ -96,10 +102,10 @@ def simulate(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: 
     None where that is too little.
     """
     happens, sorts = _events_of(spec, training, kernels)
-    heights = list(events.requested(happens, sorts))
+    heights = list(events.requested(happens, sorts, training.warmup_steps))
     if room is not None and max(highest for highest, _ in heights) > room:
         return None
-    replay = Replay(happens, [size for size, _, _ in sorts], Allocator(room))
+    replay = Replay(happens, sorts, Allocator(room))
     try:
         replay.build()
         for _ in range(training.warmup_steps):
@@ -122,8 +128,8 @@ def simulate(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: 
 def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list[tuple[str, str, Kinds]]:
     """(phase, tensor, requested bytes of every kind) after every event of the first measured step."""
     happens, sorts = _events_of(spec, training, kernels)
-    kinds, seen = events.between(happens, sorts), []
-    for stretch in happens.later:
+    kinds, seen = events.before(happens, sorts, training.warmup_steps), []
+    for stretch in happens.step(training.warmup_steps):
         for one in stretch.rounds:
             for sort in one.body.sorts * len(one.places):
                 size, kind, name = sorts[sort if sort >= 0 else ~sort]
@@ -136,7 +142,7 @@ def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list
 
 def sampled(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, samples: int) -> list[tuple[str, Kinds]]:
     """(phase, requested bytes of every kind) at so many points of every phase of the first measured step."""
-    return list(events.sampled(*_events_of(spec, training, kernels), samples))
+    return list(events.sampled(*_events_of(spec, training, kernels), training.warmup_steps, samples))
 
 
 def _events_of(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> tuple[Events, list[Sort]]:
@@ -153,13 +159,14 @@ Listed = tuple[list[int], list[Request]]
 class Replay:
     """Carries out the events of a run with an allocator, a step as often as is wanted."""
 
-    def __init__(self, happens: Events, sizes: Sequence[int], allocator: Allocator) -> None:
+    def __init__(self, happens: Events, sorts: Sequence[Sort], allocator: Allocator) -> None:
         self.allocator = allocator
         self.steady = False
         """Whether every further step is like the last: it leaves free what it found, and the segments that it made."""
         self._events, self._steps = happens, 0
-        made = [allocator.request(size) if size else None for size in sizes]
-        requests = [*made, *(allocator.release(size) if size else None for size in reversed(sizes))]
+        asked = [(size, STREAM_OF.get(name, 0)) if size else None for size, _, name in sorts]
+        made = [one and allocator.request(*one) for one in asked]
+        requests = [*made, *(one and allocator.release(*one) for one in reversed(asked))]
         self._of_body = cache(partial(_of_body, requests))
         self._of_round: dict[Round, tuple[list[int], list[Request], int]] = {}
         """Every event of a round, and how often that happens: a round that gives all back is its body several times."""
@@ -171,8 +178,8 @@ class Replay:
     def step(self) -> list[tuple[str, int, int]]:
         """Make one step; the phase of every stretch, its peaks of allocated and of reserved bytes."""
         self.allocator.watch()
-        peaks = [self._carry_out(stretch) for stretch in (self._events.later if self._steps else self._events.first)]
-        self.steady = self._steps > 0 and self.allocator.alike
+        peaks = [self._carry_out(stretch) for stretch in self._events.step(self._steps)]
+        self.steady = self._steps >= len(self._events.first) and self.allocator.alike
         self._steps += 1
         return peaks
 

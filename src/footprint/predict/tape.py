@@ -30,6 +30,8 @@ class Tape:
         self.piece = ("forward", "")
         """Where the step is."""
         self.recording = True
+        self.steps: list[int] = []
+        """Events before each step, where there are steps."""
         self.numbers: list[int] = []
         """The tensor of every event, counted from 1; negative for its release."""
         self.pieces: list[tuple[str, str]] = []
@@ -37,6 +39,10 @@ class Tape:
         self.sort_of: list[int] = []
         """The sort of every tensor, counted from 0."""
         self._sorts: dict[tuple[str, str, Size], int] = {}
+
+    def begin_step(self) -> None:
+        """From here on it is the next step."""
+        self.steps.append(len(self.numbers))
 
     def allocate(self, name: str, kind: str, size: Size) -> int:
         """Record an allocation in the present piece; returns the number of the tensor."""

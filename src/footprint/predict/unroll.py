@@ -8,7 +8,7 @@ of its own.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, groupby, islice
+from itertools import accumulate, chain, groupby, islice, pairwise
 from operator import itemgetter, mul
 
 from footprint.predict.tape import Tape
@@ -34,6 +34,11 @@ def few(lengths: Sequence[int]) -> Few:
     return Few(tuple(map(len, blocks)), tuple(times for _, times in rows), sum(blocks, ()))
 
 
+def each(lengths: Sequence[int]) -> Few:
+    """Segments of these lengths, every one and every block by itself."""
+    return Few(tuple(lengths), (1,) * len(lengths), (1,) * sum(lengths))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Body:
     """Events side by side, of one block or of none."""
@@ -43,10 +48,10 @@ class Body:
     sorts: list[int]
     """The sort of a tensor that is made; of one that is given back its complement."""
     lasting: list[bool]
-    """Whether the tensor is given back nowhere."""
+    """Whether the tensor is not made and given back in one step."""
 
     def passing(self) -> "Body":
-        """The events of tensors that are given back."""
+        """The events of tensors that are made and given back in one step."""
         events = zip(self.tensors, self.sorts, self.lasting, strict=True)
         kept = [(tensor, sort) for tensor, sort, lasting in events if not lasting]
         return Body([tensor for tensor, _ in kept], [sort for _, sort in kept], [False] * len(kept))
@@ -79,8 +84,9 @@ class Unrolled:
         self._apart = 0
         """From the place of one block to that of the next; what belongs to no block is at place 0."""
         self._runs = self._met(tape, phase_of)
-        numbers = set(tape.numbers)
-        self._lasting = {number for number in numbers if -number not in numbers}
+        bounds = pairwise([0, *tape.steps, len(tape.numbers)])
+        spans = [set(tape.numbers[start:stop]) for start, stop in bounds]
+        self._lasting = {abs(number) for span in spans for number in span if -number not in span}
 
     def _met(self, tape: Tape, phase_of: Callable[[str], str]) -> list[tuple[str, int | None, list[int]]]:
         """Learn what every tensor is; returns events side by side in one phase and one block, or outside all blocks.

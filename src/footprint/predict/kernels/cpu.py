@@ -72,6 +72,16 @@ class CpuKernels:
         """Nothing but itself."""
         return make()
 
+    def splitting(self, ranks: int, shards: Sequence[Size]) -> Size:
+        """Nothing: tensors are copied one by one."""
+        return 0
+
+    def joining(self, ranks: int, rows: Sequence[Size], shards: Sequence[Size], allocate: Allocate) -> None:
+        """A padded copy of every tensor whose rows make no equal shards (TensorShape.cpp, _pad_chunk)."""
+        sizes = (where(of % ranks > 0, shard * ranks, 0) for of, shard in zip(rows, shards, strict=True))
+        padded = [allocate("padded gradient", size) for size in sizes]
+        del padded
+
     def multiplies_packed(self, tokens: Size, d_in: Size, d_out: Size, element: Size) -> Size:
         """Never in training."""
         return 0

@@ -7,6 +7,7 @@ from footprint.predict.arithmetic import call_each, maximum, minimum, where
 from footprint.predict.kernels.device import Allocate, AttentionShape, Keep, Made
 from footprint.predict.kernels.embedding import Sorting, sorting
 from footprint.predict.kernels.four_bit import multiplies_packed
+from footprint.predict.kernels.gathering import joining, splitting
 from footprint.predict.kernels.reduction import partial_sums, whole_sums
 from footprint.predict.shadow import Storage
 from footprint.predict.tape import Size
@@ -141,6 +142,18 @@ class CudaKernels:
 
     def _sorting(self, tokens: int, vocab: int, width: int, element: int, name: str) -> int:
         return getattr(sorting(self.card, tokens, vocab, width, element), name)
+
+    def splitting(self, ranks: int, shards: Sequence[Size]) -> Size:
+        """What the kernel is told (kernels/gathering.py)."""
+        return call_each(self._splitting, ranks, *shards)
+
+    def joining(self, ranks: int, rows: Sequence[Size], shards: Sequence[Size], allocate: Allocate) -> None:
+        """What the kernel is told (kernels/gathering.py)."""
+        told = allocate("addresses", call_each(joining, *shards))
+        del told
+
+    def _splitting(self, ranks: int, *shards: int) -> int:
+        return splitting(self.card, ranks, *shards)
 
     # --- attention: sdp_utils.cpp chooses the kernel -----------------------------------------------------------------
 

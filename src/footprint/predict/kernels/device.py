@@ -114,6 +114,12 @@ class Kernels(Protocol):
     ) -> Made:
         """The gradient of a (vocab, width) table, which `make` allocates, and what it takes before and after."""
 
+    def splitting(self, ranks: int, shards: Sequence[Size]) -> Size:
+        """What copying a buffer apart takes that holds shards of so many bytes of several tensors, rank by rank."""
+
+    def joining(self, ranks: int, rows: Sequence[Size], shards: Sequence[Size], allocate: Allocate) -> None:
+        """What joining tensors shard by shard takes: with so many rows, and bytes in the largest shard of each."""
+
     def multiplies_packed(self, tokens: Size, d_in: Size, d_out: Size, element: Size) -> Size:
         """1 where a product takes the packed 4-bit matrix, 0 where that is made dense first."""
 

@@ -2,7 +2,7 @@
 
 from footprint.predict.kernels.device import Kernels
 from footprint.predict.shadow import Gradient, Node, Shadow, Storage, Variable
-from footprint.predict.tape import GRADIENTS, Size
+from footprint.predict.tape import Size
 
 
 class Elementwise:
@@ -22,7 +22,7 @@ class Elementwise:
         return self.shadow.allocate("number cast", self.kernels.number_cast(element))
 
     def _parameter_gradient(self, name: str, size: Size) -> None:
-        self.shadow.gradients.append(self.shadow.allocate(f"{name} gradient", size, GRADIENTS))
+        self.shadow.keep_gradient(name, size)
 
     def _multiplied(self, m: Size, k: Size, n: Size, element: Size, *, share: Size = 1, **transposed: bool) -> None:
         """What an (m, k) @ (k, n) product takes beside its result: scratch, and the first of a thread its workspace.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from footprint.predict.operators.elementwise import Elementwise
 from footprint.predict.parameters import NF4_BLOCK
 from footprint.predict.shadow import Gradient, Node, Storage, Variable
-from footprint.predict.tape import GRADIENTS, Size
+from footprint.predict.tape import Size
 from footprint.spec.precision import FULL, HALF
 
 
@@ -105,7 +105,8 @@ class Products(Elementwise):
     ) -> tuple[Node | None, Storage]:
         node = self.shadow.node(Variable(None, FULL, shared), trained=trained)
         if shared is not None:
-            node.run = lambda g: [Gradient(self.shadow.allocate(f"{name} gradient", elements * FULL, GRADIENTS))]
+            kind = self.shadow.gradient_kind
+            node.run = lambda g: [Gradient(self.shadow.allocate(f"{name} gradient", elements * FULL, kind))]
         elif node is not None:
             node.run = lambda g: [self._parameter_gradient(name, elements * FULL)]
         copy = self.shadow.allocate(f"{name} autocast copy", elements * HALF)
