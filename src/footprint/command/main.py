@@ -214,6 +214,7 @@ def _rehearse_run(card: Card, parsed: Namespace) -> int:
     parsed.device, parsed.card = "cuda", card.key
     spec, training = asked.run(parsed)
     enter(card)
+    prepare_environment(spec.device)
     return _carry_out(spec, training, predict(spec, training, room=of_card(card).room), as_json=parsed.json)
 
 

@@ -126,7 +126,8 @@ def search(settings: Sequence[Setting], capacity: Capacity) -> str:
     others = [setting.longest for setting in settings if setting.verdict == TOO_LARGE]
     if others:
         rows = [[*_values(one.spec, axes), _reason(one)] for one in others]
-        lines += ["", f"Does not fit, not even {shape(others[0].spec)}", *aligned(rows)]
+        each = " on each" if any(one.spec.gpus > 1 for one in others) else ""
+        lines += ["", f"Does not fit, not even {shape(others[0].spec.alone)}{each}", *aligned(rows)]
     return "\n".join([*lines, "", *besides(capacity)])
 
 
