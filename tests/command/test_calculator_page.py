@@ -151,7 +151,9 @@ def drawn(generator: random.Random) -> dict[str, str]:
     for axis, (_, allowed) in AXES.items():
         state[axis] = generator.choice(allowed) if not isinstance(allowed, str) else ""
     state |= {"rank": str(generator.randint(1, 64)), "targets": generator.choice((*TARGETS, "gate+up", "down"))}
-    state |= {"batch": str(generator.randint(1, 8)), "seq": str(generator.randint(1, 256))}
+    gpus = generator.choice((1, 1, 2, 4))
+    state |= {"gpus": str(gpus), "sharding": generator.choice(("ddp", "fsdp"))}
+    state |= {"batch": str(gpus * generator.randint(1, 4)), "seq": str(generator.randint(1, 256))}
     if generator.random() < 0.6:
         state["card"] = generator.choice(list(catalogue()))
     elif generator.random() < 0.5:

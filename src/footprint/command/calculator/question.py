@@ -29,6 +29,10 @@ ADAPTERS = ("rank", "targets", "quantization")
 """Axes that full fine-tuning does not have."""
 
 
+SHARING = ("gpus", "sharding")
+"""Axes that one GPU does not have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What a state asks for."""
@@ -70,9 +74,11 @@ def _words(state: State) -> Iterator[str]:
         yield from ("--model-json", json.dumps(_sizes(state)))
     else:
         yield from _option("model", model)
+    left_out = ADAPTERS if state.get("regime") == "full" else ()
+    left_out += SHARING if state.get("gpus", "").strip() in ("", "1") else ()
     for name in (*AXES, "card", "gpu-memory"):
         value = state.get(name, "").strip()
-        if value and not (name in ADAPTERS and state.get("regime") == "full"):
+        if value and name not in left_out:
             yield from _option(name, value)
 
 

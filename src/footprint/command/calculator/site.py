@@ -46,7 +46,15 @@ ROOMS = ("spec", "predict", "command")
 _HERE = ("calculator/site", "main", "ranks", "rehearsal", "trainers")
 LEFT_OUT = ("predict/many/", *(f"command/{name}.py" for name in _HERE))
 
-FIRST = {"model": "llama-7b", "regime": "qlora", "rank": "16", "batch": "4", "seq": "2048", "card": "a10g"}
+FIRST = {
+    "model": "llama-7b",
+    "regime": "qlora",
+    "rank": "16",
+    "batch": "4",
+    "seq": "2048",
+    "sharding": "fsdp",
+    "card": "a10g",
+}
 """What stands in the page when it is opened."""
 
 REQUIRED = {"layers": "layers", "width": "width", "heads": "heads", "vocab": "vocabulary", "context": "context"}
