@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -66,6 +67,15 @@ def test_where_rows_do_not_divide_the_first_rank_holds_most_and_the_row_says_by_
     shared = rows()["full", 3, "fsdp"]
     assert shared["peak_spread_bytes"] > 0
     assert 3 * shared["weights_bytes"] > rows()["full", 1, "none"]["weights_bytes"]
+
+
+def test_a_trainer_of_transformers_shares_its_batches_too():
+    spec = run("lora", model=LLAMA, precision="amp", batch=4, stack="transformers", optimizer="adamw-fused")
+    alone, shared = measure_each([spec, replace(spec, gpus=2, sharding="ddp")], TRAINING)
+    assert shared["loss_first"] == pytest.approx(alone["loss_first"], rel=1e-5)
+    same = (*AT_REST, "optimizer_bytes", "trainable_parameters", "total_parameters")
+    assert {name: shared[name] for name in same} == {name: alone[name] for name in same}
+    assert shared["peak_bytes"] < alone["peak_bytes"]
 
 
 def test_memory_that_runs_out_on_a_rank_is_the_row_of_the_run():

@@ -45,6 +45,10 @@ def test_each_gpu_computes_on_its_share_of_the_batch():
         ),
         ({"gpus": 0}, "gpus: 0 is not allowed; use a whole number from 1 to 1024"),
         ({"sharding": "zero"}, "sharding: 'zero' is not allowed; use one of none, ddp, fsdp"),
+        (
+            {"stack": "transformers", "precision": "amp"},
+            "sharding: 'fsdp' is not allowed; use ddp for Transformers on the",
+        ),
         ({"optimizer": "adamw-8bit", "device": "cuda"}, "use adamw or adamw-fused with sharding fsdp"),
     ],
 )

@@ -159,6 +159,7 @@ def _timing(timed: list[StepResult], run: RecordedRun) -> dict[str, float | None
         "forward_seconds": split["forward"],
         "backward_seconds": split["backward"],
         "optimizer_seconds": split["step"],
-        "neighbour_load": run.neighbours.load,
+        # One rank cannot tell the others from somebody else.
+        "neighbour_load": run.neighbours.load if run.spec.gpus == 1 else None,
         "tokens_per_second": run.spec.batch * run.spec.seq / total,
     }
