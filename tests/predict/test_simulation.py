@@ -6,6 +6,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from test_formula import runs
+from tiny import run
 
 from footprint.predict.allocator import Allocator, DoesNotFitError, MiB
 from footprint.predict.events import PHASE_OF
@@ -13,20 +14,22 @@ from footprint.predict.formula import Evaluation
 from footprint.predict.kernels.choice import kernels_for
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.phases import structure_of
+from footprint.predict.prediction import sampled_timeline, timeline
 from footprint.predict.simulation import MARK, recipe_of, simulate, tape
 from footprint.predict.sizes import sizes_of
 from footprint.spec.columns import PHASES
 from footprint.spec.run import RunSpec
+from footprint.spec.timeline import sampled
 from footprint.spec.training import TrainingSpec
 
 
 def plainly(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: int | None) -> tuple | None:
-    """(allocated, reserved) peaks of each phase of the first measured step, bytes reserved in the end, retries."""
+    """(allocated, reserved) peaks of each phase of the first measured step, most bytes reserved, retries."""
     whole = tape(structure_of(spec, kernels, unrolled=True), recipe_of(spec, training), kernels)
     size_of = [Evaluation(sizes_of(spec)).of(size) for _, _, size in whole.sorts]
     numbers = set(whole.numbers)
     lasting = {number for number in numbers if -number not in numbers}
-    allocator, steps, marker = Allocator(room), [], len(whole.sort_of) + 1
+    allocator, steps, marker, reserved = Allocator(room), [], len(whole.sort_of) + 1, 0
 
     def carry_out(number: int, size: int) -> None:
         if size:
@@ -49,12 +52,13 @@ def plainly(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: i
                 for _, number in events:
                     if step == 0 or number not in lasting:
                         carry_out(number, size_of[whole.sort_of[abs(number) - 1]])
+                reserved = max(reserved, allocator.peak_reserved)
                 if phase in PHASES:
                     steps[-1].append((allocator.peak_allocated, allocator.peak_reserved))
                 mark(phase)
     except DoesNotFitError:
         return None
-    return steps[training.warmup_steps], allocator.reserved, allocator.retries
+    return steps[training.warmup_steps], reserved, allocator.retries
 
 
 def test_nothing_that_is_left_out_changes_what_a_run_takes():
@@ -70,3 +74,11 @@ def test_nothing_that_is_left_out_changes_what_a_run_takes():
                 assert (found and (peaks, found.reserved, found.retries)) == plainly(spec, training, kernels, room)
                 retried += bool(found and found.retries)
     assert retried > 0
+
+
+def test_a_step_of_a_fused_optimizer_in_which_nothing_is_allocated_is_in_the_timeline():
+    spec = run("full", precision="amp", optimizer="adamw-fused", device="cuda", card="t4")
+    points = timeline(spec)
+    assert [point.phase for point in points].count("step") == 1
+    assert {point.phase for point in sampled_timeline(spec)} == set(PHASES)
+    assert sampled_timeline(spec) == sampled(points)

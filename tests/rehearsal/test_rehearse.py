@@ -163,6 +163,14 @@ def test_small_integers_and_bools_are_real():
     assert status == 0
 
 
+@needs_cuda_build
+def test_a_tensor_is_printed_without_the_values_that_no_kernel_wrote():
+    status, _, said = rehearsed("printed")
+    first, *_ = said.splitlines()
+    here = "device='cuda:0')"
+    assert (status, first) == (0, f"tensor(..., {here} tensor(..., {here} tensor([0, 1, 2], {here} tensor([1., 1.])")
+
+
 # --- programs as people run them ------------------------------------------------------------------------------------
 
 

@@ -41,7 +41,7 @@ def test_each_gpu_computes_on_its_share_of_the_batch():
         ({"batch": 3}, "batch: 3 is not allowed; use a multiple of the 2 gpus, which share it"),
         (
             {"gpus": 64, "batch": 64},
-            "gpus: 64 is not allowed; use at most 32, the rows of the narrowest sharded tensor",
+            "gpus: 64 is not allowed; use at most 32, the rows of the narrowest weight matrix",
         ),
         ({"gpus": 0}, "gpus: 0 is not allowed; use a whole number from 1 to 1024"),
         ({"sharding": "zero"}, "sharding: 'zero' is not allowed; use one of none, ddp, fsdp"),

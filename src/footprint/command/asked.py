@@ -12,11 +12,11 @@ from footprint.command.arguments import AXES, RECIPE
 from footprint.errors import FootprintError
 from footprint.predict.capacity import Capacity, of_card, of_size
 from footprint.spec.cards import Card, find
-from footprint.spec.checks import one_of, require
+from footprint.spec.checks import one_of, require, whole
 from footprint.spec.model import ModelSpec, model_of
 from footprint.spec.presets import PRESETS
 from footprint.spec.recipe import STACKS, PublishedModel, Recipe, config_of
-from footprint.spec.run import DEVICES, REGIMES, STACK_DEFAULTS, RunSpec
+from footprint.spec.run import DEVICES, MOST_GPUS, REGIMES, STACK_DEFAULTS, RunSpec
 from footprint.spec.training import TrainingSpec
 from footprint.spec.units import parse_bytes
 
@@ -60,9 +60,12 @@ def axes(parsed: Namespace) -> dict[str, object]:
     Several GPUs share a model by fsdp unless that is said otherwise.
     """
     given = {axis: getattr(parsed, axis) for axis in AXES if getattr(parsed, axis) is not None}
-    if given.get("gpus", 1) in (1, (1,)):
+    asked_for = given.get("gpus", 1)
+    for gpus in asked_for if isinstance(asked_for, tuple) else (asked_for,):
+        whole("gpus", gpus, 1, MOST_GPUS)
+    if asked_for in (1, (1,)):
         return given
-    return {"sharding": ("fsdp",) if isinstance(given["gpus"], tuple) else "fsdp"} | given
+    return {"sharding": ("fsdp",) if isinstance(asked_for, tuple) else "fsdp"} | given
 
 
 def stack(parsed: Namespace, default: str) -> str:

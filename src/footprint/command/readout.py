@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 
 from footprint.predict.capacity import FITS, TOO_LARGE, Capacity
-from footprint.predict.fit import COLLAPSED, COSTS, Candidate, Change, kept
+from footprint.predict.fit import COLLAPSED, COSTS, Candidate, Change, kept, step_of
 from footprint.predict.search import Setting
 from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, WEIGHT_PARTS
 from footprint.spec.run import RunSpec
@@ -177,9 +177,11 @@ def in_a_line(spec: RunSpec) -> str:
     if spec.regime == "qlora":
         said.append(f"base in {spec.quantization}")
     said += [f"{spec.precision} precision", spec.optimizer, f"checkpointing {spec.checkpointing}"]
+    shared = ""
     if spec.gpus > 1:
         said.append(f"{spec.sharding} on {spec.gpus} gpus, of which this is the one that holds most")
-    return ", ".join([*said, f"batch {shape(spec)}", f"on {spec.card or spec.device}"])
+        shared = " for all of them"
+    return ", ".join([*said, f"batch {shape(spec)}{shared}", f"on {spec.card or spec.device}"])
 
 
 def word(column: str) -> str:
@@ -199,7 +201,7 @@ def advice(change: Change) -> list[str]:
     if change.changed is None:
         return [f"No single change makes it fit (tried: {tried}); `footprint fit` searches for several."]
     value, peak = getattr(change.changed.spec, change.axis), format_bytes(change.changed.row["peak_bytes"])
-    more = f" ({value + 1} is too large)" if isinstance(value, int) else ""
+    more = f" ({value + step_of(change.changed.spec, change.axis)} is too large)" if isinstance(value, int) else ""
     found = f"The cheapest single change that makes it fit: --{change.axis} {value}{more}, with a peak of {peak}."
     return [found, *([f"Cheaper changes that are not enough: {tried}."] if tried else [])]
 

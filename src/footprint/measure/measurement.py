@@ -159,7 +159,6 @@ def _timing(timed: list[StepResult], run: RecordedRun) -> dict[str, float | None
         "forward_seconds": split["forward"],
         "backward_seconds": split["backward"],
         "optimizer_seconds": split["step"],
-        # One rank cannot tell the others from somebody else.
-        "neighbour_load": run.neighbours.load if run.spec.gpus == 1 else None,
+        "neighbour_load": run.neighbours.load,
         "tokens_per_second": run.spec.batch * run.spec.seq / total,
     }

@@ -15,19 +15,21 @@ FEWEST_TICKS = 20
 class Neighbours:
     """The processors' time over every stretch that was `watched`, and how much of it others had."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ranks: bool = False) -> None:
+        """`ranks`: whatever this process's parent started trains with it, and is no neighbour."""
+        self._taken = _of_siblings if ranks else time.process_time
         self._ticks = self._busy = self._own = 0.0
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Count what happens inside."""
-        before, own = _processors(), time.process_time()
+        before, own = _processors(), self._taken()
         yield
         after = _processors()
         if before and after:
             self._ticks += after[0] - before[0]
             self._busy += after[1] - before[1]
-            self._own += time.process_time() - own
+            self._own += self._taken() - own
 
     @property
     def load(self) -> float | None:
@@ -39,6 +41,19 @@ class Neighbours:
             return None
         others = self._busy - self._own * os.sysconf("SC_CLK_TCK")
         return min(1.0, max(0.0, others / self._ticks))
+
+
+def _of_siblings() -> float:
+    """Seconds of processor time of every process that has this one's parent, this one included."""
+    parent, ticks = str(os.getppid()), 0
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        except OSError:  # it has ended
+            continue
+        if fields[1] == parent:
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _processors() -> tuple[float, float] | None:

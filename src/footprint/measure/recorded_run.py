@@ -32,7 +32,7 @@ class RecordedRun:
     def __init__(self, spec: RunSpec, training: TrainingSpec) -> None:
         self.spec, self.training = spec, training
         self.recorder = RECORDERS[spec.device]()
-        self.neighbours = Neighbours()
+        self.neighbours = Neighbours(ranks=spec.gpus > 1)
         self.phase_now = "build"
         self.labels: list[Labels] = []
 

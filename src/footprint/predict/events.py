@@ -109,7 +109,9 @@ def sampled(events: Events, sorts: Sequence[Sort], step: int, samples: int) -> I
     kinds = before(events, sorts, step)
     for stretch in events.step(step):
         happened = [sort for one in stretch.rounds for sort in one.body.sorts * len(one.places) if gained[sort]]
-        if happened and stretch.phase in PHASES:
+        if stretch.phase in PHASES and not happened:
+            yield from ((stretch.phase, kinds) for _ in samples_of([0], samples))
+        elif stretch.phase in PHASES:
             _, *totals = accumulate(map(gained.__getitem__, happened), initial=sum(kinds.values()))
             there, seen = kinds, 0
             for index in samples_of(totals, samples):

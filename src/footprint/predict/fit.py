@@ -80,7 +80,7 @@ class Candidate:
 
     @property
     def headroom(self) -> int:
-        """Bytes that nothing has reserved at the end; negative where the run does not fit."""
+        """Bytes that nothing ever reserves; negative where the run does not fit."""
         return self.capacity.room - self.capacity.taken(self.row)
 
     @property

@@ -105,7 +105,8 @@ def _setting(
     for run in sorted(members, key=lambda run: most[run] * run.seq, reverse=True):
         more = (fullest.batch * fullest.seq // (run.seq * run.gpus) + 1) * run.gpus
         if more <= most[run] and capacity.holds(replace(run, batch=more), training):
-            fullest = replace(run, batch=most_of(run, fits=more))
+            batch = most_of(run, fits=more)
+            fullest = replace(run, batch=batch) if batch >= more else fullest  # of given batches none may be between
     return Setting(Candidate(longest, capacity, training), Candidate(fullest, capacity, training))
 
 

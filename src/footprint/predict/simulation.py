@@ -59,7 +59,7 @@ class Simulation:
     peaks: list[Peak]
     """Of the first measured step, phase by phase."""
     reserved: int
-    """Bytes that are reserved after all steps."""
+    """Most bytes that are reserved, from the first to the last."""
     retries: int
     """How often the allocator had to empty its cache."""
 
@@ -122,14 +122,18 @@ def simulate(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels, room: 
         for (phase, allocated, reserved), (highest, kinds) in zip(peaks, heights, strict=True)
         if phase in PHASES
     ]
-    return Simulation(found, replay.allocator.reserved, replay.allocator.retries)
+    return Simulation(found, replay.reserved, replay.allocator.retries)
 
 
 def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list[tuple[str, str, Kinds]]:
-    """(phase, tensor, requested bytes of every kind) after every event of the first measured step."""
+    """(phase, tensor, requested bytes of every kind) after every event of the first measured step.
+
+    A phase in which nothing happens, as in a fused optimizer's step, is there with how it begins.
+    """
     happens, sorts = _events_of(spec, training, kernels)
     kinds, seen = events.before(happens, sorts, training.warmup_steps), []
     for stretch in happens.step(training.warmup_steps):
+        before = len(seen)
         for one in stretch.rounds:
             for sort in one.body.sorts * len(one.places):
                 size, kind, name = sorts[sort if sort >= 0 else ~sort]
@@ -137,6 +141,8 @@ def watched(spec: RunSpec, training: TrainingSpec, kernels: CudaKernels) -> list
                     kinds[kind] += size if sort >= 0 else -size
                     if stretch.phase in PHASES:
                         seen.append((stretch.phase, name, dict(kinds)))
+        if stretch.phase in PHASES and len(seen) == before:
+            seen.append((stretch.phase, "", dict(kinds)))
     return seen
 
 
@@ -161,6 +167,8 @@ class Replay:
 
     def __init__(self, happens: Events, sorts: Sequence[Sort], allocator: Allocator) -> None:
         self.allocator = allocator
+        self.reserved = 0
+        """Most bytes that were reserved so far."""
         self.steady = False
         """Whether every further step is like the last: it leaves free what it found, and the segments that it made."""
         self._events, self._steps = happens, 0
@@ -195,6 +203,7 @@ class Replay:
                 if allocator.made == made:  # all is as it was, and would be once more
                     break
         peaks = allocator.peak_allocated, allocator.peak_reserved
+        self.reserved = max(self.reserved, allocator.peak_reserved)
         self._mark(stretch.phase)
         return stretch.phase, *peaks
 

@@ -106,8 +106,9 @@ class RunSpec:
         allowed = "adamw or adamw-fused with sharding fsdp (bitsandbytes steps no sharded tensors)"
         require(self.optimizer not in CUDA_OPTIMIZERS, "optimizer", self.optimizer, allowed)
         if isinstance(self.model, ModelSpec):
-            rows = min(self.model.width, self.model.kv_width)
-            require(self.gpus <= rows, "gpus", self.gpus, f"at most {rows}, the rows of the narrowest sharded tensor")
+            rows = min(self.model.vocab, self.model.width, self.model.kv_width, self.model.mlp_width)
+            allowed = f"at most {rows}, the rows of the narrowest weight matrix of {self.model.name}"
+            require(self.gpus <= rows, "gpus", self.gpus, allowed)
 
     def _read(self, key: str, names: tuple[str, ...]) -> None:
         object.__setattr__(self, key, one_of(key, getattr(self, key), names))

@@ -32,6 +32,8 @@ class CudaRecorder:
         self._environment = environment
         self._phases: list[str] = []
         self._statistics: dict[str, dict[str, int]] = {}
+        self._held = 0
+        """Most bytes the allocator held so far, by what was noted before its peaks were reset."""
 
     def start(self) -> None:
         """Begin to record; every tensor must be created after this."""
@@ -74,21 +76,28 @@ class CudaRecorder:
         return {"device_name": properties.name, "host_driver": _driver()}
 
     def process_peak(self) -> int:
-        """Bytes of the device that are in use now, context and other processes included."""
+        """Most bytes of the device that were in use: what the allocator held at most, beside what is used apart from it
+        now, context and other processes included. Where it emptied its cache, it holds less at the end.
+        """
         free, total = torch.cuda.mem_get_info()
-        return total - free
+        self._note_held()
+        return total - free - torch.cuda.memory_reserved() + self._held
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Events inside the block belong to phase `name`."""
         self._phases.append(name)
         _mark()
+        self._note_held()
         torch.cuda.reset_peak_memory_stats()
         yield
         before, now = self._statistics.get(name, {}), dict(torch.cuda.memory_stats())
         # A phase may come again in its step, for a further batch.
         self._statistics[name] = {key: max(value, before.get(key, value)) for key, value in now.items()}
         _mark()
+
+    def _note_held(self) -> None:
+        self._held = max(self._held, torch.cuda.max_memory_reserved())
 
     def stop(self) -> list[Event]:
         """End the recording and return every allocation and free in order of time."""

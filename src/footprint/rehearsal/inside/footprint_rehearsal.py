@@ -30,6 +30,7 @@ _rehearsal = None
 def attach(torch):
     """Let small values be real from now on, and watch this process from the moment it first uses the card."""
     from real_values import RealValues
+    from shown_values import show_no_leftovers
 
     world = collectives = None
     if SETTINGS["gpus"]:
@@ -41,6 +42,7 @@ def attach(torch):
         world.pretend()
         collectives = Collectives(_communicated)
         collectives.watch()
+    show_no_leftovers()
     RealValues(collectives).__enter__()
     torch.cuda._lazy_call(lambda: _start(torch, world))
 

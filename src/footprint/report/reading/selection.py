@@ -24,7 +24,7 @@ SETTING_AXES = tuple(axis for axis in AXES if axis not in ADAPTER_AXES)
 NAMED_AXES = tuple(axis for axis in AXES if axis not in ("regime", "rank"))
 """Axes a label names one by one; regime and rank are in `setting` already."""
 
-_BYTES = tuple(name for name in SHARED if name.endswith("_bytes"))
+_WHOLE = tuple(name for name in SHARED if name.endswith(("_bytes", "_parameters")))
 
 
 def load(directory: Path, stack: str = "minigpt") -> pd.DataFrame:
@@ -35,7 +35,7 @@ def load(directory: Path, stack: str = "minigpt") -> pd.DataFrame:
     """
     compared = _read(directory / "comparison.csv", COMPARISON)
     rest = _read(directory / "measurements.csv", MEASUREMENTS).drop(columns=[*SHARED, "status"])
-    for name in (f"{name}_{side}" for name in _BYTES for side in SIDES):
+    for name in (f"{name}_{side}" for name in _WHOLE for side in SIDES):
         compared[name] = compared[name].astype("Int64")
     runs = compared.merge(rest, on=list(AXES), how="outer", indicator=True)
     same = (runs.pop("_merge") == "both").all() and len(runs) == len(compared) == len(rest)
