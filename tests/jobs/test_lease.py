@@ -1,5 +1,6 @@
 """Leases on pretend devices: never two holders of one, none lost, the scheduler's choice honoured."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -32,6 +33,19 @@ def hold(folder: Path, seconds: float, number: int = 1) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", HOLD, *told], stdout=subprocess.PIPE, text=True)
 
 
+def wait_until_it_gathers(folder: Path) -> None:
+    """Until a process has the turn to gather devices and has not got all of them."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with (folder / "turn").open("w") as turn:
+            try:
+                fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+        time.sleep(0.05)
+    raise AssertionError("nobody waits")
+
+
 def test_five_jobs_on_two_devices_never_share_one(tmp_path):
     jobs = [hold(tmp_path, 0.3) for _ in range(5)]
     held = []
@@ -57,13 +71,13 @@ def test_jobs_of_one_and_of_two_devices_all_get_theirs_and_never_share_one(tmp_p
 
 
 def test_a_run_of_two_devices_is_served_before_those_who_came_later_for_one(tmp_path):
-    first = hold(tmp_path, 1.5)
-    first.stdout.readline()
-    both = hold(tmp_path, 0, 2)
-    time.sleep(0.7)  # it has begun to wait
-    later = [hold(tmp_path, 0) for _ in range(3)]
+    with lease(["0", "1"], 1, tmp_path):
+        both = hold(tmp_path, 0, 2)
+        wait_until_it_gathers(tmp_path)
+        later = [hold(tmp_path, 0) for _ in range(3)]
+        time.sleep(0.5)
+        assert all(job.poll() is None for job in later)  # though one device is free
     started = [float(job.communicate(timeout=60)[0].splitlines()[-1].split()[0]) for job in (both, *later)]
-    first.communicate(timeout=60)
     assert started[0] == min(started)
 
 
