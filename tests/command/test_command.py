@@ -340,7 +340,7 @@ def test_a_reader_that_stops_reading_is_no_error():
 
 def test_ctrl_c_ends_a_search_without_a_word():
     command = [sys.executable, "-c", "from footprint.command.main import main; print('on', flush=True); exit(main())"]
-    search = [*command, "fit", "--model", "llama-70b", "--card", "h200"]
+    search = [*command, "fit", "--model", "llama-70b", "--card", "h200", "--gpus", "1,2,4,8"]
     with subprocess.Popen(
         search, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

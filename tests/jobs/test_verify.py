@@ -64,7 +64,7 @@ def test_verify_repeats_a_run_in_a_fresh_process(smoke):
     before = {path: path.stat().st_mtime_ns for path in smoke.root.rglob("*") if ".snakemake" not in path.parts}
     done = smoke.footprint("verify", "--experiment", "tiny", "--rows", "1", "--seed", "3")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.startswith("measuring 1 of 13 runs of results/tiny/cpu again (--seed 3)\n")
+    assert done.stdout.startswith("measuring 1 of 15 runs of results/tiny/cpu again (--seed 3)\n")
     assert f"all {len(EXACT)} columns the same" in done.stdout
     after = {path: path.stat().st_mtime_ns for path in smoke.root.rglob("*") if ".snakemake" not in path.parts}
     assert after == before
@@ -82,7 +82,7 @@ def test_the_command_in_the_manifest_measures_the_same_experiment_again(smoke):
         return done.stdout + done.stderr
 
     assert "Nothing to be done" in planned(*words[1:-2]), "it describes what is there"
-    assert re.search(r"^measure +13$", planned(*words[1:]), re.M)
+    assert re.search(r"^measure +15$", planned(*words[1:]), re.M)
 
 
 # --- what verify says ------------------------------------------------------------------------------------------------

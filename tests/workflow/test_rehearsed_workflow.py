@@ -126,7 +126,7 @@ def test_both_stacks_are_rehearsed_in_one_experiment_and_stand_side_by_side_on_i
     for row in found:
         assert (row["status"], row["source"], row["card"]) == ("ok", "rehearsed", "t4")
         assert row["peak_bytes"] == sum(row[f"{name}_bytes"] for name in BUCKETS)
-    assert "Peaks of the runs that both stacks have made here, rehearsed" in " ".join(
+    assert "Peaks of the runs that were made here in both, rehearsed" in " ".join(
         (results(clone, "t4") / "report.html").read_text().split()
     )
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 from torch import Tensor
 
-from footprint.measure.kinds import held, kinds
+from footprint.measure.kinds import Held, held, kinds
 from footprint.measure.neighbours import Neighbours
 from footprint.measure.trace.cpu import CpuRecorder
 from footprint.measure.trace.cuda import CudaRecorder
@@ -35,6 +35,8 @@ class RecordedRun:
         self.neighbours = Neighbours(ranks=spec.gpus > 1)
         self.phase_now = "build"
         self.labels: list[Labels] = []
+        self.held: list[Held] | None = None
+        """The parameters as they lie between steps, by the first label at the latest."""
 
     @property
     def half(self) -> torch.dtype:
@@ -82,6 +84,7 @@ class RecordedRun:
             yield
         # Gradients exist at the end of backward only, optimizer state from the end of the first step on.
         if labelled:
+            self.held = self.held or held(self.model)
             self.labels.append(Labels(name, dict(kinds(self.held, self.model, self.stepper, self.spec.device))))
 
     def give_up(self, error: Exception) -> None:
