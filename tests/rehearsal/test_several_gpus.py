@@ -189,7 +189,6 @@ def test_data_parallel_is_refused():
         (["--gpus", "many"], "gpus: 'many' is not allowed; use a whole number from 1 to 64"),
         (["--rank", "2"], "rank: 2 is not allowed; use absent for a program without --gpus"),
         (["--gpus", "2", "--rank", "all", "--timeline", "t.csv"], "timeline: 't.csv' is not allowed; use absent where"),
-        (["--gpus", "3", "--model", "minigpt-3m", "--regime", "full"], "batch: 4 is not allowed; use a multiple of the"),
     ],
 )
 def test_a_mistake_about_ranks_is_one_sentence(arguments, begins):
