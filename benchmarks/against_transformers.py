@@ -71,6 +71,7 @@ def _user_program(load_model: Callable[[RunSpec], nn.Module], run: RecordedRun, 
     """The user's program in the phases of `run`; the loss of every step."""
     with run.phase("build"):
         run.model = load_model(run.spec)
+        run.begin(run.model)
         run.stepper = user_optimizer(run.model, run.spec)
 
     def phase(step: int, name: str) -> AbstractContextManager:

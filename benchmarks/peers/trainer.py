@@ -78,7 +78,8 @@ def trainer_program(recipe: Recipe, folder: str, run: RecordedRun, tokens: list[
     with tempfile.TemporaryDirectory() as output:
         with run.phase("build"):
             run.model = _load(recipe, folder, run.spec)
-            run.stepper = PhasedTrainer(run.model, _arguments(recipe, run.spec, len(tokens), output), data, phase)
+            told = _arguments(recipe, run.spec, len(tokens), output)
+            run.stepper = PhasedTrainer(run.model, told, data, phase, run.begin)
         run.stepper.train()
     return run.stepper.losses
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from footprint.measure.kinds import Held, held, kinds
 from footprint.measure.neighbours import Neighbours
@@ -35,8 +35,8 @@ class RecordedRun:
         self.neighbours = Neighbours(ranks=spec.gpus > 1)
         self.phase_now = "build"
         self.labels: list[Labels] = []
-        self.held: list[Held] | None = None
-        """The parameters as they lie between steps, by the first label at the latest."""
+        self.held: list[Held] = []
+        """The parameters as they lie between steps."""
 
     @property
     def half(self) -> torch.dtype:
@@ -59,8 +59,12 @@ class RecordedRun:
         self.start()
         with self.phase("build"):
             self.model = prepare(self.spec, half=self.half, seed=self.training.seed, fill=fill)
-            self.held = held(self.model)
+            self.begin(self.model)
             self.stepper = build(self.spec, trainable(self.model), rate=rate, schedule=schedule)
+
+    def begin(self, model: nn.Module) -> None:
+        """Look at what `model` holds, as it will train: wrapped or sharded, and before its first step."""
+        self.held = held(model)
 
     def record(self, batches: Batches) -> list[StepResult]:
         """Train on `recorded_steps` batches under the recorder and stop it."""
@@ -84,12 +88,12 @@ class RecordedRun:
             yield
         # Gradients exist at the end of backward only, optimizer state from the end of the first step on.
         if labelled:
-            self.held = self.held or held(self.model)
             self.labels.append(Labels(name, dict(kinds(self.held, self.model, self.stepper, self.spec.device))))
 
     def give_up(self, error: Exception) -> None:
         """Let go of every tensor after `error`: where memory ran out, closing the recorder needs some."""
-        self.model = self.stepper = self.held = None
+        self.model = self.stepper = None
+        self.held = []
         traceback.clear_frames(error.__traceback__)
 
     def parameter_counts(self) -> dict[str, int]:

@@ -5,9 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 
 import torch
-from torch import nn
 
-from footprint.measure.kinds import held
 from footprint.measure.measurement import Measurement, Steps, batches_needed, measured
 from footprint.measure.provenance import rehearsed
 from footprint.measure.recorded_run import Batches, RecordedRun
@@ -42,7 +40,7 @@ class RecordedTrainer(RecordedRun):
         with self.phase("build"):
             self.model = prepare(self.spec, fill=None if rehearsed() else drawn)
             told = (self.model, self.spec, self._steps, self._data)
-            self.stepper = trainer_of(*told, phase=self._step_phase, begun=self._begin)
+            self.stepper = trainer_of(*told, phase=self._step_phase, begun=self.begin)
 
     def train(self) -> Steps:
         """Train for the recorded steps, then for the timed ones, of which a rehearsal has none."""
@@ -52,9 +50,6 @@ class RecordedTrainer(RecordedRun):
         losses = [sum(self.stepper.losses[batches * step :][:batches]) for step in range(self._steps)]
         steps = [StepResult(loss=loss, seconds=taken) for loss, taken in zip(losses, self._seconds, strict=True)]
         return steps[: self.recorded_steps], steps[self.recorded_steps :]
-
-    def _begin(self, model: nn.Module) -> None:
-        self.held = held(model)
 
     def _stop(self) -> None:
         if self.trace is None:
