@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
 from clone import REPOSITORY, Clone
+from cpu_kernels import KNOWN_KERNELS
 from reference.update import SMOKE, changes, exact, folder_of
 from runfiles import finish
 
@@ -20,10 +20,6 @@ from footprint.jobs import verify
 from footprint.spec.columns import EXACT
 from footprint.tables import checksums as report_checksums
 from footprint.tables.rows import read_table, write_table
-
-CAPABILITIES = torch.cpu.get_capabilities()
-SAME_KERNELS = CAPABILITIES.get("avx512_bf16", False) and not CAPABILITIES.get("amx_bf16", False)
-"""Whether oneDNN runs the kernels of the committed rows in half precision; fp32 needs none of their scratchpads."""
 
 AGAIN = verify.again
 
@@ -44,11 +40,11 @@ def smoke(tmp_path_factory) -> Clone:
 @pytest.mark.slow
 def test_the_smoke_experiment_measures_the_committed_bytes(smoke):
     measured, committed = exact(read_table(smoke.results / "measurements.csv")), read_table(SMOKE)
-    if not SAME_KERNELS:
+    if not KNOWN_KERNELS:
         measured, committed = (rows[rows["precision"] == "fp32"] for rows in (measured, committed))
     assert len(measured)
     assert changes(committed, measured) == []
-    if not SAME_KERNELS:
+    if not KNOWN_KERNELS:
         pytest.skip("half-precision rows were committed from a CPU with AVX512-bf16 and no AMX; fp32 rows are the same")
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 from importlib import import_module
 
 import pytest
-import torch
+from cpu_kernels import assert_measured_as_predicted
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from random_runs.draws import draw_on_card
@@ -16,15 +16,11 @@ from footprint.jobs.fresh import measure_each
 from footprint.predict.prediction import least_peaks, predict, predict_many, timeline
 from footprint.spec.block import CHOICES
 from footprint.spec.checkpointing import CHECKPOINTING
-from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, PHASES, SHARED, WEIGHT_PARTS
+from footprint.spec.columns import BUCKET_BYTES, PHASE_PEAKS, PHASES, WEIGHT_PARTS
 from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
 from footprint.spec.precision import PRECISIONS
 from footprint.spec.run import QUANTIZATIONS, REGIMES, RunSpec
 from footprint.spec.training import TrainingSpec
-
-# oneDNN picks its kernels, and so their scratchpads, by instruction set; onednn.py derives those of AVX512-bf16.
-CAPABILITIES = torch.cpu.get_capabilities()
-PREDICTED_KERNELS = CAPABILITIES.get("avx512_bf16", False) and not CAPABILITIES.get("amx_bf16", False)
 
 DEEP = replace(GPT, name="deep", layers=5)  # sqrt: segments of 3 and 2 blocks
 ODD = ModelSpec(name="odd", layers=3, width=93, heads=3, vocab=101, context=64, mlp_width=211)
@@ -91,13 +87,7 @@ def measured():
 @pytest.mark.xdist_group("predict")  # one process, so that the rows are measured once
 @pytest.mark.parametrize("spec", SPECS, ids=named)
 def test_prediction_equals_measurement_in_every_phase_and_bucket(spec, measured):
-    predicted = predict(spec, TRAINING)
-    if spec.precision == "fp32" or PREDICTED_KERNELS:
-        assert {name: predicted[name] for name in SHARED} == {name: measured[spec][name] for name in SHARED}
-    else:
-        for name in (*WEIGHT_PARTS, "weights_bytes", "optimizer_bytes"):
-            assert predicted[name] == measured[spec][name]
-        pytest.skip("peaks in half precision are exact on CPUs with AVX512-bf16 and no AMX only")
+    assert_measured_as_predicted(spec, measured[spec], TRAINING)
 
 
 def test_the_measured_specs_cover_every_value_of_every_axis():

@@ -5,9 +5,10 @@ import random
 import pytest
 import torch
 import torch.distributed as dist
+from cpu_kernels import assert_measured_as_predicted
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_prediction import PREDICTED_KERNELS, named
+from test_prediction import ODD, named
 from tiny import LLAMA, TRAINING, run
 
 from footprint.jobs.fresh import measure_each
@@ -17,12 +18,8 @@ from footprint.predict.fit import cheapest_change, finished, largest
 from footprint.predict.parameters import parameters, resident, shard
 from footprint.predict.prediction import least_peaks, predict, predict_many
 from footprint.predict.replicated import buckets
-from footprint.spec.columns import SHARED, WEIGHT_PARTS
-from footprint.spec.model import ModelSpec
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
-
-ODD = ModelSpec(name="odd", layers=3, width=93, heads=3, vocab=101, context=64, mlp_width=211)
 
 
 def on(gpus: int, sharding: str, regime: str = "full", **axes) -> RunSpec:
@@ -50,10 +47,7 @@ def measured():
 @pytest.mark.xdist_group("several-gpus")  # one process, so that the rows are measured once
 @pytest.mark.parametrize("spec", MEASURED, ids=named)
 def test_prediction_equals_what_the_highest_rank_measures(spec, measured):
-    predicted = predict(spec, TRAINING)
-    exact = spec.precision == "fp32" or PREDICTED_KERNELS
-    names = SHARED if exact else (*WEIGHT_PARTS, "weights_bytes", "optimizer_bytes")
-    assert {name: predicted[name] for name in names} == {name: measured[spec][name] for name in names}
+    assert_measured_as_predicted(spec, measured[spec], TRAINING)
 
 
 @given(st.integers(1, 10**6), st.integers(1, 1024))

@@ -150,12 +150,15 @@ class TestEngine:
         assert references
         assert references <= set(re.findall(r"^::: \{#([\w-]+)\}", text, flags=re.MULTILINE))
 
-    def test_quartos_failure_is_one_sentence_and_writes_nothing(self, tmp_path):
-        self.install_quarto(tmp_path, "echo 'ERROR: no such theme' >&2; exit 1")
+    def makes_no_page(self, tmp_path, error, says):
         results = write_results(tmp_path / "results", ABLATION[:2])
-        with pytest.raises(FootprintError, match="quarto failed.*no such theme"):
+        with pytest.raises(error, match=says):
             page_of(results, engine="quarto", notebook=source_with("1", tmp_path / "source"))
         assert not (results / "report.html").exists()
+
+    def test_quartos_failure_is_one_sentence_and_writes_nothing(self, tmp_path):
+        self.install_quarto(tmp_path, "echo 'ERROR: no such theme' >&2; exit 1")
+        self.makes_no_page(tmp_path, FootprintError, "quarto failed.*no such theme")
 
     @pytest.mark.parametrize(
         "said",
@@ -167,10 +170,7 @@ class TestEngine:
     )
     def test_a_page_that_quarto_warns_of_fails_although_quarto_does_not(self, tmp_path, said):
         self.install_quarto(tmp_path, f"printf '%b\\n' '{said}' >&2; echo done > report.html")
-        results = write_results(tmp_path / "results", ABLATION[:2])
-        with pytest.raises(ValueError, match=r"but warns: .*(nobody2020|:::|absent\.md)"):
-            page_of(results, engine="quarto", notebook=source_with("1", tmp_path / "source"))
-        assert not (results / "report.html").exists()
+        self.makes_no_page(tmp_path, ValueError, r"but warns: .*(nobody2020|:::|absent\.md)")
 
     def test_a_phone_gets_links_to_every_section(self, keep):
         cells = json.loads((keep / "report.ipynb").read_text())["cells"]
@@ -178,7 +178,4 @@ class TestEngine:
 
     def test_a_dead_reference_fails_although_quarto_does_not(self, tmp_path):
         self.install_quarto(tmp_path, "echo '<strong>?@fig-absent</strong>' > report.html")
-        results = write_results(tmp_path / "results", ABLATION[:2])
-        with pytest.raises(ValueError, match="fig-absent"):
-            page_of(results, engine="quarto", notebook=source_with("1", tmp_path / "source"))
-        assert not (results / "report.html").exists()
+        self.makes_no_page(tmp_path, ValueError, "fig-absent")

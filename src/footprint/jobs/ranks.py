@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from footprint.errors import FootprintError
+from footprint.jobs.lease import require_devices
 from footprint.jobs.runtime import VISIBLE, die_with, prepare_environment
 from footprint.measure.measurement import Measurement
 from footprint.measure.process_groups import Gloo, OneOfMany
@@ -66,12 +67,13 @@ def _processes(work: Work, spec: RunSpec, folder: Path) -> Iterator[dict[Connect
     on_gpus = spec.device == "cuda" and spec.card is None
     # A process that has started CUDA cannot fork, but the stand-in survives it.
     context = get_context("spawn" if on_gpus else "fork")
-    visible = os.environ.get(VISIBLE, "")
+    usual = {name: os.environ[name] for name in (VISIBLE,) if name in os.environ}
+    devices = require_devices(spec.gpus) if on_gpus else ()
     started = {}
     try:
         for rank in range(spec.gpus) if spec.card is None else (0, spec.gpus - 1):
             if on_gpus:
-                os.environ[VISIBLE] = visible.split(",")[rank]  # before anything there is imported that starts CUDA
+                os.environ[VISIBLE] = devices[rank]  # before anything there is imported that starts CUDA
             ours, theirs = context.Pipe(duplex=False)
             process = context.Process(target=_rank, args=(theirs, work, spec, rank, folder, os.getpid()))
             process.start()
@@ -79,7 +81,8 @@ def _processes(work: Work, spec: RunSpec, folder: Path) -> Iterator[dict[Connect
             started[ours] = process
         yield dict(started)
     finally:
-        os.environ[VISIBLE] = visible
+        os.environ.pop(VISIBLE, None)
+        os.environ.update(usual)
         for process in started.values():
             process.kill()
         for process in started.values():

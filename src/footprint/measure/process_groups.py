@@ -41,6 +41,10 @@ class Group(dist.ProcessGroup):
         """The name PyTorch has given this group."""
         return dist.distributed_c10d._world.pg_names[self]
 
+    def barrier(self, opts: object = None) -> dist.Work:
+        """There is nobody to wait for, unless a group says so."""
+        return self._done([])
+
     def _done(self, result: list) -> dist.Work:
         """Work that is over, whose future holds the tensors: DDP asks for them."""
         devices = [torch.device(self.device, torch.cuda.current_device())] if self.device == "cuda" else None

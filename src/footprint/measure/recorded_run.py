@@ -110,7 +110,6 @@ class RecordedRun:
         for step in range(first + 1, first + self.training.measured_steps):
             if [p.kinds for p in self._peaks(step)] != [p.kinds for p in peaks]:
                 raise TraceError(f"steps {first} and {step} of {self.spec.axes()} did not peak alike")
-        highest = max(peaks, key=lambda peak: peak.total)
         totals = [self.recorder.allocated(peak) for peak in peaks]
         highest = max(zip(totals, peaks, strict=True), key=lambda pair: pair[0])
         return self._peak_columns(peaks, totals) | self._bucket_columns(*highest)

@@ -49,7 +49,7 @@ def names_of_activations(spec: RunSpec) -> dict[int, str]:
 
     Where a size is that of two shapes, either may be meant.
     """
-    sizes, tokens, rank = _sizes(spec.model), spec.alone.batch * spec.seq, spec.rank
+    sizes, tokens, rank = _sizes(spec.model), spec.local_batch * spec.seq, spec.rank
     width, mlp, fused_rank = sizes.width, sizes.mlp, rank * 3 // 2
     elements = {
         "tokens x width": (tokens * width, tokens * width * 3),
@@ -64,7 +64,7 @@ def names_of_activations(spec: RunSpec) -> dict[int, str]:
         "width": (width, width * 3),
         "mlp": (mlp,),
         "tokens x keys": (tokens * sizes.keys,),
-        "heads x tokens x tokens": (spec.alone.batch * sizes.heads * spec.seq**2,),
+        "heads x tokens x tokens": (spec.local_batch * sizes.heads * spec.seq**2,),
     }
     half = "bf16" if spec.recipe is None else spec.recipe.half
     names = {}

@@ -12,7 +12,7 @@ from footprint.predict.kernels.device import Kernels
 from footprint.predict.parameters import Resident
 from footprint.predict.pieces import Recording
 from footprint.predict.program import Layout, Program, Sizes, Structure
-from footprint.predict.sizes import sequences, sizes_of
+from footprint.predict.sizes import sizes_of
 from footprint.predict.stack import Phases, Stack, explicit, stretches
 from footprint.predict.tape import ACTIVATIONS, GRADIENTS, Size, Tape
 from footprint.spec.checkpointing import segment_lengths
@@ -65,13 +65,13 @@ def _layout(spec: RunSpec, attention: str, kernels: Kernels) -> Layout:
     plain = attention == "math"
     return Layout(
         grouped=model.grouped_queries,
-        spread=plain and sequences(spec) > 1 and queries,
+        spread=plain and spec.local_batch > 1 and queries,
         result=queries or (not plain and model.heads > 1),
         queries=queries,
         keys=keys,
         values=keys,
         transposed_keys=plain and spec.seq > 1 and not model.grouped_queries and not model.partly_rotary,
-        sequences=sequences(spec) > 1,
+        sequences=spec.local_batch > 1,
     )
 
 

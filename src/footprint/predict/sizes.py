@@ -13,9 +13,4 @@ GETTERS = {name: attrgetter(f"model.{name}") for name in MODEL_SIZES} | {name: a
 
 def sizes_of(spec: RunSpec) -> dict[str, int]:
     """Elements along each dimension of a run and its model, as one GPU has them."""
-    return {name: get(spec) for name, get in GETTERS.items()} | {"batch": sequences(spec)}
-
-
-def sequences(spec: RunSpec) -> int:
-    """Sequences of a batch that one GPU computes on."""
-    return spec.batch // spec.gpus
+    return {name: get(spec) for name, get in GETTERS.items()} | {"batch": spec.local_batch}

@@ -138,9 +138,14 @@ class RunSpec:
         return self.batch > 1
 
     @property
+    def local_batch(self) -> int:
+        """Sequences that one of its GPUs computes on."""
+        return self.batch // self.gpus
+
+    @property
     def alone(self) -> "RunSpec":
         """What one of its GPUs computes: the same run on a single one, with its share of the batch."""
-        return replace(self, batch=self.batch // self.gpus, gpus=1)
+        return replace(self, batch=self.local_batch, gpus=1)
 
     def axes(self) -> dict[str, str | int]:
         """The axis columns of every CSV, in contract order."""

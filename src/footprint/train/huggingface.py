@@ -188,7 +188,7 @@ def examples(run: RunSpec, sequences: Iterable[Tensor]) -> list[dict[str, Tensor
         if run.recipe.batches == "packed":
             found.append({"input_ids": tokens, "labels": tokens.clone()})
             continue
-        length = run.seq if number % run.alone.batch == 0 else -(-run.seq // 2)
+        length = run.seq if number % run.local_batch == 0 else -(-run.seq // 2)
         mask = (torch.arange(run.seq) < length).long()
         labels = tokens.masked_fill(mask == 0, IGNORED)
         found.append({"input_ids": tokens * mask, "attention_mask": mask, "labels": labels})
@@ -303,7 +303,7 @@ def _arguments(run: RunSpec, steps: int, folder: str) -> TrainingArguments:
         fp16=autocast and run.recipe.half == "fp16",
         optim=OPTIMIZERS[run.optimizer],
         activation_checkpointing=recomputed and not sharded,
-        per_device_train_batch_size=run.alone.batch,
+        per_device_train_batch_size=run.local_batch,
         gradient_accumulation_steps=run.recipe.accumulation,
         max_grad_norm=run.recipe.clipping,
         max_steps=steps,

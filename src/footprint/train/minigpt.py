@@ -156,9 +156,10 @@ class MiniGPT(nn.Module):
     @property
     def parts(self) -> list[str]:
         """The modules that hold every tensor, by name, in the order they are registered."""
-        ends = ("tokens", "positions", "rotary"), ("norm", "head")
-        blocks = [f"blocks.{number}" for number in range(len(self.blocks))]
-        return [name for name in (*ends[0], *blocks, *ends[1]) if name in blocks or getattr(self, name) is not None]
+        found = []
+        for name, module in self.named_children():
+            found += [f"{name}.{number}" for number, _ in enumerate(module)] if module is self.blocks else [name]
+        return found
 
     def _segment(self, x: Tensor, start: int, stop: int) -> Tensor:
         for block in self.blocks[start:stop]:

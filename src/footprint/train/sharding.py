@@ -39,6 +39,6 @@ def local(tensor: Tensor) -> Tensor:
 
 def share_of(rank: int, spec: RunSpec, batches: list[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
     """The sequences of each batch, int64 (B, S), that the process of a rank trains on."""
-    each = spec.batch // spec.gpus
-    for pair in batches:
-        yield tuple(whole[rank * each : (rank + 1) * each] for whole in pair)
+    own = slice(rank * spec.local_batch, (rank + 1) * spec.local_batch)
+    for tokens, targets in batches:
+        yield tokens[own], targets[own]
