@@ -1,6 +1,7 @@
 """Several GPUs, predicted: on the CPU what every process measures, and laws for any model."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -48,6 +49,16 @@ def measured():
 @pytest.mark.parametrize("spec", MEASURED, ids=named)
 def test_prediction_equals_what_the_highest_rank_measures(spec, measured):
     assert_measured_as_predicted(spec, measured[spec], TRAINING)
+
+
+@pytest.mark.parametrize("sharding", ["ddp", "fsdp"])
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_deepest_model_is_predicted_too(sharding, device):
+    """Its 14,336 adapters are more than Python nests calls."""
+    deep = replace(ODD, layers=1024)
+    shared = predict(on(2, sharding, "lora", model=deep, device=device), TRAINING)
+    single = predict(run("lora", model=deep, device=device, batch=1), TRAINING)
+    assert (shared["adapter_bytes"] == single["adapter_bytes"]) == (sharding == "ddp")
 
 
 @given(st.integers(1, 10**6), st.integers(1, 1024))

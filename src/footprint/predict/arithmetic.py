@@ -3,7 +3,7 @@
 Ints need no NumPy: one run is predicted where there is none, as in a browser.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache, partial, reduce
 from itertools import repeat
 from typing import Any
@@ -25,6 +25,11 @@ def minimum(first: Size, *others: Size) -> Size:
 def maximum(first: Size, *others: Size) -> Size:
     """The largest of some sizes."""
     return reduce(partial(apply, _maximum), others, first)
+
+
+def total(sizes: Iterable[Size]) -> Size:
+    """The sum of however many sizes: one formula, where `sum` would nest one for each of thousands."""
+    return apply(_total, *sizes)
 
 
 def rounded(size: Any) -> Size:
@@ -67,6 +72,10 @@ def _where(condition: Any, then: Any, otherwise: Any) -> Any:
     import numpy as np
 
     return np.where(condition, then, otherwise)
+
+
+def _total(*sizes: Any) -> Any:
+    return sum(sizes)
 
 
 def _minimum(a: Any, b: Any) -> Any:

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 
+from footprint.predict.arithmetic import total
 from footprint.predict.formula import apply, call
 from footprint.predict.shadow import Shadow, Storage, Variable
 from footprint.predict.sharing import Alone, Cut
@@ -50,7 +51,7 @@ class Replicated(Alone):
         compared.append(self._shadow.allocate("shapes of parameters", 2 * INT64 * dimensions))
         del compared
         self._broadcast([*((each.whole, each.element) for each in parameters), *self._buffers])
-        self._buckets = [self._shadow.allocate("bucket of gradients", sum(each.whole for each in trained))]
+        self._buckets = [self._shadow.allocate("bucket of gradients", total(each.whole for each in trained))]
 
     def model(self, run: Callable[[], Variable]) -> Variable:
         """Buckets are made anew once it is known in which order gradients become ready; buffers are broadcast."""
