@@ -10,7 +10,7 @@ from test_formula import runs
 from footprint.predict.events import PHASE_OF
 from footprint.predict.kernels.choice import kernels_for
 from footprint.predict.phases import structure_of
-from footprint.predict.simulation import recipe_of, tape
+from footprint.predict.simulation import recipe_of, shown_of, tape, with_few
 from footprint.predict.tape import Tape
 from footprint.predict.unroll import Few, Unrolled, few
 from footprint.spec.training import TrainingSpec
@@ -39,16 +39,20 @@ def unrolled(whole: Tape, shown: Few) -> Iterator[tuple]:
 
 
 @pytest.mark.parametrize("half", ["bf16", "fp16"])
-@pytest.mark.parametrize("card", ["t4", "a100-80gb", "h100-80gb"])
-def test_every_event_is_that_of_a_run_of_every_block(half, card):
+@pytest.mark.parametrize(
+    ("card", "sharding"),
+    [("t4", "none"), ("a100-80gb", "none"), ("h100-80gb", "none"), ("t4", "fsdp"), ("h100-80gb", "fsdp")],
+)
+def test_every_event_is_that_of_a_run_of_every_block(half, card, sharding):
     training = TrainingSpec(half=half)
     kernels = kernels_for("cuda", training, card)
     generator, deep = random.Random(half + card), 0
     for spec in runs(generator.randrange(2**20), 60, "cuda"):
+        gpus = 1 if sharding == "none" else generator.choice([2, 3, 8])
+        spec = replace(spec, batch=spec.batch * gpus, gpus=gpus, sharding=sharding)
         structure, recipe = structure_of(spec, kernels, unrolled=True), recipe_of(spec, training)
-        shown = few(structure.segments or (structure.layers,))
-        lengths = {"segments": shown.lengths} if structure.segments else {"layers": sum(shown.lengths)}
-        of_few = tape(replace(structure, **lengths), recipe, kernels)
+        shown = shown_of(structure)
+        of_few = tape(with_few(structure, shown), recipe, kernels)
         assert list(unrolled(of_few, shown)) == list(on(tape(structure, recipe, kernels)))
         deep += max(*shown.times, *shown.blocks) > 1
     assert deep > 5
@@ -61,3 +65,6 @@ def test_the_first_of_each_kind_the_last_and_one_for_all_between_are_run():
     assert few((3, 3, 2)) == Few(lengths=(3, 3, 2), times=(1, 1, 1), blocks=(1,) * 8)
     assert few((9, 9, 8, 8)) == Few((3, 3, 3, 3), (1, 1, 1, 1), (1, 7, 1, 1, 7, 1, 1, 6, 1, 1, 6, 1))
     assert few((1,)) == Few((1,), (1,), (1,))
+    assert few((80,), ends=2) == Few((5,), (1,), (1, 1, 76, 1, 1))
+    assert few((1,) * 80, ends=2) == Few((1,) * 5, (1, 1, 76, 1, 1), (1,) * 5)
+    assert few((1,) * 3, ends=2) == Few((1,) * 3, (1,) * 3, (1,) * 3)

@@ -221,6 +221,7 @@ class Building:
     def _adapters(self, blocks: Iterable[int]) -> list[Made]:
         """PEFT makes adapters in the dtype of their base; then each is cast to the dtype that trains."""
         rank, trains, made = self.sizes.rank, self.structure.trained, []
+        before = self.shadow.part
         for block in blocks:
             self.shadow.part = f"block {block}"
             for place, name, (d_in, d_out) in self._linears():
@@ -234,7 +235,7 @@ class Building:
             for index, given in enumerate(made):
                 self.shadow.part = given.part
                 made[index] = self._parameter(given.cut, ADAPTER, given.place)
-        self.shadow.part = ""
+        self.shadow.part = before
         return made
 
     # --- sharded ----------------------------------------------------------------------------------------------------

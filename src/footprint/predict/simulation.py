@@ -15,7 +15,7 @@ from footprint.predict.phases import structure_of
 from footprint.predict.program import Sizes, Structure
 from footprint.predict.sizes import sizes_of
 from footprint.predict.tape import Size, Tape
-from footprint.predict.unroll import Body, Round, each, few
+from footprint.predict.unroll import Body, Few, Round, each, few
 from footprint.predict.whole_run import Recipe, WholeRun
 from footprint.spec.columns import PHASES
 from footprint.spec.precision import PRECISIONS
@@ -69,14 +69,29 @@ class Simulation:
 def events_of(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> tuple[Events, list[tuple[str, str, Size]]]:
     """The run of a structure; name, kind and size of every sort of tensor, with formulas for sizes.
 
-    Equal blocks are run once and repeated. Where several GPUs share the model every block is run by itself: it gathers
-    the parameters of its neighbour, too.
+    Equal blocks are run once and repeated.
+    """
+    shown = shown_of(structure)
+    whole = tape(with_few(structure, shown), recipe, kernels)
+    return events.events_of(whole, shown), whole.sorts
+
+
+def shown_of(structure: Structure) -> Few:
+    """The blocks that are run for all.
+
+    FSDP2 gathers for a block what its neighbour needs, so two at each end are unlike those between. DDP has buckets,
+    which belong to no block: all are run.
     """
     lengths = structure.segments or (structure.layers,)
-    shown = few(lengths) if structure.sharding == "none" else each(lengths)
+    if structure.sharding == "ddp":
+        return each(lengths)
+    return few(lengths, ends=2 if structure.sharding == "fsdp" else 1)
+
+
+def with_few(structure: Structure, shown: Few) -> Structure:
+    """The same with no other blocks than those."""
     lengths = {"segments": shown.lengths} if structure.segments else {"layers": sum(shown.lengths)}
-    whole = tape(replace(structure, **lengths), recipe, kernels)
-    return events.events_of(whole, shown), whole.sorts
+    return replace(structure, **lengths)
 
 
 def tape(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> Tape:

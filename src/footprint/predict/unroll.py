@@ -26,11 +26,17 @@ class Few:
     """How many blocks of its segment each block stands for."""
 
 
-def few(lengths: Sequence[int]) -> Few:
-    """The segments that stand for those of these lengths: the first, one for each row of equal ones, the last."""
-    between = [(length, len(list(row))) for length, row in groupby(lengths[1:-1])]
-    rows = [(lengths[0], 1), *between, *((length, 1) for length in lengths[1:][-1:])]
-    blocks = [(1,) * length if length <= 3 else (1, length - 2, 1) for length, _ in rows]
+def few(lengths: Sequence[int], ends: int = 1) -> Few:
+    """The segments that stand for those of these lengths: so many at each end, one for each row of equal ones between.
+
+    Of the blocks of a segment so many at each end, and one for all between.
+    """
+    first, between, last = lengths[:ends], groupby(lengths[ends:-ends]), lengths[ends:][-ends:]
+    rows = [(length, 1) for length in first]
+    rows += [(length, len(list(row))) for length, row in between]
+    rows += [(length, 1) for length in last]
+    alone = (1,) * ends
+    blocks = [(1,) * length if length <= 2 * ends else (*alone, length - 2 * ends, *alone) for length, _ in rows]
     return Few(tuple(map(len, blocks)), tuple(times for _, times in rows), sum(blocks, ()))
 
 
