@@ -8,8 +8,10 @@ from synthetic import grid, times, write_results
 
 from footprint.report.reading import effects, selection
 from footprint.report.reading import times as reading
+from footprint.report.sentences.clock import how_far_off
 from footprint.report.tables import runs as tables
 from footprint.report.textbook import claims
+from footprint.spec.run import RunSpec
 
 (SPEC,) = grid(regime=("full",))
 PAIR = grid(regime=("full", "lora", "qlora"), checkpointing=("none", "block"))
@@ -37,6 +39,28 @@ def test_a_neighbour_and_unsteady_steps_withhold_a_time(columns, why):
     assert reading.step_of(run(**columns)) is None
     assert reading.disturbance(run(**columns)) == why
     assert reading.added(run(), run(**columns), recomputing=False) is None
+
+
+def forwards(seconds: list[float], specs: list[RunSpec] = PAIR) -> pd.DataFrame:
+    """Runs with these forward times, as the page reads them."""
+    rows = [spec.axes() | times(spec, 0.06, forward=each) for spec, each in zip(specs, seconds, strict=True)]
+    return reading.with_apart(pd.DataFrame(rows))
+
+
+def test_runs_that_do_the_same_in_forward_tell_how_far_another_process_would_be_off():
+    runs = forwards([0.04, 0.08, 0.05, 0.05, 0.05, 0.055])
+    apart = 0.0025 / 0.0525  # of the shares of three pairs (0.33, 0 and 0.048) the one in the middle
+    assert runs["apart"].to_numpy() == pytest.approx(apart)
+    first = runs.iloc[0]
+    assert reading.step_of(first).give == pytest.approx((0.01 + apart) * first["step_seconds"])
+    assert "as far as processes differ that do the same: 4.8 % in the runs, by the" in how_far_off(runs, None)
+
+
+def test_runs_that_have_no_like_tell_nothing_of_other_processes():
+    runs = forwards([0.04, 0.08, 0.05], PAIR[::2])
+    assert runs["apart"].isna().all()
+    assert reading.step_of(runs.iloc[0]).give == pytest.approx(0.01 * runs["step_seconds"].iloc[0])
+    assert "no two runs here tell" in how_far_off(runs, None)
 
 
 def test_what_was_not_recorded_withholds_nothing_and_gives_no_uncertainty():

@@ -8,7 +8,7 @@ from footprint.report.reading import results, study, system
 from footprint.report.reading.citation import citation
 from footprint.report.sections.material import Material, of_minigpt
 from footprint.report.sentences import bounds
-from footprint.report.sentences.clock import the_test
+from footprint.report.sentences.clock import how_far_off, the_test
 from footprint.report.tables import runs as tables
 
 
@@ -34,9 +34,9 @@ def how(report: Material) -> None:
         "the same bytes.",
         "Time is taken afterwards, without the recorder, over several steps. Beside their median a row keeps their "
         "quartiles and how busy something else kept the processors meanwhile. One test decides whether a time is "
-        f"shown. {the_test()} Bytes are never withheld: no neighbour changes them. The ± of a time reaches to the "
-        "further quartile of its steps. The ± of a change covers that of both runs; the ± of a median over several "
-        "runs or pairs reaches to the outermost of them.",
+        f"shown. {the_test()} Bytes are never withheld: no neighbour changes them. "
+        f"{how_far_off(report.runs, report.quality and report.quality.runs)} The ± of a change covers that of both "
+        "runs; the ± of a median over several runs or pairs reaches to the outermost of them.",
         "The prediction is computed without training: it lists what each operation of forward, backward and the step "
         "allocates and releases, and takes the highest sum. It follows from the shapes, the number of threads, and "
         "what PyTorch's kernels take for themselves; in half precision on a CPU the latter is known for oneDNN's "

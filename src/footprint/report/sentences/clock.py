@@ -1,8 +1,10 @@
 """What must be said wherever times are shown: how far they may be off, or that nobody knows."""
 
+from math import isnan
+
 import pandas as pd
 
-from footprint.report.page.words import percent
+from footprint.report.page.words import listing, percent
 from footprint.report.reading import times
 
 SPREAD = "± says how far a time may be off (see Method); one that was disturbed is not shown."
@@ -26,4 +28,18 @@ def the_test() -> str:
         f"of the steps spreads over more than {percent(times.UNSTEADY)} of their median, and, of two runs that differ "
         f"in checkpointing alone, where what recomputing does not touch differs by more than {percent(times.UNLIKE)} "
         "or the step that recomputes was the faster one."
+    )
+
+
+def how_far_off(runs: pd.DataFrame, study: pd.DataFrame | None) -> str:
+    """What the ± of a time covers, for the runs and for those of the quality study, if there is one."""
+    known = {"the runs": runs["apart"].median()} | ({} if study is None else {"the study": study["apart"].median()})
+    shares = {name: share for name, share in known.items() if not isnan(share)}
+    reaches = "The ± of a time reaches to the further quartile of its steps"
+    if not shares:
+        return f"{reaches}; how far the same steps in another process are off, no two runs here tell."
+    each = listing(f"{percent(share)} in {name}" for name, share in shares.items())
+    return (
+        f"{reaches}, and beyond it as far as processes differ that do the same: {each}, by the forward of runs that "
+        "differ in checkpointing or seed alone."
     )
