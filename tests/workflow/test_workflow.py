@@ -129,6 +129,19 @@ def test_editing_a_script_reruns_its_jobs(clone, edited, measured):
     assert planned["gather"] == 1
 
 
+@pytest.mark.parametrize(
+    ("edited", "first"),
+    [("src/footprint/predict/formula.py", "predict"), ("src/footprint/report/page/words.py", "report")],
+)
+def test_a_new_version_predicts_and_renders_anew_but_measures_nothing(clone, edited, first):
+    with (clone.root / edited).open("a") as module:
+        module.write("\n")
+    planned = clone.planned()
+    assert {first, "report"} <= set(planned)
+    assert not {"measure", "corpus", "gather"} & set(planned)
+    assert ("compare" in planned) == (first == "predict")
+
+
 def test_another_experiment_shares_the_corpus(finished):
     planned = finished.planned("--config", "experiment=another")
     assert planned["measure"] == 3

@@ -7,7 +7,11 @@ rule report:
         script="scripts/report.py",
         notebook="report/notebook.py",
         # What else the page is made of: a change there renders it again.
-        sources=sorted(glob("report/**/*.*", recursive=True) + glob("src/footprint/report/page/*.mplstyle")),
+        sources=sorted(
+            glob("report/**/*.*", recursive=True)
+            + glob("src/footprint/report/**/*.py", recursive=True)
+            + glob("src/footprint/report/page/*.mplstyle")
+        ),
         reference=sorted(glob("results/reference/**/*.csv", recursive=True)),
         # What was asked of several cards, beside what came of it.
         several_gpus="config/several-gpus.yaml",
