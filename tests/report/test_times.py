@@ -53,7 +53,7 @@ def test_runs_that_do_the_same_in_forward_tell_how_far_another_process_would_be_
     assert runs["apart"].to_numpy() == pytest.approx(apart)
     first = runs.iloc[0]
     assert reading.step_of(first).give == pytest.approx((0.01 + apart) * first["step_seconds"])
-    assert "as far as processes differ that do the same: 4.8 % in the runs, by the" in how_far_off(runs, None)
+    assert "as far as processes differ that do the same: 4.8 % in the runs, found" in how_far_off(runs, None)
 
 
 def test_runs_that_have_no_like_tell_nothing_of_other_processes():

@@ -40,6 +40,6 @@ def how_far_off(runs: pd.DataFrame, study: pd.DataFrame | None) -> str:
         return f"{reaches}; how far the same steps in another process are off, no two runs here tell."
     each = listing(f"{percent(share)} in {name}" for name, share in shares.items())
     return (
-        f"{reaches}, and beyond it as far as processes differ that do the same: {each}, by the forward of runs that "
-        "differ in checkpointing or seed alone."
+        f"{reaches}, and beyond it as far as processes differ that do the same: {each}, found from the forward "
+        "times of runs that differ in checkpointing or seed alone."
     )
