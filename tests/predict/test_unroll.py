@@ -6,13 +6,16 @@ from dataclasses import replace
 
 import pytest
 from test_formula import runs
+from tiny import GPT, run
 
 from footprint.predict.events import PHASE_OF
 from footprint.predict.kernels.choice import kernels_for
+from footprint.predict.kernels.device import Kernels
 from footprint.predict.phases import structure_of
 from footprint.predict.simulation import recipe_of, shown_of, tape, with_few
 from footprint.predict.tape import Tape
 from footprint.predict.unroll import Few, Unrolled, few
+from footprint.spec.run import SHARDINGS, RunSpec
 from footprint.spec.training import TrainingSpec
 
 
@@ -38,24 +41,38 @@ def unrolled(whole: Tape, shown: Few) -> Iterator[tuple]:
                 yield phase, sort >= 0, number, sorts[sort if sort >= 0 else ~sort]
 
 
+def shown_alike(spec: RunSpec, training: TrainingSpec, kernels: Kernels) -> Few:
+    """The blocks that are run for all, once every event has been found alike."""
+    structure, recipe = structure_of(spec, kernels, unrolled=True), recipe_of(spec, training)
+    shown = shown_of(structure)
+    of_few = tape(with_few(structure, shown), recipe, kernels)
+    assert list(unrolled(of_few, shown)) == list(on(tape(structure, recipe, kernels)))
+    return shown
+
+
 @pytest.mark.parametrize("half", ["bf16", "fp16"])
-@pytest.mark.parametrize(
-    ("card", "sharding"),
-    [("t4", "none"), ("a100-80gb", "none"), ("h100-80gb", "none"), ("t4", "fsdp"), ("h100-80gb", "fsdp")],
-)
-def test_every_event_is_that_of_a_run_of_every_block(half, card, sharding):
+@pytest.mark.parametrize("sharding", SHARDINGS)
+@pytest.mark.parametrize("card", ["t4", "a100-80gb", "h100-80gb"])
+def test_every_event_is_that_of_a_run_of_every_block(half, sharding, card):
     training = TrainingSpec(half=half)
     kernels = kernels_for("cuda", training, card)
-    generator, deep = random.Random(half + card), 0
-    for spec in runs(generator.randrange(2**20), 60, "cuda"):
+    generator, deep = random.Random(half + sharding + card), 0
+    for spec in runs(generator.randrange(2**20), 60 if sharding == "none" else 20, "cuda"):
         gpus = 1 if sharding == "none" else generator.choice([2, 3, 8])
-        spec = replace(spec, batch=spec.batch * gpus, gpus=gpus, sharding=sharding)
-        structure, recipe = structure_of(spec, kernels, unrolled=True), recipe_of(spec, training)
-        shown = shown_of(structure)
-        of_few = tape(with_few(structure, shown), recipe, kernels)
-        assert list(unrolled(of_few, shown)) == list(on(tape(structure, recipe, kernels)))
+        shown = shown_alike(replace(spec, batch=spec.batch * gpus, gpus=gpus, sharding=sharding), training, kernels)
         deep += max(*shown.times, *shown.blocks) > 1
-    assert deep > 5
+    assert deep > 2
+
+
+@pytest.mark.parametrize("sharding", SHARDINGS)
+@pytest.mark.parametrize("regime", ["full", "lora"])
+def test_so_it_is_where_a_segment_of_many_blocks_stands_for_many(sharding, regime):
+    training = TrainingSpec()
+    gpus = 1 if sharding == "none" else 2
+    model = replace(GPT, layers=64)
+    spec = run(regime, model=model, device="cuda", checkpointing="sqrt", batch=gpus, gpus=gpus, sharding=sharding)
+    shown = shown_alike(spec, training, kernels_for("cuda", training))
+    assert min(max(shown.times), max(shown.blocks)) > 1
 
 
 def test_the_first_of_each_kind_the_last_and_one_for_all_between_are_run():

@@ -1,6 +1,8 @@
 """A model made in the shadow, tensor by tensor, as `train.regimes` makes it. Sizes are requested bytes."""
 
 from collections.abc import Iterable, Iterator
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from footprint.predict.arithmetic import maximum
@@ -19,6 +21,9 @@ SCALAR, DOUBLE = 4, 8
 
 PACKED = 1
 """Bytes of an element of a packed matrix, which holds two weights."""
+
+
+PART = attrgetter("part")
 
 
 class Made(NamedTuple):
@@ -84,8 +89,8 @@ class Building:
         if self.structure.sharding == "fsdp":
             return FullySharded(self.shadow, self.program.kernels, gpus, self.groups)
         if self.structure.sharding == "ddp":
-            replicated = Replicated(self.shadow, gpus, self._buffers, autocast=self.structure.autocast)
-            replicated.wrap([made.cut for made in self.parameters])
+            replicated = Replicated(self.shadow, self.structure, self._buffers)
+            replicated.wrap((part, [made.cut for made in some]) for part, some in groupby(self.parameters, PART))
             return replicated
         return Alone()
 

@@ -64,11 +64,18 @@ class Structure:
     gpus: int
     sharding: str
     """How they share the model (`RunSpec.sharding`)."""
+    stands_for: tuple[int, ...] = ()
+    """Blocks of the run that each block of the shadow stands for; empty where they are the same."""
 
     @property
     def blocks(self) -> int:
         """Blocks of the shadow."""
         return sum(self.segments) or self.layers
+
+    def times(self, part: str) -> int:
+        """How often the run has what the shadow has once, of a part of the model."""
+        kind, _, number = part.partition(" ")
+        return self.stands_for[int(number)] if kind == "block" and self.stands_for else 1
 
 
 @dataclass(frozen=True, slots=True)

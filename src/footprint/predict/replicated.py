@@ -4,11 +4,11 @@ Mirrors torch/nn/parallel/distributed.py and torch/csrc/distributed/c10d/reducer
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from footprint.predict.arithmetic import total
 from footprint.predict.formula import apply, call
+from footprint.predict.program import Structure
 from footprint.predict.shadow import Shadow, Storage, Variable
 from footprint.predict.sharing import Alone, Cut
 from footprint.predict.tape import Size
@@ -33,21 +33,25 @@ class Replicated(Alone):
 
     different_steps = 2
 
-    def __init__(self, shadow: Shadow, gpus: int, buffers: Sequence[State], *, autocast: bool) -> None:
+    def __init__(self, shadow: Shadow, structure: Structure, buffers: Sequence[State]) -> None:
         """`buffers` are tensors of the model that are no parameters."""
-        self._shadow, self._gpus, self._buffers, self._autocast = shadow, gpus, buffers, autocast
+        self._shadow, self._structure, self._buffers = shadow, structure, buffers
         self._buckets: list[Storage] = []
         self._trained = 0
         self._ready: list[Size] = []
         """The gradients of the last backward, in the order in which they were ready, and some of no bytes."""
         self._rebuilt = False
 
-    def wrap(self, parameters: Sequence[Cut]) -> None:
-        """The constructor: shapes are compared, states broadcast from rank 0, one bucket made for all gradients."""
+    def wrap(self, parts: Iterable[tuple[str, list[Cut]]]) -> None:
+        """The constructor: shapes are compared, states broadcast from rank 0, one bucket made for all gradients.
+
+        `parts` are the parameters of every part of the model, as they are registered.
+        """
+        parameters = [each for part, cuts in parts for each in cuts * self._structure.times(part)]
         trained = [each for each in parameters if each.trained]
         self._trained = len(trained)
         dimensions = sum(each.dimensions for each in trained)
-        compared = [self._shadow.allocate("number of parameters", INT64) for _ in range(1 + self._gpus)]
+        compared = [self._shadow.allocate("number of parameters", INT64) for _ in range(1 + self._structure.gpus)]
         compared.append(self._shadow.allocate("shapes of parameters", 2 * INT64 * dimensions))
         del compared
         self._broadcast([*((each.whole, each.element) for each in parameters), *self._buffers])
@@ -62,17 +66,21 @@ class Replicated(Alone):
 
     def finish(self) -> None:
         """Remember the order of gradients."""
-        self._ready = [storage.size for _, storage in self._in_order()]
+        self._ready = [
+            storage.size
+            for part, arrived in self._shadow.gradients.items()
+            for _, storage in list(self._in_order(arrived)) * self._structure.times(part)
+        ]
 
-    def _in_order(self) -> Iterator[tuple[str, Storage]]:
+    def _in_order(self, arrived: Iterable[tuple[str, Storage]]) -> Iterator[tuple[str, Storage]]:
         """A product gives the gradient of its bias before that of its matrix, which is transposed first. Under autocast
         these are gradients of copies.
         """
-        arrived = list(chain.from_iterable(self._shadow.gradients.values()))
-        while arrived:
-            name, _ = arrived[0]
-            bias_next = len(arrived) > 1 and arrived[1][0] == f"{name} bias" and not self._autocast
-            yield arrived.pop(1 if bias_next else 0)
+        waiting = list(arrived)
+        while waiting:
+            name, _ = waiting[0]
+            bias_next = len(waiting) > 1 and waiting[1][0] == f"{name} bias" and not self._structure.autocast
+            yield waiting.pop(1 if bias_next else 0)
 
     def _rebuild(self) -> None:
         filled = call(buckets, (FIRST_BUCKET, BUCKET), (0,) * len(self._ready), *self._ready)

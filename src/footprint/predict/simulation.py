@@ -15,7 +15,7 @@ from footprint.predict.phases import structure_of
 from footprint.predict.program import Sizes, Structure
 from footprint.predict.sizes import sizes_of
 from footprint.predict.tape import Size, Tape
-from footprint.predict.unroll import Body, Few, Round, each, few
+from footprint.predict.unroll import Body, Few, Round, few
 from footprint.predict.whole_run import Recipe, WholeRun
 from footprint.spec.columns import PHASES
 from footprint.spec.precision import PRECISIONS
@@ -79,19 +79,15 @@ def events_of(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> tup
 def shown_of(structure: Structure) -> Few:
     """The blocks that are run for all.
 
-    FSDP2 gathers for a block what its neighbour needs, so two at each end are unlike those between. DDP has buckets,
-    which belong to no block: all are run.
+    FSDP2 gathers for a block what its neighbour needs, so two at each end are unlike those between.
     """
-    lengths = structure.segments or (structure.layers,)
-    if structure.sharding == "ddp":
-        return each(lengths)
-    return few(lengths, ends=2 if structure.sharding == "fsdp" else 1)
+    return few(structure.segments or (structure.layers,), ends=2 if structure.sharding == "fsdp" else 1)
 
 
 def with_few(structure: Structure, shown: Few) -> Structure:
     """The same with no other blocks than those."""
     lengths = {"segments": shown.lengths} if structure.segments else {"layers": sum(shown.lengths)}
-    return replace(structure, **lengths)
+    return replace(structure, stands_for=shown.of_all, **lengths)
 
 
 def tape(structure: Structure, recipe: Recipe, kernels: CudaKernels) -> Tape:

@@ -5,10 +5,11 @@ shadow runs the first of them, the last, and one for all between; what that one 
 of its own.
 """
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, groupby, islice, pairwise
+from itertools import accumulate, chain, groupby, pairwise
 from operator import itemgetter, mul
 
 from footprint.predict.tape import Tape
@@ -25,6 +26,12 @@ class Few:
     blocks: tuple[int, ...]
     """How many blocks of its segment each block stands for."""
 
+    @property
+    def of_all(self) -> tuple[int, ...]:
+        """How many blocks of all each block stands for."""
+        segments = (times for times, length in zip(self.times, self.lengths, strict=True) for _ in range(length))
+        return tuple(map(mul, segments, self.blocks))
+
 
 def few(lengths: Sequence[int], ends: int = 1) -> Few:
     """The segments that stand for those of these lengths: so many at each end, one for each row of equal ones between.
@@ -38,11 +45,6 @@ def few(lengths: Sequence[int], ends: int = 1) -> Few:
     alone = (1,) * ends
     blocks = [(1,) * length if length <= 2 * ends else (*alone, length - 2 * ends, *alone) for length, _ in rows]
     return Few(tuple(map(len, blocks)), tuple(times for _, times in rows), sum(blocks, ()))
-
-
-def each(lengths: Sequence[int]) -> Few:
-    """Segments of these lengths, every one and every block by itself."""
-    return Few(tuple(lengths), (1,) * len(lengths), (1,) * sum(lengths))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,26 +99,28 @@ class Unrolled:
     def _met(self, tape: Tape, phase_of: Callable[[str], str]) -> list[tuple[str, int | None, list[int]]]:
         """Learn what every tensor is; returns events side by side in one phase and one block, or outside all blocks.
 
-        Tensors of two blocks are alike if one pass made both, if they are of one sort, and if as many of that sort are
-        made in that pass after them: what a block leaves to the next comes last. What is given back outside every block
-        counts for the one that made it.
+        Tensors of two blocks are alike if one pass of a step made both, if they are of one sort, and if as many of that
+        sort are made in it after them: what a block leaves to the next comes last. What is given back outside every
+        block counts for the one that made it.
         """
         block_of_part = {f"block {block}": block for block in range(len(self._segment_of))}
         owner, within, sort_of = self._owner, self._within, tape.sort_of
-        made: list[tuple[str, int | None, list[int]]] = []
+        made: list[tuple[tuple[int, str], int | None, list[int]]] = []
         runs: list[tuple[str, int | None, list[int]]] = []
-        numbers = iter(tape.numbers)
+        happened = 0
         for (pass_, part), events in groupby(tape.pieces):
-            block, some = block_of_part.get(part), list(islice(numbers, sum(1 for _ in events)))
-            made.append((pass_, block, [number for number in some if number > 0]))
+            step, start = bisect_right(tape.steps, happened), happened
+            happened += sum(1 for _ in events)
+            block, some = block_of_part.get(part), tape.numbers[start:happened]
+            made.append(((step, pass_), block, [number for number in some if number > 0]))
             for number in made[-1][2]:
                 owner[number] = block
             of_block = [(block, some)]
             if block is None:
                 of_block = [(of, list(run)) for of, run in groupby(some, lambda number: owner[abs(number)])]
             runs += [(phase_of(pass_), of, run) for of, run in of_block]
-        known: dict[tuple[str, int, int], int] = {}
-        after: dict[tuple[str, int | None], Counter[int]] = defaultdict(Counter)
+        known: dict[tuple[tuple[int, str], int, int], int] = {}
+        after: dict[tuple[tuple[int, str], int | None], Counter[int]] = defaultdict(Counter)
         for pass_, block, tensors in reversed(made):
             later = after[pass_, block]
             for number in reversed(tensors):
