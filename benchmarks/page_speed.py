@@ -25,6 +25,7 @@ from footprint.command.arguments import AXES
 from footprint.command.calculator.site import PYODIDE, build
 from footprint.spec.cards import catalogue
 from footprint.spec.model import TARGETS
+from footprint.spec.run import SHARDINGS
 from footprint.tables.rows import write_table
 
 sys.path.append("tests/support")
@@ -54,7 +55,7 @@ CHANGE = """new Promise((resolve) => {
 
 
 def changes() -> Iterator[dict[str, str]]:
-    """Every other value of every field; of a number the half and the double."""
+    """Every other value of every field, of a number the half and the double; and eight GPUs that share the model."""
     allowed = {name: values for name, (_, values) in AXES.items() if not isinstance(values, str)}
     allowed |= {"targets": TARGETS, "card": sorted(catalogue())}
     for name, value in STATE.items():
@@ -62,6 +63,9 @@ def changes() -> Iterator[dict[str, str]]:
             yield from ({name: other} for other in allowed[name] if other != value)
         elif value.isdigit():
             yield from ({name: str(other)} for other in (int(value) // 2, int(value) * 2) if other)
+    for sharding in SHARDINGS:
+        if sharding != "none":
+            yield {"sharding": sharding, "gpus": "8", "batch": "8"}
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -87,8 +91,8 @@ def timed(site: Path, profile: Path) -> Iterator[dict[str, object]]:
             runner.run(tab.open(f"{address}#{urlencode(STATE)}", width=1440, scheme="light"))
             opened = runner.run(tab.evaluate(FIRST))
             changed = runner.run(tab.evaluate(CHANGE.replace("STATE", json.dumps(STATE | change))))
-            ((axis, value),) = change.items()
-            yield {"axis": axis, "value": value, "opened_ms": round(opened), "changed_ms": round(changed)}
+            named = " ".join(f"{name}={value}" for name, value in change.items())
+            yield {"change": named, "opened_ms": round(opened), "changed_ms": round(changed)}
 
 
 def main() -> int:
