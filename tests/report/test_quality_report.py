@@ -258,8 +258,8 @@ class TestHonesty:
     def test_regimes_closer_than_seeds_cannot_be_told_apart(self, tmp_path):
         found = of(tmp_path, REGIMES, loss=lambda spec, seed: 2.2 + 0.05 * seed + 0.001 * len(spec.regime))
         text = dict(findings_quality.notes(found))["The regimes cannot be told apart by loss"]
-        assert "Full FT and QLoRA r=8 (0.0010)" in text
-        assert "Seeds alone move the final loss there by up to 0.100." in text
+        assert "Full FT and QLoRA r=8 end 0.0010" in text
+        assert text.endswith("bits per byte apart; seeds alone move a final loss there by up to 0.100.")
         assert "More memory did not buy a lower loss" not in titles(found)
 
     def test_a_loss_that_rises_again_is_said_so(self, tmp_path):

@@ -3,8 +3,9 @@
 import pytest
 from synthetic import ABLATION, SMALL, grid, write_experiment, write_results
 
-from footprint.report.reading import selection
-from footprint.report.sentences import findings
+from footprint.report.page.words import percent
+from footprint.report.reading import effects, selection
+from footprint.report.sentences import findings, titles
 from footprint.report.tables import devices
 from footprint.spec.presets import PRESETS
 
@@ -98,8 +99,9 @@ def test_the_same_experiment_on_a_card_stands_beside_and_a_half_made_one_is_left
     assert list(beside) == ["t4-rehearsed"]
     assert left_out == [f"{unfinished}: comparison.csv and measurements.csv hold different runs; gather them again"]
     shown = devices.side_by_side("cpu", runs, beside).shown
-    assert list(shown.columns) == ["Setting", "cpu, measured", "t4, rehearsed", "Textbook"]
-    assert len(shown) == 3
+    assert list(shown.columns) == ["Device", "Source", "Full FT", "LoRA r=8", "QLoRA r=8"]
+    rows = list(zip(shown["Device"], shown["Source"], strict=True))
+    assert rows == [("cpu", "measured"), ("t4", "rehearsed"), ("any", "textbook")]
 
 
 def test_several_gpus_are_named_and_one_is_not(tmp_path):
@@ -108,3 +110,17 @@ def test_several_gpus_are_named_and_one_is_not(tmp_path):
     assert "GPU" not in selection.in_common(alone)
     assert selection.axis_text("gpus", two[0].gpus) == "2 GPUs"
     assert selection.axis_text("gpus", one[0].gpus) == "1 GPU"
+
+
+def test_a_rank_weighs_more_the_fewer_other_bytes_there_are(tmp_path):
+    specs = grid(regime=("full", "lora", "qlora"), rank=(2, 32), checkpointing=("none", "block"))
+    runs = loaded(tmp_path, specs)
+    growth = effects.growth_by_rank(runs)
+    assert len(growth) == 4
+    low, high = growth.min(), growth.max()
+    assert titles.ranks(runs) == f"Ranks: from rank 2 to 32 a peak grows by {percent(low)} to {percent(high)}"
+    said = findings.extremes_by_rank(runs)
+    assert said.startswith("The rank weighs least in LoRA, no checkpoints and most in QLoRA, block checkpoints")
+    one = runs[((runs["regime"] == "full") | (runs["rank"] == 2)).to_numpy()]
+    assert titles.ranks(one) == "Ranks"
+    assert findings.extremes_by_rank(one) is None

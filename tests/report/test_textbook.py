@@ -10,6 +10,7 @@ from footprint.report.textbook import cells as textbook_cells
 from footprint.report.textbook import claims as textbook_claims
 from footprint.report.textbook import drills, verdicts
 from footprint.spec.presets import PRESETS
+from footprint.spec.units import format_bytes, parse_bytes
 
 
 @pytest.fixture(scope="module", name="runs")
@@ -93,7 +94,7 @@ def test_the_13b_drill_is_answered_from_the_shape():
     model = PRESETS["llama-13b"]
     by_hand = 16 * sum(d_in + d_out for d_in, d_out in model.linears.values()) * model.layers
     assert drills.adapters_13b() == by_hand == 62_586_880
-    verdict = drills.thirteen_billion().shown[f"On {drills.CARD}"]
+    verdict = drills.thirteen_billion().shown[f"Of {drills.CARD}"]
     assert [text.startswith("fits") for text in verdict] == [False, False, True]
 
 
@@ -108,3 +109,12 @@ def test_a_longer_sequence_never_fits_a_smaller_card():
         held = [cards.longest(rows, capacity) for capacity in cards.CARDS.values()]
         assert held == sorted(held)
         assert rows["requested_peak_bytes"].is_monotonic_increasing
+
+
+def test_what_is_left_of_a_card_is_the_card_less_what_it_shows():
+    raw, shown = (getattr(drills.thirteen_billion(), side) for side in ("raw", "shown"))
+    room = (parse_bytes(drills.CARD) - raw["process_peak_bytes"]).tolist()
+    assert [text.split(",")[0].split(" too")[0] for text in shown[f"Of {drills.CARD}"]][:2] == [
+        format_bytes(-size) for size in room[:2]
+    ]
+    assert shown[f"Of {drills.CARD}"].iloc[2] == f"fits, {format_bytes(room[2])} left"

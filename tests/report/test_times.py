@@ -11,6 +11,7 @@ from footprint.report.reading import times as reading
 from footprint.report.sentences.clock import how_far_off
 from footprint.report.tables import runs as tables
 from footprint.report.textbook import claims
+from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.run import RunSpec
 
 (SPEC,) = grid(regime=("full",))
@@ -44,23 +45,37 @@ def test_a_neighbour_and_unsteady_steps_withhold_a_time(columns, why):
 def forwards(seconds: list[float], specs: list[RunSpec] = PAIR) -> pd.DataFrame:
     """Runs with these forward times, as the page reads them."""
     rows = [spec.axes() | times(spec, 0.06, forward=each) for spec, each in zip(specs, seconds, strict=True)]
-    return reading.with_apart(pd.DataFrame(rows))
+    return reading.held_against_likes(pd.DataFrame(rows))
 
 
 def test_runs_that_do_the_same_in_forward_tell_how_far_another_process_would_be_off():
     runs = forwards([0.04, 0.08, 0.05, 0.05, 0.05, 0.055])
-    apart = 0.0025 / 0.0525  # of the shares of three pairs (0.33, 0 and 0.048) the one in the middle
-    assert runs["apart"].to_numpy() == pytest.approx(apart)
+    share = 0.0025 / 0.0525  # of three pairs 0.33, 0 and 0.048: the one in the middle
+    assert runs["process_share"].to_numpy() == pytest.approx(share)
     first = runs.iloc[0]
-    assert reading.step_of(first).give == pytest.approx((0.01 + apart) * first["step_seconds"])
-    assert "as far as processes differ that do the same: 4.8 % in the runs, found" in how_far_off(runs, None)
+    assert reading.step_of(first).give == pytest.approx((0.01 + share) * first["step_seconds"])
+    assert how_far_off(runs, None).endswith("between processes that do the same: 4.8 % in the runs.")
 
 
 def test_runs_that_have_no_like_tell_nothing_of_other_processes():
     runs = forwards([0.04, 0.08, 0.05], PAIR[::2])
-    assert runs["apart"].isna().all()
+    assert runs["process_share"].isna().all()
     assert reading.step_of(runs.iloc[0]).give == pytest.approx(0.01 * runs["step_seconds"].iloc[0])
     assert "no two runs here tell" in how_far_off(runs, None)
+
+
+def test_a_run_whose_forward_is_out_of_line_with_its_likes_was_disturbed():
+    three = grid(regime=("full", "lora"), checkpointing=CHECKPOINTING)
+    runs = forwards([0.28, 0.48, 0.32, 0.05, 0.05, 0.055], three)
+    why = "forward took longer or shorter than in runs that do the same"
+    assert [reading.disturbance(run) for _, run in runs.iterrows()] == [None, why, None, None, None, None]
+    assert runs["process_share"].to_numpy() == pytest.approx((0.02 / 0.30 + 0.0025 / 0.05) / 2)  # without that run
+
+
+def test_of_two_runs_none_can_be_told_to_be_the_disturbed_one():
+    runs = forwards([0.28, 0.48], PAIR[:2])
+    assert all(reading.disturbance(run) is None for _, run in runs.iterrows())
+    assert reading.added(runs.iloc[1], runs.iloc[0], recomputing=True) is None
 
 
 def test_what_was_not_recorded_withholds_nothing_and_gives_no_uncertainty():

@@ -48,7 +48,7 @@ def _finding(predicted: pd.DataFrame) -> str:
     rows = predicted[(predicted["model"] == MODELS[0]) & (predicted["seq"] == SEQUENCES[-1])]
     rows = rows[rows["checkpointing"] == CHECKPOINTING[-1]]
     each = listing(f"{format_bytes(row['peak_bytes'])} in {REGIME_NAMES[row['regime']]}" for _, row in rows.iterrows())
-    return f"{SEQUENCES[-1]:,} tokens of {MODELS[0]} take {each}"
+    return f"{SEQUENCES[-1]:,} tokens of {MODELS[0]} take {each}, every block checkpointed"
 
 
 def _panel(axes: Axes, predicted: pd.DataFrame) -> None:

@@ -150,8 +150,9 @@ def _time(pairs: pd.DataFrame, width: float) -> str:
 
 
 def _checkpointing_finding(effects: pd.DataFrame) -> str:
-    low, high = effects["peak_saved"].min(), effects["peak_saved"].max()
-    regimes = [effects.loc[effects["peak_saved"].astype(float).agg(pick), "regime"] for pick in ("idxmin", "idxmax")]
+    medians = effects.groupby(["regime", "checkpointing"], sort=False)["peak_saved"].median().astype(float)
+    low, high = medians.min(), medians.max()
+    regimes = [medians.agg(pick)[0] for pick in ("idxmin", "idxmax")]
     if percent(low) == percent(high):
         return f"Checkpointing saves {percent(low)} of the peak"
     first, last = (REGIME_NAMES[regime] for regime in regimes)

@@ -24,6 +24,9 @@ _SIDES = tuple(side for side in product((1, 0, -1), (0, 1, -1)) if side != (0, 0
 _AIR = 1.5
 """Pixels a label keeps from everything else."""
 
+_BETWEEN = 5.0
+"""Pixels between labels side by side: closer, they read as one."""
+
 _CROSSED = 2
 """What it costs a place to lie on a thin line, in steps of distance."""
 
@@ -88,7 +91,7 @@ def beside_marks(axes: Axes, marks: Sequence[Mark], lines: Sequence[Bbox] = (), 
                 place.step + _CROSSED * _hit(place.box, thin) + _STRANGER * _is_nearer(place.box, strangers, own)
             ),
         )
-        taken.append(best.box)
+        taken.append(best.box.expanded(1 + 2 * _BETWEEN / best.box.width, 1))
         leaders += [best.leader] if best.leader else []
         _write(axes, mark, best)
     return homeless

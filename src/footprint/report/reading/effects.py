@@ -10,6 +10,7 @@ from footprint.report.reading.selection import (
     measured,
 )
 from footprint.report.reading.times import compared
+from footprint.spec.run import AXES
 
 
 def series(runs: pd.DataFrame, axis: str) -> list[pd.DataFrame]:
@@ -17,6 +18,18 @@ def series(runs: pd.DataFrame, axis: str) -> list[pd.DataFrame]:
     adapted = [run for _, run in headline(runs).iterrows() if run["regime"] != "full"]
     near = [measured(alike(runs, run, but=[axis])) for run in adapted]
     return [rows for rows in near if len(rows) > 1]
+
+
+def growth_by_rank(runs: pd.DataFrame) -> pd.Series:
+    """How much the highest rank adds to the peak of the lowest, as a share: of all runs that differ in rank alone.
+
+    The index has the other axes. Empty where no two finished runs do.
+    """
+    others = [axis for axis in AXES if axis != "rank"]
+    adapted = measured(runs)[(measured(runs)["regime"] != "full").to_numpy()].sort_values("rank", kind="stable")
+    peaks = adapted.groupby(others, sort=False)["peak_bytes_measured"].agg(["first", "last", "count"])
+    several = peaks[peaks["count"] > 1].astype(float)
+    return several["last"] / several["first"] - 1
 
 
 def checkpointing_effects(runs: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from footprint.errors import FootprintError
 from footprint.report.page.words import counted
-from footprint.report.reading.times import with_apart
+from footprint.report.reading.times import held_against_likes
 from footprint.spec.checkpointing import CHECKPOINTING
 from footprint.spec.columns import COMPARISON, MEASUREMENTS, SHARED, SIDES
 from footprint.spec.model import TARGETS
@@ -42,7 +42,7 @@ def load(directory: Path, stack: str = "minigpt") -> pd.DataFrame:
     same = (runs.pop("_merge") == "both").all() and len(runs) == len(compared) == len(rest)
     if not len(runs) or not same:
         raise FootprintError(f"{directory}: comparison.csv and measurements.csv hold different runs; gather them again")
-    return with_apart(in_reading_order(runs[(runs["stack"] == stack).to_numpy()]))
+    return held_against_likes(in_reading_order(runs[(runs["stack"] == stack).to_numpy()]))
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

@@ -101,7 +101,7 @@ def load(directory: Path) -> Study | None:
     runs = tables["quality"]
     if not len(runs) or runs.duplicated([*AXES, "seed"]).any():
         raise FootprintError(f"{paths['quality']}: no runs, or one twice; gather the study's runs again")
-    return Study(runs=times.with_apart(in_reading_order(runs)), curves=tables["curves"], bases=tables["bases"])
+    return Study(runs=times.held_against_likes(in_reading_order(runs)), curves=tables["curves"], bases=tables["bases"])
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:

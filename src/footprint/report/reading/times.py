@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import isnan, nan
 
-import numpy as np
 import pandas as pd
 
 from footprint.report.page.words import counted, listing
@@ -20,10 +19,16 @@ LOADED = 0.10
 """Share of the run's processors that something else kept busy, beyond which its times were disturbed."""
 
 UNLIKE = 0.15
-"""Change of the time of what recomputing does not touch, as a share, beyond which one of two runs was disturbed."""
+"""Share by which the time of the same work differs between two runs beyond which one of them was disturbed."""
+
+LIKES = 3
+"""Runs that do the same in forward from which on it shows which of them was disturbed."""
 
 FASTER = 0.05
 """Share of a step by which one that recomputes cannot be faster than one that does not."""
+
+
+_ALIKE = [axis for axis in AXES if axis != "checkpointing"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,28 +51,46 @@ def disturbance(run: pd.Series) -> str | None:
 
     A spread or a load that was not recorded speaks neither for nor against them.
     """
-    load, spread = (
-        _number(run, "neighbour_load"),
-        _number(run, "upper_step_seconds") - _number(run, "lower_step_seconds"),
-    )
-    if load > LOADED:
+    if alone := _by_itself(run):
+        return alone
+    if abs(_number(run, "forward_off")) > UNLIKE:
+        return "forward took longer or shorter than in runs that do the same"
+    return None
+
+
+def _by_itself(run: pd.Series) -> str | None:
+    """The same from what was recorded of this run alone."""
+    if _number(run, "neighbour_load") > LOADED:
         return "something else used the processors"
+    spread = _number(run, "upper_step_seconds") - _number(run, "lower_step_seconds")
     if spread > UNSTEADY * _number(run, "step_seconds"):
         return "its steps differ too much"
     return None
 
 
-def with_apart(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs of one experiment with a column `apart`: how far the time of a process is from that of its like.
+def held_against_likes(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of one experiment with two columns: what other processes that do the same say of their times.
 
-    Runs that differ in checkpointing or seed alone do the same in forward, each in a process of its own. Half of what
-    lies between the quickest and the slowest, as a share of their median, is what such a group says; the median of the
-    groups is taken. It is nan where no two runs do the same.
+    Runs that differ in checkpointing or seed alone do the same in forward, each in a process of its own.
+    `forward_off` is how far the forward of a run is from the median of its likes, as a share; nan where there are fewer
+    than `LIKES`. `process_share` is how far processes differ, one number for all: of every group half of what lies
+    between its quickest and its slowest forward, as a share of the median, and of these shares the median; nan where
+    no two runs do the same. Both leave out runs that were disturbed.
     """
-    believed = runs[np.array([disturbance(run) is None for _, run in runs.iterrows()], dtype=bool)]
-    groups = believed.groupby([axis for axis in AXES if axis != "checkpointing"])["forward_seconds"]
-    apart = (groups.max() - groups.min()) / 2 / groups.median()
-    return runs.assign(apart=apart[groups.count() > 1].median())
+    seconds = runs["forward_seconds"].where([_by_itself(run) is None for _, run in runs.iterrows()])
+    off = seconds / _of_likes(runs, seconds, "median") - 1
+    off = off.where(_of_likes(runs, seconds, "count") >= LIKES)
+    runs = runs.assign(forward_off=off)
+    seconds = seconds.where([disturbance(run) is None for _, run in runs.iterrows()])
+    spans = _of_likes(runs, seconds, "max") - _of_likes(runs, seconds, "min")
+    shares = spans / 2 / _of_likes(runs, seconds, "median")
+    first = ~runs.duplicated(_ALIKE) & (_of_likes(runs, seconds, "count") > 1)
+    return runs.assign(process_share=shares[first].median())
+
+
+def _of_likes(runs: pd.DataFrame, seconds: pd.Series, what: str) -> pd.Series:
+    """A statistic of the likes of every run."""
+    return seconds.groupby([runs[axis] for axis in _ALIKE]).transform(what)
 
 
 def recorded(runs: pd.DataFrame) -> bool:
@@ -84,9 +107,10 @@ def step_of(run: pd.Series) -> Time | None:
     middle = _number(run, "step_seconds")
     if isnan(middle) or disturbance(run):
         return None
-    apart = 0.0 if isnan(_number(run, "apart")) else _number(run, "apart")
+    share = _number(run, "process_share")
+    more = 0.0 if isnan(share) else share * middle
     lower, upper = _number(run, "lower_step_seconds"), _number(run, "upper_step_seconds")
-    return Time(middle=middle, lower=lower - apart * middle, upper=upper + apart * middle)
+    return Time(middle=middle, lower=lower - more, upper=upper + more)
 
 
 def unlike(run: pd.Series, base: pd.Series) -> str | None:

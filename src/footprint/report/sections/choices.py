@@ -1,12 +1,16 @@
 """What one decision changes: rank, targets, checkpointing."""
 
+import pandas as pd
+
 from footprint.report.figures import choices as figures
+from footprint.report.page.words import escape
 from footprint.report.reading import effects, results
-from footprint.report.reading.selection import source
+from footprint.report.reading.selection import in_common, source
 from footprint.report.reading.times import set_aside
 from footprint.report.sections.material import Material, of_minigpt
 from footprint.report.sentences import titles
 from footprint.report.sentences.clock import beside_times
+from footprint.report.sentences.findings import extremes_by_rank
 from footprint.report.tables import runs as tables
 
 
@@ -17,8 +21,13 @@ def adapters(report: Material) -> None:
     page.section("ranks", titles.ranks(runs), report.origin)
     with page.unless_empty():
         page.figure(
-            "ranks", figures.ranks(runs), f"Peak memory over adapter rank: marks {source(runs)}, lines predicted."
+            "ranks",
+            figures.ranks(runs),
+            f"Peak memory over adapter rank: marks {source(runs)}, lines predicted. All share "
+            f"{escape(in_common(pd.concat(effects.series(runs, 'rank'))))}.",
         )
+    if more := extremes_by_rank(runs):
+        page.say(escape(more))
     with page.unless_empty():
         page.figure(
             "targets",
@@ -57,9 +66,8 @@ def checkpointing(report: Material) -> None:
         page.table(
             "checkpointing",
             tables.checkpointing(runs, layers),
-            f"Medians over pairs of runs.{_timed(report)} Where the "
-            "optimizer step is nearly as high as backward, fewer activations hardly lower the peak. "
-            f"{beside_times(runs)}",
+            f"Medians over pairs of runs.{_timed(report)} Where the optimizer step needs almost as much as backward, "
+            f"saving activations hardly lowers the peak. {beside_times(runs)}",
         )
         if left_out := set_aside(effects.checkpointing_effects(runs)):
             page.note("Some times were disturbed", left_out)

@@ -46,7 +46,7 @@ def other_devices(report: Material) -> None:
         page.table(
             "devices",
             devices.side_by_side(report.device, runs, beside),
-            "The peak of each regime on every device there are results of, and the textbook's total.",
+            "The peak of each regime on every device there are results of; the textbook's total is one for all.",
         )
         page.note(
             "Differences are expected",

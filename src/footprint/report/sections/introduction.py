@@ -77,7 +77,8 @@ def introduction(report: Material) -> None:
             "step",
             step_figure.step(timelines),
             f"One training step of {setting(run)} as {origin}: what is live, by bucket, until the optimizer step "
-            "ends. On a GPU these are the bytes requested, which the allocator rounds up.",
+            "ends. Rightwards run the bytes that were allocated and released so far, not time. On a GPU these are the "
+            "bytes requested, which the allocator rounds up.",
         )
     page.say("The textbook adds up what exists, the prediction what is live at the same time:")
     page.block(

@@ -28,8 +28,8 @@ def frontier(report: Material) -> None:
             "frontier",
             frontier_figure.frontier(quality),
             "Each setting by its peak memory and the validation loss it ends at (the mean over its seeds; where "
-            "longer than the mark, the bar reaches from lowest to highest). The line joins the settings whose memory "
-            "buys a lower loss than any smaller setting has, by more than seeds alone differ; the others are faded. "
+            "longer than the mark, the bar reaches from lowest to highest). The line joins the settings that no "
+            "smaller one matches in loss, beyond what seeds alone change; the others are faded. "
             "<em>block</em> and <em>√L</em> are ways of checkpointing.",
         )
     page.say(f"Every setting is in {page.see('tbl-study')}. {escape(' '.join(sentences.sentences(quality)))}")
@@ -49,10 +49,10 @@ def _whose(report: Material) -> str:
     settings = report.quality.settings
     common = escape(selection.in_common(settings))
     if set(settings["model"]) <= set(report.runs["model"]):
-        return f"What a setting does to the loss is asked of runs that go on to the end: {common}."
+        return f"What a setting does to the loss is tried with runs that go on to the end: {common}."
     return (
-        "The runs above end after a few steps. What a setting does to the loss is asked of another model, small enough "
-        f"to be trained to the end many times: {common}."
+        "The runs above end after a few steps. What a setting does to the loss is tried with another model, small "
+        f"enough to be trained to the end many times: {common}."
     )
 
 

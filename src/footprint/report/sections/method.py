@@ -32,11 +32,11 @@ def how(report: Material) -> None:
         "address, which puts it in a bucket: weights (frozen base, adapters, master copies), gradients, optimizer "
         "state, and activations, which is everything else. The four sum to the peak exactly, and a repeated run gives "
         "the same bytes.",
-        "Time is taken afterwards, without the recorder, over several steps. Beside their median a row keeps their "
-        "quartiles and how busy something else kept the processors meanwhile. One test decides whether a time is "
+        "Time is taken afterwards, without the recorder, over several steps. Each row has their median, their "
+        "quartiles, and how much of the processors other programs used meanwhile. One test decides whether a time is "
         f"shown. {the_test()} Bytes are never withheld: no neighbour changes them. "
-        f"{how_far_off(report.runs, report.quality and report.quality.runs)} The ± of a change covers that of both "
-        "runs; the ± of a median over several runs or pairs reaches to the outermost of them.",
+        f"{how_far_off(report.runs, report.quality and report.quality.runs)} A change may be off as far as both of its "
+        "runs, a median of several as far as the outermost of them; where one end is further away, ± is that.",
         "The prediction is computed without training: it lists what each operation of forward, backward and the step "
         "allocates and releases, and takes the highest sum. It follows from the shapes, the number of threads, and "
         "what PyTorch's kernels take for themselves; in half precision on a CPU the latter is known for oneDNN's "
@@ -67,7 +67,12 @@ def provenance(report: Material) -> None:
         results.rerun(directory, report.experiment, report.device),
     )
     if quality:
-        page.say(f"The same of the quality study. {results.mixture(quality.runs)}")
+        same = results.mixture(quality.runs) == results.mixture(report.every)
+        page.say(
+            "The same holds for the quality study."
+            if same
+            else f"In the quality study: {results.mixture(quality.runs)}"
+        )
     page.downloads(directory, ("measurements", "predictions", "comparison", *(study.COLUMNS if quality else ())))
     with page.fold("Where the rows come from"):
         page.table("provenance", tables.provenance(report.every), "Device, versions, commit and dates of the rows.")

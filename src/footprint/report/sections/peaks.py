@@ -66,7 +66,7 @@ def estimates(report: Material) -> None:
             page.table(
                 "opinions",
                 tables.third_opinion(runs),
-                "The largest distance between a phase's measured peak and the two other counts.",
+                f"The largest distance between the {selection.source(runs)} peak of a phase and those of other counts.",
             )
 
 
@@ -95,9 +95,9 @@ def phases(report: Material) -> None:
         page.figure(
             "timeline",
             timeline_figure.timeline(timelines),
-            f"Live bytes through one training step, the dot at the peak: {_filled(report, timelines)}. From left to "
-            "right each phase runs over the bytes that it allocates and releases; of neighbouring events the highest "
-            "is drawn. On a GPU these are the bytes requested, which the allocator rounds up.",
+            f"Live bytes through one training step, the dot at the peak: {_filled(report, timelines)}. Rightwards "
+            "run the bytes that were allocated and released so far, not time; where events crowd, the highest is "
+            "drawn. On a GPU these are the bytes requested, which the allocator rounds up.",
             timeline_figure.data(timelines),
         )
     with page.fold("The peak of each phase"), page.unless_empty():

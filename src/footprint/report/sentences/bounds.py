@@ -30,7 +30,8 @@ def _hardware(runs: pd.DataFrame, *, on_a_gpu: bool) -> str:
     return (
         "Hardware: no GPU has measured anything here. Predictions for cards were held against rehearsals of random "
         "runs on a T4, an A100 and an H100, and were exact to the byte; a rehearsal is PyTorch's own allocator and "
-        "kernels' requests over a stand-in, not a card. The one check by a card is a T4 on which other people measured."
+        "kernels' requests over a stand-in, not a card. A real card has checked rehearsals once: other people's "
+        "runs on a T4 (docs/rehearsal.md)."
     )
 
 
@@ -54,7 +55,7 @@ def _times(runs: pd.DataFrame) -> str:
     elif disturbed:
         known = f"those of {counted(disturbed, 'run')} of {len(done)} were disturbed and are withheld"
     else:
-        known = f"those of all {counted(len(done), 'run')} passed the test for a disturbance"
+        known = f"no single one of {counted(len(done), 'run')} was disturbed, by the test under Method"
     return f"Times: they are of this machine, and say nothing about a GPU; {known}."
 
 

@@ -35,4 +35,4 @@ def finding(predicted: pd.DataFrame) -> str:
         models = [model for model in MODELS if longest(rows[rows["model"] == model], card)]
         most = f"up to {size_name(models[-1])}" if models else "none of these models"
         fits.append(f"{most} in {REGIME_NAMES[regime]}")
-    return f"An {name} ({format_bytes(card.total)}) holds {listing(fits)}"
+    return f"An {name} ({format_bytes(card.total)}) holds {listing(fits)}, with checkpointing"

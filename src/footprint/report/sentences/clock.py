@@ -7,7 +7,7 @@ import pandas as pd
 from footprint.report.page.words import listing, percent
 from footprint.report.reading import times
 
-SPREAD = "± says how far a time may be off (see Method); one that was disturbed is not shown."
+SPREAD = "± says how far a time may be off (see Method); disturbed times are not shown."
 NOT_RECORDED = (
     "How steady the steps were, and whether something else used the machine, was not recorded for these rows; a ± is "
     "then the range over several runs."
@@ -24,22 +24,21 @@ def beside_times(runs: pd.DataFrame) -> str:
 def the_test() -> str:
     """The test that decides whether a time is shown, with its limits."""
     return (
-        f"It is withheld where others used more than {percent(times.LOADED)} of the processors, where the middle half "
-        f"of the steps spreads over more than {percent(times.UNSTEADY)} of their median, and, of two runs that differ "
-        f"in checkpointing alone, where what recomputing does not touch differs by more than {percent(times.UNLIKE)} "
-        "or the step that recomputes was the faster one."
+        f"The times of a run are withheld where others used more than {percent(times.LOADED)} of the processors, where "
+        f"the middle half of its steps spreads over more than {percent(times.UNSTEADY)} of their median, or where its "
+        f"forward took {percent(times.UNLIKE)} longer or shorter than the median of {times.LIKES} or more runs that do "
+        "the same in forward: those that differ in checkpointing or seed alone. What checkpointing adds to a step is "
+        f"withheld, too, where forward and optimizer step of the two runs differ by more than {percent(times.UNLIKE)}, "
+        "or where the step that recomputes was the faster one."
     )
 
 
 def how_far_off(runs: pd.DataFrame, study: pd.DataFrame | None) -> str:
     """What the ± of a time covers, for the runs and for those of the quality study, if there is one."""
-    known = {"the runs": runs["apart"].median()} | ({} if study is None else {"the study": study["apart"].median()})
-    shares = {name: share for name, share in known.items() if not isnan(share)}
-    reaches = "The ± of a time reaches to the further quartile of its steps"
-    if not shares:
-        return f"{reaches}; how far the same steps in another process are off, no two runs here tell."
-    each = listing(f"{percent(share)} in {name}" for name, share in shares.items())
-    return (
-        f"{reaches}, and beyond it as far as processes differ that do the same: {each}, found from the forward "
-        "times of runs that differ in checkpointing or seed alone."
-    )
+    known = {"the runs": runs} | ({} if study is None else {"the study": study})
+    shares = {name: rows["process_share"].median() for name, rows in known.items()}
+    each = listing(f"{percent(share)} in {name}" for name, share in shares.items() if not isnan(share))
+    reaches = "The ± of a time is the distance to the further quartile of its steps"
+    if not each:
+        return f"{reaches}; how far another process would be off, no two runs here tell."
+    return f"{reaches}, plus what forward typically differs by between processes that do the same: {each}."

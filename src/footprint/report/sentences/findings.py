@@ -4,7 +4,18 @@ import pandas as pd
 
 from footprint.predict.textbook import TRAINED
 from footprint.report.page.words import counted, listing, outcome, percent, worst
-from footprint.report.reading.selection import axis_text, headline, in_common, measured, one_change, setting, source
+from footprint.report.reading.effects import growth_by_rank
+from footprint.report.reading.selection import (
+    REGIME_NAMES,
+    axis_text,
+    headline,
+    in_common,
+    measured,
+    one_change,
+    setting,
+    source,
+    varying,
+)
 from footprint.spec.units import format_bytes
 
 
@@ -71,8 +82,8 @@ def third_opinion(runs: pd.DataFrame) -> str | None:
     if not apart:
         return f"The simulated peaks of {counted(len(done), 'run')} agree to the byte as well."
     return (
-        f"The simulated peaks of {counted(len(done), 'run')} come within {percent(apart)}: without an allocator a "
-        "simulation cannot see what a kernel takes inside one operator, which the prediction knows."
+        f"The simulated peaks of {counted(len(done), 'run')} come within {percent(apart)}: a simulation misses "
+        "what a kernel takes inside one operator, which the prediction counts."
     )
 
 
@@ -93,6 +104,21 @@ def advice(runs: pd.DataFrame) -> str:
     if second is None:
         return sentence + "."
     return f"{sentence}; then {_change(first, second)} saves {_saving(first, second)} of what is left."
+
+
+def extremes_by_rank(runs: pd.DataFrame) -> str | None:
+    """Where the rank weighs least and where most, in one sentence; None where it weighs the same everywhere."""
+    growth = growth_by_rank(runs)
+    if len(growth) < 2 or percent(growth.min()) == percent(growth.max()):
+        return None
+    settings = growth.index.to_frame(index=False)
+    axes = varying(settings)
+    least, most = (settings.iloc[int(place)] for place in (growth.argmin(), growth.argmax()))
+    names = (
+        ", ".join([REGIME_NAMES[run["regime"]], *(axis_text(axis, run[axis]) for axis in axes)])
+        for run in (least, most)
+    )
+    return "The rank weighs least in {} and most in {}: the fewer other bytes, the more it shows.".format(*names)
 
 
 def _best_change(runs: pd.DataFrame, start: pd.Series, regimes: pd.DataFrame) -> pd.Series | None:

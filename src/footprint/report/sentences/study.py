@@ -147,13 +147,13 @@ def _indistinct(study: Study) -> Iterator[Note]:
     if not pairs:
         return
     each = [
-        f"{one['name']} and {other['name']} ({bits_apart(abs(one['loss'] - other['loss']))})" for one, other in pairs
+        f"{one['name']} and {other['name']} end {bits_apart(abs(one['loss'] - other['loss']))}" for one, other in pairs
     ]
     chance = study.by_chance(pd.DataFrame([row for pair in pairs for row in pair]))
-    spread = "" if chance is None else f" Seeds alone move the final loss there by up to {bits_apart(chance)}."
+    spread = "" if chance is None else f"; seeds alone move a final loss there by up to {bits_apart(chance)}"
     yield (
         "Some regimes cannot be told apart by loss" if len(pairs) < 3 else "The regimes cannot be told apart by loss",
-        f"In bits per byte, no further apart than seeds of one setting: {listing(each)}.{spread}",
+        f"{listing(each)} bits per byte apart{spread}.",
     )
 
 

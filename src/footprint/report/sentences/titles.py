@@ -4,7 +4,7 @@ import pandas as pd
 
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.words import bits, counted, listing, percent
-from footprint.report.reading.effects import checkpointing_effects, series
+from footprint.report.reading.effects import checkpointing_effects, growth_by_rank, series
 from footprint.report.reading.selection import headline, measured, one_change, setting, source
 from footprint.report.reading.study import Study
 from footprint.report.reading.study import headline as study_headline
@@ -61,14 +61,15 @@ def phases(runs: pd.DataFrame) -> str:
 
 def ranks(runs: pd.DataFrame) -> str:
     """What the whole span of ranks costs."""
-    found = series(runs, "rank")
-    if not found:
-        return "Ranks and targets"
-    growth = max(
-        float(rows["peak_bytes_measured"].iloc[-1] / rows["peak_bytes_measured"].iloc[0] - 1) for rows in found
+    topic, growth = "Ranks and targets" if series(runs, "targets") else "Ranks", growth_by_rank(runs)
+    if not len(growth):
+        return topic
+    tried = measured(runs).loc[(measured(runs)["regime"] != "full").to_numpy(), "rank"].astype(int)
+    low, high = percent(growth.min()), percent(growth.max())
+    return (
+        f"{topic}: from rank {tried.min()} to {tried.max()} a peak grows by "
+        f"{low if low == high else f'{low} to {high}'}"
     )
-    low, high = (pick(int(rank) for rows in found for rank in rows["rank"]) for pick in (min, max))
-    return f"Ranks and targets: from rank {low} to {high} a peak grows by at most {percent(growth)}"
 
 
 def checkpointing(runs: pd.DataFrame) -> str:
@@ -87,12 +88,13 @@ def loss(study: Study | None) -> str:
     rows = study_headline(study) if study is not None else ()
     if not len(rows):
         return "Loss and speed beside memory"
-    start, ends = rows["base_bits_per_byte"].astype(float).max(), rows["loss"].astype(float)
-    low, high = bits(ends.min()), bits(ends.max())
-    reached = low if low == high else f"{low}–{high}"
-    return (
-        f"Loss beside memory: {int(rows['steps'].max()):,} steps take it from {bits(start)} to {reached} bits per byte"
+    rows = study.finished[(study.finished["model"] == rows["model"].iloc[0]).to_numpy()]
+    before, ends = rows["base_bits_per_byte"].astype(float), rows["loss"].astype(float)
+    start, reached = (
+        low if low == high else f"{low}–{high}"
+        for low, high in ((bits(losses.min()), bits(losses.max())) for losses in (before, ends))
     )
+    return f"Loss beside memory: {int(rows['steps'].max()):,} steps take it from {start} to {reached} bits per byte"
 
 
 def trial(claims: list[Claim]) -> str:

@@ -81,18 +81,20 @@ def title(runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> str:
 
 
 def side_by_side(device: str, runs: pd.DataFrame, others: dict[str, pd.DataFrame]) -> Table:
-    """The peak of each headline run on every device that has it, under its name and source."""
-    columns = {f"{plain(name)}, {source(frame)}": frame for name, frame in {device: runs, **others}.items()}
+    """The peak of each headline run on every device that has it, a row for each device; the last is the textbook's."""
+    rows = {setting(run): run for _, run in headline(runs).iterrows()}
     shown, raw = [], []
-    for _, run in headline(runs).iterrows():
-        there = {name: alike(frame, run, but=[]) for name, frame in columns.items()}
-        found = {name: rows.iloc[0] if len(rows) else None for name, rows in there.items()}
-        peaks = {f"{name}, bytes": None if one is None else one["peak_bytes_measured"] for name, one in found.items()}
-        textbook = run["textbook_bytes"]
-        cells = {name: "–" if one is None else outcome(one) for name, one in found.items()}
-        shown.append({"Setting": setting(run)} | cells | {"Textbook": format_bytes(textbook)})
-        raw.append(dict(run[list(AXES)]) | peaks | {"textbook_bytes": textbook})
-    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw))
+    for name, frame in {device: runs, **others}.items():
+        there = {regime: alike(frame, run, but=[]) for regime, run in rows.items()}
+        found = {regime: there[regime].iloc[0] if len(there[regime]) else None for regime in rows}
+        where = {"Device": plain(name), "Source": source(frame)}
+        shown.append(where | {regime: "–" if one is None else outcome(one) for regime, one in found.items()})
+        peaks = {regime: None if one is None else one["peak_bytes_measured"] for regime, one in found.items()}
+        raw.append(where | {f"{regime}, bytes": peak for regime, peak in peaks.items()})
+    where = {"Device": "any", "Source": "textbook"}
+    shown.append(where | {regime: format_bytes(run["textbook_bytes"]) for regime, run in rows.items()})
+    raw.append(where | {f"{regime}, bytes": run["textbook_bytes"] for regime, run in rows.items()})
+    return Table(shown=pd.DataFrame(shown), raw=pd.DataFrame(raw), words=("Device", "Source"))
 
 
 def table(runs: pd.DataFrame, other: pd.DataFrame) -> Table:

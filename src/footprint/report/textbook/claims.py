@@ -177,7 +177,7 @@ def _qlora() -> Iterator[Claim]:
         "~3.3× less than LoRA fp16",
         3.3,
         FROZEN_HALF * N_7B / (base + trained),
-        f"Compares a base with a total; with activations: {lora / qlora:.1f}×.",
+        f"The lesson compares LoRA's base alone with QLoRA's total; with activations: {lora / qlora:.1f}×.",
     )
     thirteen = llama("13b", "qlora", rank=RANK_13B)
     yield _fits("a 24 GiB card fits QLoRA of a 13B model with room for activations", "24 GiB", thirteen)
@@ -190,14 +190,14 @@ def _qlora() -> Iterator[Claim]:
 def _fits(quote: str, limit: str, spec: RunSpec) -> Claim:
     row, card = predict(spec), of_size(parse_bytes(limit))
     room = card.room - card.taken(row)
-    verb = f"{format_bytes(abs(room))} {'left' if room >= 0 else 'too much'}"
+    verb = f"{format_bytes(abs(room))} {'left' if room >= 0 else 'too much'} of {limit}"
     return Claim(
         topic="QLoRA",
         quote=quote,
-        found=f"{format_bytes(row['peak_bytes'])}, {verb}",
+        found=f"{format_bytes(row['peak_bytes'])}, on the card {format_bytes(row['process_peak_bytes'])}, {verb}",
         verdict="holds" if room >= 0 else "does not fit",
         remark=f"Predicted: rank {spec.rank}, {spec.quantization}, one sequence of {spec.seq} tokens, checkpointing. "
-        "The allocator's cache and the CUDA context need room as well.",
+        "On the card are the allocator's cache and the CUDA context as well.",
     )
 
 
@@ -284,11 +284,10 @@ def _paging() -> Iterator[Claim]:
         topic="Paging",
         quote="70B QLoRA: paged Adam makes the difference between fitting on one A100 and not",
         found="; ".join(
-            f"rank {rank}: {format_bytes(row['peak_bytes'])}, of which Adam {format_bytes(row['optimizer_bytes'])}"
+            f"rank {rank}: {format_bytes(row['process_peak_bytes'])} on the card, of which Adam "
+            f"{format_bytes(row['optimizer_bytes'])}"
             for rank, row in rows.items()
         ),
-        verdict="holds on one of them" if decides else "not the deciding part",
-        remark=f"One sequence of 512 tokens. Adam decides on {listing(decides)}."
-        if decides
-        else "One sequence of 512 tokens, on A100s of 40 and of 80 GiB.",
+        verdict=f"holds on {listing(decides)}" if decides else "not the deciding part",
+        remark="One sequence of 512 tokens, every block checkpointed, on A100s of 40 and of 80 GiB.",
     )

@@ -42,7 +42,8 @@ def thirteen_billion() -> Table:
                 "Weights": format_bytes(row["weights_bytes"]),
                 "Adam": format_bytes(row["optimizer_bytes"]),
                 "Predicted peak": format_bytes(row["peak_bytes"]),
-                f"On {CARD}": verdict,
+                "On the card": format_bytes(row["process_peak_bytes"]),
+                f"Of {CARD}": verdict,
             }
         )
         raw.append(row)
@@ -115,6 +116,9 @@ def compute_bound(runs: pd.DataFrame, hours: float = 10.0) -> str:
     parts = []
     for regime, pairs in effects.groupby("regime", sort=False):
         time, saved = typical(pairs["added"]), percent(float(pairs["peak_saved"].median()))
-        into = "no time that was not disturbed" if time is None else f"{hours * (1 + time.middle):.1f} hours"
+        into = "a time that was disturbed"
+        if time is not None:
+            more = "" if time.give is None else f" ± {hours * time.give:.1f}"
+            into = f"{hours * (1 + time.middle):.1f}{more} hours"
         parts.append(f"{REGIME_NAMES[regime]} {into} for {saved} of the peak")
     return f"{claimed}. Measured here, by the median of each regime: {listing(parts)}. {worth}"
