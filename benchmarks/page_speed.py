@@ -2,8 +2,9 @@
 
 python benchmarks/page_speed.py [--site site]
 
-Each change is the first in a page that has just answered, so nothing of it was predicted ahead. A busy machine answers
-later. Needs Chromium, and Node and npm to build the site. Exit status 1 when a target is missed.
+Each change is the first in a page that has answered: at once, while the answer is still being drawn; when it is drawn;
+and when the page predicts ahead, by chance this very change. A busy machine answers later. Needs Chromium, and Node and
+npm to build the site. Exit status 1 when a target is missed.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import product
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -35,6 +37,9 @@ OUTPUT = Path("results/bench/page_speed.csv")
 OPENED, CHANGED = 3000, 200
 """Targets in milliseconds."""
 
+AFTER = (0, 300, 1500)
+"""Milliseconds from an answer to the change."""
+
 STATE = {"model": "llama-70b", "regime": "qlora", "rank": "16", "targets": "all-linear", "checkpointing": "block"}
 STATE |= {"precision": "bf16", "optimizer": "adamw", "quantization": "nf4", "batch": "1", "seq": "2048"}
 STATE |= {"card": "h100-80gb"}
@@ -43,7 +48,8 @@ FIRST = """new Promise((resolve) => {
   const look = () => answered ? resolve(performance.now()) : setTimeout(look, 1);
   look();
 })"""
-CHANGE = """new Promise((resolve) => {
+CHANGE = """new Promise(async (resolve) => {
+  await new Promise((pass) => setTimeout(pass, AFTER));
   const began = performance.now();
   worker.addEventListener("message", ({data: {number: of, answer}}) => {
     if (of === number && ["prediction", "mistake"].includes(answer?.part)) resolve(performance.now() - began);
@@ -84,15 +90,16 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def timed(site: Path, profile: Path) -> Iterator[dict[str, object]]:
-    """A row for every change: milliseconds until the opened page had answered, and until the change was."""
+    """A row for every change and moment: milliseconds until the opened page had answered, and until the change was."""
     with served(site) as address, chromium.tab(profile) as (tab, runner):
-        for change in changes():
+        for after, change in product(AFTER, changes()):
             runner.run(tab.open("about:blank", width=1440, scheme="light"))
             runner.run(tab.open(f"{address}#{urlencode(STATE)}", width=1440, scheme="light"))
             opened = runner.run(tab.evaluate(FIRST))
-            changed = runner.run(tab.evaluate(CHANGE.replace("STATE", json.dumps(STATE | change))))
+            script = CHANGE.replace("STATE", json.dumps(STATE | change)).replace("AFTER", str(after))
+            changed = runner.run(tab.evaluate(script))
             named = " ".join(f"{name}={value}" for name, value in change.items())
-            yield {"change": named, "opened_ms": round(opened), "changed_ms": round(changed)}
+            yield {"after_ms": after, "change": named, "opened_ms": round(opened), "changed_ms": round(changed)}
 
 
 def main() -> int:
@@ -106,13 +113,17 @@ def main() -> int:
             build(site, Path("build") / f"pyodide-{PYODIDE}.tgz")
         frame = pd.DataFrame(timed(site, Path(scratch) / "profile"))
     write_table(OUTPUT, frame)
-    opened, changed = frame["opened_ms"], frame["changed_ms"]
+    opened = frame["opened_ms"]
+    moments = [
+        f"{after} ms after an answer within {median(rows):.0f} ms ({sum(rows > CHANGED)} of {len(rows)} later than "
+        f"{CHANGED}, at most {rows.max()})"
+        for after, rows in frame.groupby("after_ms")["changed_ms"]
+    ]
     print(
-        f"page speed: a change is answered within {median(changed):.0f} ms (median of {len(frame)}; at most "
-        f"{changed.max()}, target {CHANGED}), an opened page within {median(opened):.0f} ms (at most {opened.max()}, "
-        f"target {OPENED}) -> {OUTPUT}"
+        f"page speed: a change is answered, by the median, {'; '.join(moments)}; an opened page within "
+        f"{median(opened):.0f} ms (at most {opened.max()}, target {OPENED}) -> {OUTPUT}"
     )
-    return int(changed.max() > CHANGED or opened.max() > OPENED)
+    return int(frame["changed_ms"].max() > CHANGED or opened.max() > OPENED)
 
 
 if __name__ == "__main__":
