@@ -51,18 +51,18 @@ def against_the_lesson(found: Sharded) -> str:
     low, high = CLAIMED
     return (
         f"The lesson that this project started from calls {low} to {high} A100s typical for full fine-tuning of 7B and "
-        f"more. With every block checkpointed the fewest are, of {fewest_in_full(found)}."
+        f"more. With every block checkpointed it takes {fewest_in_full(found)}."
     )
 
 
 def fewest_in_full(found: Sharded) -> str:
-    """Of each kind of card the fewest that hold each model in full: `A100 40GB, 4 for 7B and 8 for 13B; ...`."""
-    last = found.checkpointing[-1]
-    return "; of ".join(
-        f"{card_name(card)}, "
-        + listing(f"{number(found, card, model, 'full', last)} for {size_name(model)}" for model in found.models)
-        for card in found.cards
-    )
+    """Of each kind of card the fewest that hold each model in full: `4 A100 40GB for 7B and 8 for 13B; ...`."""
+    last, kinds = found.checkpointing[-1], []
+    for card in found.cards:
+        fewest = [number(found, card, model, "full", last) for model in found.models]
+        fewest[0] += f" {card_name(card)}"
+        kinds.append(listing(f"{n} for {size_name(model)}" for n, model in zip(fewest, found.models, strict=True)))
+    return "; ".join(kinds)
 
 
 def typical_for(found: Sharded) -> list[str]:

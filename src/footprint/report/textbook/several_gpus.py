@@ -30,7 +30,7 @@ def _tried(topic: str, rehearsed: Sharded, beside: str) -> Claim:
     return Claim(
         topic=topic,
         quote=QUOTE,
-        found=f"of {fewest_in_full(rehearsed)}",
+        found=fewest_in_full(rehearsed),
         verdict="holds" if len(sizes) == len(rehearsed.models) else f"for {listing(sizes) or 'no size'} only",
         remark=f"Rehearsed: the fewest of {listing(map(str, rehearsed.gpus))} cards that hold one sequence of "
         f"{rehearsed.tokens:,} tokens on each, every block checkpointed. {beside}",
