@@ -173,6 +173,14 @@ def test_another_number_of_ranks_than_was_said_is_refused(program, launcher, sen
 
 
 @needs_cuda_build
+def test_a_launcher_without_gpus_is_told_of_them_at_the_end():
+    launched = (*torchrun("--nproc-per-node", "2"), PROGRAMS / "sharded.py", "ddp")
+    done = command("rehearse", "--card", "t4", "--", PYTHON, *launched)
+    assert done.returncode == 2
+    assert "process groups are rehearsed with --gpus" in done.stdout.splitlines()[-1]
+
+
+@needs_cuda_build
 def test_data_parallel_is_refused():
     script = "import torch; torch.nn.DataParallel(torch.nn.Linear(8, 8).cuda(), [0, 1])(torch.ones(4, 8).cuda())"
     done = command("rehearse", "--card", "t4", "--gpus", "2", "--", PYTHON, "-c", script)

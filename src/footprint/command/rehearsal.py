@@ -90,7 +90,8 @@ def text(found: Rehearsal, ranks: Sequence[Rehearsal] = ()) -> str:
     if not found.processes:
         lines += ["", "No process that used the card left a report."]
     for report in found.processes:
-        lines += ["", *_process(report, found, several=len(found.processes) > 1)]
+        if peak(report, "reserved") or not found.refusal:  # else the refusal is all there is to say
+            lines += ["", *_process(report, found, several=len(found.processes) > 1)]
     return "\n".join([*lines, *_verdict(found)])
 
 
