@@ -14,11 +14,13 @@ from tiny import LLAMA, TRAINING, run
 
 from footprint.jobs.fresh import measure_each
 from footprint.predict.allocator import Allocator, MiB
-from footprint.predict.capacity import FITS, of_size
+from footprint.predict.capacity import FITS, of_card, of_size
 from footprint.predict.fit import cheapest_change, finished, largest
 from footprint.predict.parameters import parameters, resident, shard
 from footprint.predict.prediction import least_peaks, predict, predict_many
 from footprint.predict.replicated import buckets
+from footprint.spec.cards import find
+from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 
@@ -116,6 +118,17 @@ def test_what_one_stream_gives_back_another_does_not_take(stream, reserved):
     allocator.carry_out([0, 0], [allocator.request(MiB), allocator.release(MiB)])
     allocator.carry_out([1], [allocator.request(MiB, stream)])
     assert allocator.reserved == reserved
+
+
+def test_the_largest_batch_is_found_although_smaller_ones_do_not_fit():
+    """368 sequences fit and 376 do not; 432 do, which suit the allocator's segments better."""
+    training, capacity = TrainingSpec(), of_card(find("a100-80gb"))
+    axes = {"checkpointing": "block", "precision": "mixed", "rank": 8, "seq": 2048, "card": "a100-80gb"}
+    spec = on(8, "fsdp", "lora", model=PRESETS["llama-7b"], device="cuda", **axes)
+    most = finished(largest(spec, "batch", 488, capacity, training))
+    held = [batch for batch in range(8, 489, 8) if capacity.holds(replace(spec, batch=batch), training)]
+    assert most == max(held) == 432
+    assert 376 not in held
 
 
 def test_a_batch_is_made_smaller_by_as_much_on_every_gpu():

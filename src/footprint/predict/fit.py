@@ -8,7 +8,7 @@ A change is cheap when it gives up little. From the cheapest (the order of `STEP
 - another regime trains something else, and a shorter sequence cuts texts.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -35,6 +35,9 @@ STEPS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 """What can be given up, the cheapest first: an axis and its values, each less than the last; numbers have none, of them
 the largest that fits is searched."""
+
+LOOKED_AT = 64
+"""Values of a number that are tried, at most, for one that fits above some that do not."""
 
 COSTS = tuple(dict.fromkeys(axis for axis, _ in STEPS))
 """Axes by what it costs to give something up there, the cheapest first."""
@@ -177,7 +180,8 @@ def largest(
 ) -> Steps[int]:
     """The largest value of a number, `most` at most, with which the run fits and with one more does not; 0 if none.
 
-    With `fits` it is known to.
+    With `fits` it is known to. A larger value may fit where a smaller does not: it may suit the allocator's segments
+    better. So the range is looked through from above, too, at `LOOKED_AT` values at most.
     """
     if most <= fits:
         return fits
@@ -185,15 +189,32 @@ def largest(
     row = predict(replace(spec, **{axis: most}), training, room=capacity.room)
     if capacity.taken(row) <= capacity.room:
         return most
-    exceeds, least = most, step_of(spec, axis)
-    step = least
-    tried = _guess(spec, axis, most, row, capacity, training) // least * least
-    tried = min(max(tried, fits + least), exceeds - least)
-    while exceeds - fits > least:  # away from the guess in steps that double, then by halves
+    least = step_of(spec, axis)
+
+    def holds(tried: int) -> bool:
+        return capacity.holds(replace(spec, **{axis: tried}), training)
+
+    guess = _guess(spec, axis, most, row, capacity, training)
+    fits = yield from _edge(holds, fits, most, guess // least * least, least)
+    stride = -(-(most - fits) // (LOOKED_AT * least)) * least
+    for tried in range(most - stride, fits + least, -stride):
+        yield
+        if holds(tried):
+            return (yield from _edge(holds, tried, tried + stride, tried + least, least))
+    return fits
+
+
+def _edge(holds: Callable[[int], bool], fits: int, exceeds: int, guess: int, least: int) -> Steps[int]:
+    """A multiple of `least` that holds although the next does not: between one that does and one that does not.
+
+    It goes away from the guess in steps that double, then by halves.
+    """
+    tried, step = min(max(guess, fits + least), exceeds - least), least
+    while exceeds - fits > least:
         if not fits < tried < exceeds:
             tried = (fits + exceeds) // (2 * least) * least
         yield
-        if capacity.holds(replace(spec, **{axis: tried}), training):
+        if holds(tried):
             fits, tried = tried, tried + step
         else:
             exceeds, tried = tried, tried - step
