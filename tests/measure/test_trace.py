@@ -179,7 +179,9 @@ def test_in_the_step_mem_tracker_misses_only_a_python_number_made_a_tensor(recor
 
 
 MARK = [
-    {"action": action, "addr": 0x9000, "size": cuda.MARK} for action in ("alloc", "free_requested", "free_completed")
+    {"action": action, "addr": 0x9000, "size": size}
+    for size in cuda.MARK
+    for action in ("alloc", "free_requested", "free_completed")
 ]
 
 HISTORY = [
@@ -191,6 +193,8 @@ HISTORY = [
     {"action": "alloc", "addr": 0x7600, "size": 8},
     *MARK,
     {"action": "alloc", "addr": 0x7400, "size": 600},
+    {"action": "alloc", "addr": 0x7800, "size": cuda.MARK[0]},
+    {"action": "free_requested", "addr": 0x7800, "size": cuda.MARK[0]},
     {"action": "free_requested", "addr": 0x7400, "size": 600},
     {"action": "free_completed", "addr": 0x7400, "size": 600},
     {"action": "snapshot", "addr": 0, "size": 0},
@@ -214,6 +218,8 @@ def test_the_cuda_history_becomes_events_between_the_marks_of_its_phases():
         ("between", 0x7600, 8),
         ("0/forward", 0, 0),
         ("0/forward", 0x7400, 600),
+        ("0/forward", 0x7800, cuda.MARK[0]),
+        ("0/forward", 0x7800, -cuda.MARK[0]),
         ("0/forward", 0x7400, -600),
         ("0/backward", 0, 0),
         ("0/backward", 0x7400, 512),
@@ -231,8 +237,8 @@ def test_a_history_whose_marks_are_not_those_of_the_phases_is_refused(phases):
 def test_a_cuda_history_is_read_by_the_same_trace():
     labels = [Labels("0/step", {0x7000: "optimizer"})]
     trace = Trace(list(cuda.events(HISTORY, SPANS)), labels)
-    assert trace.peak("0/forward").total == 1008
+    assert trace.peak("0/forward").total == 1008 + cuda.MARK[0]
     assert trace.peak("0/backward").total == 920
     step = trace.peak("0/step")
     assert (step.total, step.kinds["optimizer"]) == (920, 400), "a phase in which nothing is allocated has a peak too"
-    assert [phase for phase, _ in trace.timeline(SPANS[1:])] == [event.phase for event in trace.events[3:9]]
+    assert [phase for phase, _ in trace.timeline(SPANS[1:])] == [event.phase for event in trace.events[3:11]]

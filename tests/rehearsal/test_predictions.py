@@ -13,7 +13,7 @@ from footprint.predict.prediction import predict
 from footprint.predict.simulation import watched
 from footprint.spec.cards import find
 from footprint.spec.columns import COMPARED
-from footprint.spec.model import BLOCKS
+from footprint.spec.model import BLOCKS, ModelSpec
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
@@ -70,6 +70,21 @@ def test_a_product_saves_only_what_the_other_factor_needs():
     (rehearsed,) = rehearse_each([spec], TrainingSpec())
     predicted = predict(spec, TrainingSpec())
     assert {name: predicted[name] for name in COMPARED} == {name: rehearsed[name] for name in COMPARED}
+
+
+def test_a_tensor_of_as_many_bytes_as_marks_of_the_recorder_is_the_run_s_own():
+    """A mask of 7 booleans, and a matrix of 400 weights, whose 7 scales are quantized to a byte each."""
+    masked = ModelSpec(name="masked", layers=1, width=64, heads=1, vocab=256, context=64)
+    scaled = ModelSpec(name="scaled", layers=1, width=20, heads=2, vocab=97, context=64, mlp_width=20)
+    specs = [
+        RunSpec(model=masked, regime="full", batch=1, seq=7, device="cuda", card="t4"),
+        RunSpec(
+            model=scaled, regime="qlora", rank=2, quantization="nf4-double", batch=1, seq=8, device="cuda", card="t4"
+        ),
+    ]
+    for spec, rehearsed in zip(specs, rehearse_each(specs, TrainingSpec()), strict=True):
+        predicted = predict(spec, TrainingSpec())
+        assert {name: predicted[name] for name in COMPARED} == {name: rehearsed[name] for name in COMPARED}
 
 
 def test_a_wrong_prediction_is_traced_to_its_tensor(monkeypatch):

@@ -49,8 +49,8 @@ def forwards(seconds: list[float], specs: list[RunSpec] = PAIR) -> pd.DataFrame:
 
 
 def test_runs_that_do_the_same_in_forward_tell_how_far_another_process_would_be_off():
-    runs = forwards([0.04, 0.08, 0.05, 0.05, 0.05, 0.055])
-    share = 0.0025 / 0.0525  # of three pairs 0.33, 0 and 0.048: the one in the middle
+    runs = forwards([0.05, 0.06, 0.05, 0.05, 0.05, 0.055])
+    share = 0.0025 / 0.0525  # of three pairs 0.091, 0 and 0.048: the one in the middle
     assert runs["process_share"].to_numpy() == pytest.approx(share)
     first = runs.iloc[0]
     assert reading.step_of(first).give == pytest.approx((0.01 + share) * first["step_seconds"])
@@ -76,6 +76,7 @@ def test_of_two_runs_none_can_be_told_to_be_the_disturbed_one():
     runs = forwards([0.28, 0.48], PAIR[:2])
     assert all(reading.disturbance(run) is None for _, run in runs.iterrows())
     assert reading.added(runs.iloc[1], runs.iloc[0], recomputing=True) is None
+    assert runs["process_share"].isna().all(), "nor how far processes differ that were not"
 
 
 def test_what_was_not_recorded_withholds_nothing_and_gives_no_uncertainty():

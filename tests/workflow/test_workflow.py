@@ -131,7 +131,11 @@ def test_editing_a_script_reruns_its_jobs(clone, edited, measured):
 
 @pytest.mark.parametrize(
     ("edited", "first"),
-    [("src/footprint/predict/formula.py", "predict"), ("src/footprint/report/page/words.py", "report")],
+    [
+        ("src/footprint/predict/formula.py", "predict"),
+        ("src/footprint/spec/checkpointing.py", "predict"),
+        ("src/footprint/report/page/words.py", "report"),
+    ],
 )
 def test_a_new_version_predicts_and_renders_anew_but_measures_nothing(clone, edited, first):
     with (clone.root / edited).open("a") as module:

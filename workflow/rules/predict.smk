@@ -6,7 +6,7 @@ rule predict:
     input:
         script="scripts/predict.py",
         # Predictions of today's formulas stand beside what was measured earlier.
-        formulas=sorted(glob("src/footprint/predict/**/*.py", recursive=True)),
+        formulas=sorted(glob("src/footprint/predict/**/*.py", recursive=True) + glob("src/footprint/spec/*.*")),
         experiment=f"{RESULTS}/experiment.json",
     output:
         report(

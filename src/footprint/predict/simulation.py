@@ -23,7 +23,8 @@ from footprint.spec.run import RunSpec
 from footprint.spec.training import TrainingSpec
 
 MARK = 7
-"""Bytes that the recorder takes and gives back where a phase begins and where it ends (measure/trace/cuda.py)."""
+"""Bytes that the recorder takes and gives back where a phase begins and where it ends, three times (`MARK` of
+measure/trace/cuda.py); all are rounded to one size, so once stands for them."""
 
 MARKER = -1
 """The number of that tensor; those of a run are not negative."""

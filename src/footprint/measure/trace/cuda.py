@@ -4,6 +4,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -14,9 +15,12 @@ from footprint.measure.trace.reader import Event, Peak, TraceError
 _HISTORY = 1_000_000
 """Entries the allocator may keep; a longer run raises instead of losing its oldest events."""
 
-MARK = 7
-"""Bytes of a tensor, made and dropped at once, that stands in the history where a phase begins and where it ends: no
-other has so odd a size. Clocks would not do, the history's drifts against the system's."""
+MARK = (7, 11, 13)
+"""Bytes of tensors, each made and dropped at once, that stand in the history where a phase begins and where it ends.
+One of so odd a size may be a run's own; three in this order are not. Clocks would not do, the history's drifts against
+the system's."""
+
+_MARKED = [(action, size) for size in MARK for action in ("alloc", "free_requested")]
 
 ENVIRONMENT = {
     "CUBLAS_WORKSPACE_CONFIG": ":4096:2:16:8",  # the same workspace on every card; Hopper takes more
@@ -113,7 +117,8 @@ class CudaRecorder:
 
 
 def _mark() -> None:
-    torch.empty(MARK, dtype=torch.uint8, device="cuda")
+    for size in MARK:
+        torch.empty(size, dtype=torch.uint8, device="cuda")
 
 
 def _history() -> list[dict]:
@@ -134,17 +139,18 @@ def events(history: Iterable[dict], phases: Sequence[str]) -> Iterator[Event]:
     Raises TraceError when there are not two marks for each phase.
     """
     upcoming, phase = iter(phases), "between"
-    for entry in history:
-        if entry["action"] not in ("alloc", "free_requested") or entry["size"] == 0:
-            continue
-        allocates = entry["action"] == "alloc"
-        if entry["size"] == MARK:
-            if allocates:
-                phase = _next(upcoming) if phase == "between" else "between"
-            if allocates and phase != "between":
+    entries = [entry for entry in history if entry["action"] in ("alloc", "free_requested") and entry["size"]]
+    happened = [(entry["action"], entry["size"]) for entry in entries]
+    numbers = iter(range(len(entries)))
+    for number in numbers:
+        action, size = happened[number]
+        if size == MARK[0] and happened[number : number + len(_MARKED)] == _MARKED:
+            next(islice(numbers, len(_MARKED) - 2, None))  # the rest of the mark
+            phase = _next(upcoming) if phase == "between" else "between"
+            if phase != "between":
                 yield Event(phase, 0, 0)
             continue
-        yield Event(phase, entry["addr"], entry["size"] if allocates else -entry["size"])
+        yield Event(phase, entries[number]["addr"], size if action == "alloc" else -size)
     if phase != "between" or next(upcoming, None) is not None:
         raise TraceError("the history has fewer marks than phases have ends")
 

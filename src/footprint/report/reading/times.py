@@ -75,7 +75,8 @@ def held_against_likes(runs: pd.DataFrame) -> pd.DataFrame:
     `forward_off` is how far the forward of a run is from the median of its likes, as a share; nan where there are fewer
     than `LIKES`. `process_share` is how far processes differ, one number for all: of every group half of what lies
     between its quickest and its slowest forward, as a share of the median, and of these shares the median; nan where
-    no two runs do the same. Both leave out runs that were disturbed.
+    no two runs do the same. Both leave out runs that were disturbed, and the second every share above `UNLIKE`: of two
+    such runs one was, and nobody knows which.
     """
     seconds = runs["forward_seconds"].where([_by_itself(run) is None for _, run in runs.iterrows()])
     off = seconds / _of_likes(runs, seconds, "median") - 1
@@ -84,8 +85,8 @@ def held_against_likes(runs: pd.DataFrame) -> pd.DataFrame:
     seconds = seconds.where([disturbance(run) is None for _, run in runs.iterrows()])
     spans = _of_likes(runs, seconds, "max") - _of_likes(runs, seconds, "min")
     shares = spans / 2 / _of_likes(runs, seconds, "median")
-    first = ~runs.duplicated(_ALIKE) & (_of_likes(runs, seconds, "count") > 1)
-    return runs.assign(process_share=shares[first].median())
+    told = ~runs.duplicated(_ALIKE) & (_of_likes(runs, seconds, "count") > 1) & (shares <= UNLIKE)
+    return runs.assign(process_share=shares[told].median())
 
 
 def _of_likes(runs: pd.DataFrame, seconds: pd.Series, what: str) -> pd.Series:
@@ -120,7 +121,7 @@ def unlike(run: pd.Series, base: pd.Series) -> str | None:
     not the faster one.
     """
     parts = ("forward_seconds", "optimizer_seconds")
-    kept = sum(_number(run, part) for part in parts) / sum(_number(base, part) for part in parts)
+    kept = sum(_number(run, part) for part in parts) / (sum(_number(base, part) for part in parts) or nan)
     if abs(kept - 1) > UNLIKE:
         return "forward and optimizer step, which recomputing leaves alone, took longer or shorter"
     if _number(run, "step_seconds") < (1 - FASTER) * _number(base, "step_seconds"):

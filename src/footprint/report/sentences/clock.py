@@ -9,8 +9,8 @@ from footprint.report.reading import times
 
 SPREAD = "± says how far a time may be off (see Method); disturbed times are not shown."
 NOT_RECORDED = (
-    "How steady the steps were, and whether something else used the machine, was not recorded for these rows; a ± is "
-    "then the range over several runs."
+    "How steady the steps were, or what else used the machine, was not recorded for all of these rows. Where the first "
+    "is missing, a ± is the range over several runs."
 )
 
 
@@ -26,10 +26,10 @@ def the_test() -> str:
     return (
         f"The times of a run are withheld where others used more than {percent(times.LOADED)} of the processors, where "
         f"the middle half of its steps spreads over more than {percent(times.UNSTEADY)} of their median, or where its "
-        f"forward took {percent(times.UNLIKE)} longer or shorter than the median of {times.LIKES} or more runs that do "
-        "the same in forward: those that differ in checkpointing or seed alone. What checkpointing adds to a step is "
-        f"withheld, too, where forward and optimizer step of the two runs differ by more than {percent(times.UNLIKE)}, "
-        "or where the step that recomputes was the faster one."
+        f"forward took over {percent(times.UNLIKE)} longer or shorter than the median of {times.LIKES} or more runs "
+        "that do the same in forward: those that differ in checkpointing or seed alone. What checkpointing adds to a "
+        "step is withheld, too, where forward and optimizer step of the two runs differ by more than "
+        f"{percent(times.UNLIKE)}, or where the step that recomputes was more than {percent(times.FASTER)} the faster one."
     )
 
 
