@@ -29,7 +29,7 @@ def the_test() -> str:
         f"forward took over {percent(times.UNLIKE)} longer or shorter than the median of {times.LIKES} or more runs "
         "that do the same in forward: those that differ in checkpointing or seed alone. What checkpointing adds to a "
         "step is withheld, too, where forward and optimizer step of the two runs differ by more than "
-        f"{percent(times.UNLIKE)}, or where the step that recomputes was more than {percent(times.FASTER)} the faster one."
+        f"{percent(times.UNLIKE)}, or where the step that recomputes was faster by more than {percent(times.FASTER)}."
     )
 
 
