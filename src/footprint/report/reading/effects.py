@@ -15,9 +15,15 @@ from footprint.spec.run import AXES
 
 def series(runs: pd.DataFrame, axis: str) -> list[pd.DataFrame]:
     """For each adapter regime of the headline, the finished runs that differ from its run in `axis` alone, in order."""
-    adapted = [run for _, run in headline(runs).iterrows() if run["regime"] != "full"]
-    near = [measured(alike(runs, run, but=[axis])) for run in adapted]
+    adapters = [run for _, run in headline(runs).iterrows() if run["regime"] != "full"]
+    near = [measured(alike(runs, run, but=[axis])) for run in adapters]
     return [rows for rows in near if len(rows) > 1]
+
+
+def adapted(runs: pd.DataFrame) -> pd.DataFrame:
+    """The finished runs that have adapters, those of low rank first."""
+    done = measured(runs)
+    return done[(done["regime"] != "full").to_numpy()].sort_values("rank", kind="stable")
 
 
 def growth_by_rank(runs: pd.DataFrame) -> pd.Series:
@@ -26,8 +32,7 @@ def growth_by_rank(runs: pd.DataFrame) -> pd.Series:
     The index has the other axes. Empty where no two finished runs do.
     """
     others = [axis for axis in AXES if axis != "rank"]
-    adapted = measured(runs)[(measured(runs)["regime"] != "full").to_numpy()].sort_values("rank", kind="stable")
-    peaks = adapted.groupby(others, sort=False)["peak_bytes_measured"].agg(["first", "last", "count"])
+    peaks = adapted(runs).groupby(others, sort=False)["peak_bytes_measured"].agg(["first", "last", "count"])
     several = peaks[peaks["count"] > 1].astype(float)
     return several["last"] / several["first"] - 1
 

@@ -4,7 +4,7 @@ import pandas as pd
 
 from footprint.report.page.empty import NoRunsError
 from footprint.report.page.words import bits, counted, listing, percent
-from footprint.report.reading.effects import checkpointing_effects, growth_by_rank, series
+from footprint.report.reading.effects import adapted, checkpointing_effects, growth_by_rank, series
 from footprint.report.reading.selection import headline, measured, one_change, setting, source
 from footprint.report.reading.study import Study
 from footprint.report.reading.study import headline as study_headline
@@ -64,7 +64,7 @@ def ranks(runs: pd.DataFrame) -> str:
     topic, growth = "Ranks and targets" if series(runs, "targets") else "Ranks", growth_by_rank(runs)
     if not len(growth):
         return topic
-    tried = measured(runs).loc[(measured(runs)["regime"] != "full").to_numpy(), "rank"].astype(int)
+    tried = adapted(runs)["rank"].astype(int)
     low, high = percent(growth.min()), percent(growth.max())
     return (
         f"{topic}: from rank {tried.min()} to {tried.max()} a peak grows by "
