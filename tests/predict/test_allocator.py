@@ -3,12 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from footprint.predict.allocator import GRANULARITY, SMALL, Allocator, DoesNotFitError, MiB
+from footprint.predict.allocator import GRANULE, Allocator, DoesNotFitError, MiB
 
 SIZES = st.one_of(
-    st.integers(1, 4 * GRANULARITY),
-    st.integers(1, 2 * SMALL),
-    st.sampled_from([SMALL, SMALL + 1, 3 * MiB, 10 * MiB - 1, 10 * MiB, 19 * MiB, 20 * MiB, 33 * MiB]),
+    st.integers(1, 4 * GRANULE),
+    st.integers(1, 2 * MiB),
+    st.sampled_from([MiB, MiB + 1, 3 * MiB, 10 * MiB - 1, 10 * MiB, 19 * MiB, 20 * MiB, 33 * MiB]),
     st.integers(1, 64 * MiB),
 )
 WISHES = st.lists(st.tuples(st.booleans(), SIZES, st.integers(0, 10**6)), max_size=80)
@@ -32,8 +32,8 @@ class Plain:
         return sum(size for _, blocks in self.segments for size, tensor in blocks if tensor is not None)
 
     def make(self, tensor: int, asked: int) -> None:
-        size = -(-asked // GRANULARITY) * GRANULARITY
-        small = size <= SMALL
+        size = -(-asked // GRANULE) * GRANULE
+        small = size <= MiB
         fitting = [
             (block[0], age, place)
             for age, (is_small, blocks) in enumerate(self.segments)
@@ -51,7 +51,7 @@ class Plain:
             fitting = [(own, len(self.segments) - 1, 0)]
         found, age, place = min(fitting)
         blocks, rest = self.segments[age][1], found - size
-        splits = rest >= GRANULARITY if small else rest > SMALL
+        splits = rest >= GRANULE if small else rest > MiB
         blocks[place : place + 1] = [[size, tensor], [rest, None]] if splits else [[found, tensor]]
 
     def give_back(self, tensor: int) -> None:
@@ -98,9 +98,9 @@ def after(allocator: Allocator | Plain, event: tuple[int, int, bool]) -> tuple[i
     return allocator.allocated, allocator.reserved, allocator.retries
 
 
-@given(WISHES, st.integers(2, 400))
+@given(WISHES, st.integers(2 * MiB, 400 * MiB))
 def test_every_request_is_served_as_the_rules_in_so_many_words_have_it(wishes, room):
-    allocator, plain = Allocator(room * MiB), Plain(room * MiB)
+    allocator, plain = Allocator(room), Plain(room)
     for event in requests(wishes):
         found = after(allocator, event)
         assert found == after(plain, event)

@@ -1,6 +1,7 @@
 """A simulation leaves out what it knows already; held against one that carries out every event of every step."""
 
 import random
+from collections import Counter
 from dataclasses import replace
 from itertools import groupby
 from operator import itemgetter
@@ -15,10 +16,10 @@ from footprint.predict.kernels.choice import kernels_for
 from footprint.predict.kernels.cuda import CudaKernels
 from footprint.predict.phases import structure_of
 from footprint.predict.prediction import sampled_timeline, timeline
-from footprint.predict.simulation import MARK, recipe_of, simulate, tape
+from footprint.predict.simulation import MARK, Replay, _events_of, recipe_of, simulate, tape
 from footprint.predict.sizes import sizes_of
 from footprint.spec.columns import PHASES
-from footprint.spec.run import RunSpec
+from footprint.spec.run import SHARDINGS, RunSpec
 from footprint.spec.timeline import sampled
 from footprint.spec.training import TrainingSpec
 
@@ -74,6 +75,30 @@ def test_nothing_that_is_left_out_changes_what_a_run_takes():
                 assert (found and (peaks, found.reserved, found.retries)) == plainly(spec, training, kernels, room)
                 retried += bool(found and found.retries)
     assert retried > 0
+
+
+def test_what_is_said_to_repeat_does_for_ever():
+    """DDP's first two steps are unlike the rest: what it takes is known when the second has been made, or later."""
+    generator, known = random.Random(7), Counter()
+    training = TrainingSpec()
+    for spec in runs(8, 120, "cuda"):
+        sharding = generator.choice(SHARDINGS)
+        gpus = 1 if sharding == "none" else generator.choice((2, 4))
+        model = replace(spec.model, mlp_width=64 * spec.model.mlp_width)
+        spec = replace(spec, model=model, gpus=gpus, sharding=sharding, batch=4 * spec.batch, card="a100-80gb")
+        replay = Replay(*_events_of(spec, training, kernels_for("cuda", training, spec.card)), Allocator())
+        replay.build()
+        steps = 0
+        while not replay.steady and steps < 12:
+            replay.step()
+            steps += 1
+        assert replay.steady
+        known[sharding, steps] += 1
+        reserved, further = replay.reserved, [replay.step() for _ in range(3)]
+        assert further == 3 * further[:1]
+        assert replay.reserved == reserved
+    assert known["ddp", 2] > 0
+    assert known["ddp", 3] > 0
 
 
 def test_a_step_of_a_fused_optimizer_in_which_nothing_is_allocated_is_in_the_timeline():

@@ -182,12 +182,12 @@ class Replay:
         self.reserved = 0
         """Most bytes that were reserved so far."""
         self.steady = False
-        """Whether every further step is like the last: it leaves free what it found, and the segments that it made."""
+        """Whether every further step is like the last: the same blocks serve the same requests."""
         self._events, self._steps = happens, 0
         asked = [(size, STREAM_OF.get(name, 0)) if size else None for size, _, name in sorts]
         made = [one and allocator.request(*one) for one in asked]
-        requests = [*made, *(one and allocator.release(*one) for one in reversed(asked))]
-        self._of_body = cache(partial(_of_body, requests))
+        self._requests = [*made, *(one and allocator.release(*one) for one in reversed(asked))]
+        self._of_body = cache(partial(_of_body, self._requests))
         self._of_round: dict[Round, tuple[list[int], list[Request], int]] = {}
         """Every event of a round, and how often that happens: a round that gives all back is its body several times."""
 
@@ -198,10 +198,28 @@ class Replay:
     def step(self) -> list[tuple[str, int, int]]:
         """Make one step; the phase of every stretch, its peaks of allocated and of reserved bytes."""
         self.allocator.watch()
-        peaks = [self._carry_out(stretch) for stretch in self._events.step(self._steps)]
-        self.steady = self._steps >= len(self._events.first) and self.allocator.alike
+        stretches = self._events.step(self._steps)
+        peaks = [self._carry_out(stretch) for stretch in stretches]
+        last_of_first = self._steps >= len(self._events.first) - 1
+        self.steady = last_of_first and self.allocator.alike and self._repeats(stretches)
         self._steps += 1
         return peaks
+
+    def _repeats(self, stretches: Sequence[Stretch]) -> bool:
+        """Whether a step finds in every pool what this one found, once what outlives it was made or given back there.
+
+        DDP's buckets come before all else in their pool, an optimizer's state after much else.
+        """
+        begun = set()
+        for body in dict.fromkeys(one.body for stretch in stretches for one in stretch.rounds):
+            for sort, lasting in zip(body.sorts, body.lasting, strict=True):
+                if request := self._requests[sort]:
+                    pool = id(request[-2])
+                    if lasting and pool in begun:
+                        return False
+                    if not lasting:
+                        begun.add(pool)
+        return True
 
     def _carry_out(self, stretch: Stretch) -> tuple[str, int, int]:
         allocator = self.allocator

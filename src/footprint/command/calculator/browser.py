@@ -3,9 +3,11 @@
 import json
 import os
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from footprint.command.calculator.answer import parts
+from footprint.command.calculator.nearest import Reference
 from footprint.command.calculator.question import parser_of_predict, sizes_in
 from footprint.errors import FootprintError
 from footprint.spec.cards import catalogue
@@ -24,9 +26,13 @@ def prepare() -> None:
 
 def answers(state: str) -> Iterator[str]:
     """Every part of the answer to a state, each as JSON; the state is JSON too."""
-    reference = json.loads(REFERENCE.read_text(encoding="utf-8"))
-    for part in parts(json.loads(state), reference):
+    for part in parts(json.loads(state), _reference()):
         yield json.dumps(part)
+
+
+@cache
+def _reference() -> list[Reference]:
+    return json.loads(REFERENCE.read_text(encoding="utf-8"))
 
 
 def config_read(name: str, content: bytes) -> str:
