@@ -453,6 +453,7 @@ MISTAKES = [
     ),
     ([*RUN, "--batch", "0"], "batch: 0 is not allowed", "a whole number from 1 to 65536"),
     ([*RUN, "--batch", "-1"], "batch: -1 is not allowed", "a whole number from 1 to 65536"),
+    ([*RUN, "--batch", "２"], "batch: '２' is not allowed", "a whole number from 1 to 65536"),
     ([*RUN, "--batch", "1.5"], "batch: '1.5' is not allowed", "a whole number from 1 to 65536"),
     ([*RUN, "--batch", "9" * 5000], "batch: '9999", "a whole number from 1 to 65536"),
     ([*RUN, "--seq", "257"], "seq: 257 is not allowed", "a whole number from 1 to 256"),

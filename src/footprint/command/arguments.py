@@ -349,7 +349,8 @@ def _named(text: str) -> str:
 
 def _value(text: str) -> int | str:
     """A number where it is one; what is allowed, the spec says."""
-    return int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else text
+    digits = text.removeprefix("-")
+    return int(text) if digits.isascii() and digits.isdecimal() and len(text) < 20 else text
 
 
 def setting(text: str) -> float | bool | str:

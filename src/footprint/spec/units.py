@@ -5,7 +5,7 @@ import re
 from footprint.errors import FootprintError
 
 _FACTORS = {"B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40}
-_QUANTITY = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kmgt])i?b?|(b)(?:ytes?)?)?\s*", re.IGNORECASE)
+_QUANTITY = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*(?:([kmgt])i?b?|(b)(?:ytes?)?)?\s*", re.IGNORECASE | re.ASCII)
 
 MOST_GIB, FEWEST_BYTES = 1024, 2**20
 """A number without a unit is GiB up to the first and bytes from the second; between them nobody knows."""
