@@ -81,6 +81,17 @@ def test_a_compiled_model_trains():
     assert answer["processes"][0]["steps"] == 3
 
 
+def test_sparse_jagged_nested_and_lazy_tensors_train():
+    """A sparse gradient is its indices and values; the moments of SparseAdam are whole, those of AdamW two for each."""
+    status, answer, said = rehearsed("odd_tensors", card="a10g")
+    assert status == 0, said[-2000:]
+    buckets = answer["processes"][0]["buckets"]
+    sparse, dense = 1000 * 64, 2 * (64 * 64 + 64)
+    assert buckets["weights"] == 4 * (sparse + dense)
+    assert buckets["optimizer"] == 2 * 4 * (sparse + dense)
+    assert buckets["gradients"] == 256 * (8 + 64 * 4) + 4 * dense
+
+
 def test_a_program_that_asks_what_is_free_is_told_the_cards_own_figures():
     """By nvidia-smi and by CUDA: both count the context as used."""
     card = find("t4")

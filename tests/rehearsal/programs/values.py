@@ -25,4 +25,22 @@ values, order = torch.tensor([3, 1, 2], device="cuda").sort()
 assert (values.tolist(), order.tolist()) == ([1, 2, 3], [1, 2, 0])
 repeats = torch.tensor([2, 1], device="cuda")
 assert torch.repeat_interleave(torch.tensor([7, 8], device="cuda"), repeats).tolist() == [7, 7, 8]
+
+rows = torch.tensor([[1, 2], [0, 2], [1, 2]], device="cuda")
+found, where, counts = torch.unique(rows, dim=0, return_inverse=True, return_counts=True)
+assert (found.tolist(), where.tolist(), counts.tolist()) == ([[0, 2], [1, 2]], [1, 0, 1], [1, 2])
+assert torch.unique(rows, dim=1).shape == (3, 2)
+assert torch.unique_consecutive(torch.tensor([2, 2, 1, 2], device="cuda")).tolist() == [2, 1, 2]
+assert torch.unique_consecutive(rows, dim=1).shape == (3, 2)
+for kind in (torch.uint8, torch.int16, torch.int64):
+    assert torch.bincount(torch.tensor([4, 1, 1], dtype=kind, device="cuda")).tolist() == [0, 2, 0, 0, 1]
+assert torch.equal(rows, rows.clone())
+assert not torch.equal(rows, rows + 1)
+
+sparse = torch.sparse_coo_tensor([[0, 0, 1], [1, 1, 0]], torch.randn(3, device="cuda"), (2, 2), device="cuda")
+assert sparse.coalesce().indices().tolist() == [[0, 1], [1, 0]]
+assert sparse.clone().to_sparse_csr().col_indices().shape == (2,)
+assert rows.to_sparse().values().tolist() == [1, 2, 2, 1, 2]
+jagged = torch.nested.nested_tensor([torch.arange(2), torch.arange(3)], layout=torch.jagged, device="cuda")
+assert [part.tolist() for part in jagged.unbind()] == [[0, 1], [0, 1, 2]]
 print("all real")

@@ -13,6 +13,7 @@ import os
 import sys
 import traceback
 from contextlib import contextmanager
+from weakref import WeakSet
 
 from footprint_history import at_the_peak, own, shown, timeline, told_apart
 
@@ -29,6 +30,7 @@ _rehearsal = None
 
 def attach(torch):
     """Let small values be real from now on, and watch this process from the moment it first uses the card."""
+    from made_of import places
     from real_values import RealValues
     from shown_values import show_no_leftovers
 
@@ -44,13 +46,13 @@ def attach(torch):
         collectives.watch()
     show_no_leftovers()
     RealValues(collectives).__enter__()
-    torch.cuda._lazy_call(lambda: _start(torch, world))
+    torch.cuda._lazy_call(lambda: _start(torch, world, places))
 
 
-def _start(torch, world):
+def _start(torch, world, places):
     global _rehearsal
     if _rehearsal is None:
-        _rehearsal = Rehearsal(torch, world)
+        _rehearsal = Rehearsal(torch, world, places)
         _rehearsal.watch()
         atexit.register(_rehearsal.finish, "the program ended")
 
@@ -117,8 +119,10 @@ class Peaks:
 class Rehearsal:
     """One process that uses the card."""
 
-    def __init__(self, torch, world):
+    def __init__(self, torch, world, places):
         self.torch = torch
+        self.places = places
+        """Where the memory of a tensor begins (`made_of`)."""
         self.world = world
         """The other ranks; None where there are none."""
         self.phase = "build"
@@ -129,6 +133,8 @@ class Rehearsal:
         """(allocations so far, {address: kind}) of tensors that are more than activations."""
         self.failures = []
         self._weights_known = False
+        self._optimizers = WeakSet()
+        """Those that have stepped."""
         self._stepping = None
         """The optimizer whose step is under way."""
         self.written = False
@@ -167,11 +173,10 @@ class Rehearsal:
     def _before_step(self, optimizer, args, kwargs):
         self._enter("step")
         self._stepping = optimizer
+        self._optimizers.add(optimizer)  # gradients for another one are gradients, too
         found = {}
-        for parameter in _parameters(optimizer):
-            found[_place(parameter)] = "weights"
-            if parameter.grad is not None:
-                found[_place(parameter.grad)] = "gradients"
+        for parameter in (each for one in self._optimizers for each in _parameters(one)):
+            found |= self._kind("weights", parameter) | self._kind("gradients", parameter.grad)
         self._label(found)
 
     def _after_step(self, optimizer, args, kwargs):
@@ -196,18 +201,19 @@ class Rehearsal:
         found = {}
         for thing in gc.get_objects():
             if issubclass(type(thing), self.torch.nn.Module):  # isinstance would wake lazy objects
-                for tensor in (*thing._parameters.values(), *thing._buffers.values()):
-                    for part in _parts(self.torch, tensor):
-                        found[_place(part)] = "weights"
+                found |= self._kind("weights", *thing._parameters.values(), *thing._buffers.values())
         return found
 
     def _states(self, optimizer):
-        states = (value for state in optimizer.state.values() for value in _tensors(self.torch, state))
-        return {_place(value): "optimizer" for value in states}
+        states = (state for state in optimizer.state.values() if isinstance(state, dict))
+        return self._kind("optimizer", *(value for state in states for value in state.values()))
+
+    def _kind(self, kind, *tensors):
+        return {place: kind for tensor in tensors for place in self.places(tensor)}
 
     def communicated(self, tensors):
         """Tensors that a collective gathers into or reduces: buffers, where they are nothing else."""
-        self._label({_place(tensor): "communication" for tensor in tensors if tensor.is_cuda})
+        self._label(self._kind("communication", *tensors))
 
     def _label(self, found):
         found.pop(0, None)
@@ -260,23 +266,3 @@ class Rehearsal:
 
 def _parameters(optimizer):
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _parts(torch, tensor):
-    """A tensor on the card and, where bitsandbytes has quantized it, its scales and code books."""
-    if isinstance(tensor, torch.Tensor) and tensor.is_cuda:
-        yield tensor
-    state = getattr(tensor, "quant_state", None)
-    while state is not None:
-        yield from (value for value in vars(state).values() if isinstance(value, torch.Tensor) and value.is_cuda)
-        state = getattr(state, "state2", None)
-
-
-def _tensors(torch, state):
-    values = state.values() if isinstance(state, dict) else ()
-    return [value for value in values if isinstance(value, torch.Tensor) and value.is_cuda]
-
-
-def _place(tensor):
-    tensor = getattr(tensor, "_local_tensor", tensor)  # the part of a DTensor that lies here
-    return tensor.untyped_storage().data_ptr()

@@ -9,6 +9,7 @@ the stand-in hands it over as the answer to that copy.
 import ctypes
 
 import torch
+from made_of import dense
 from refusal import note
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -54,9 +55,21 @@ def _on_card(value):
     return isinstance(value, torch.Tensor) and value.device.type == "cuda"
 
 
+def _parts(value):
+    """The dense tensors that decide what an operator gives: of a sparse one with floating-point values its indices."""
+    if not isinstance(value, torch.Tensor):
+        return []
+    parts = dense(value)
+    return parts if len(parts) == 1 or parts[-1].dtype in EXACT else parts[:-1]
+
+
+def _is_dense(tensor):
+    return tensor.layout is torch.strided and not tensor.is_nested
+
+
 def is_small_and_exact(tensor):
     """Whether operators on such a tensor are carried out."""
-    return tensor.dtype in EXACT and tensor.numel() <= SMALL
+    return tensor.dtype in EXACT and _is_dense(tensor) and tensor.numel() <= SMALL
 
 
 def _storage(tensor):
@@ -75,8 +88,15 @@ def is_known(tensor):
 
 
 def hosted(value):
-    """A tensor's numbers as the host reads and writes them; anything else as it is."""
-    return on_host(value) if _on_card(value) else value
+    """A tensor's numbers as the host reads and writes them; anything else as it is. RuntimeError for rarer layouts."""
+    if not _on_card(value):
+        return value
+    if value.layout is torch.sparse_coo:
+        said = {"is_coalesced": value.is_coalesced(), "check_invariants": False}
+        return torch.sparse_coo_tensor(on_host(value._indices()), on_host(value._values()), value.shape, **said)
+    if not _is_dense(value):
+        raise RuntimeError(f"the values of a tensor with layout {value.layout} are not read")
+    return on_host(value)
 
 
 class RealValues(TorchDispatchMode):
@@ -87,6 +107,8 @@ class RealValues(TorchDispatchMode):
         self._collectives = collectives
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if any(hasattr(kind, "__tensor_flatten__") for kind in types):
+            return NotImplemented  # a tensor made of others, as a jagged one: what is done to those comes here, too
         kwargs = kwargs or {}
         if function.namespace == "c10d" and self._collectives is not None:
             return self._collectives.carry_out(function, args, kwargs)
@@ -95,7 +117,7 @@ class RealValues(TorchDispatchMode):
         if function is aten._to_copy.default and _is_large_on_host(args[0]) and _stays_on_host(kwargs):
             return torch.empty(args[0].shape, dtype=kwargs.get("dtype") or args[0].dtype)
         reads = _READS.get(function.overloadpacket)
-        for number in reads(args) if reads is not None else ():
+        for number in reads(*args, **kwargs) if reads is not None else ():
             _standin.footprint_answer(ctypes.c_longlong(number))
         result = function(*args, **kwargs)
         _standin.footprint_forget_answers()
@@ -133,11 +155,11 @@ def _carry_out(function, args, kwargs, result):
     if name in _COPIES and not _on_card(result) and _on_card(args[name == "aten::copy_"]):
         _fetch(args[name == "aten::copy_"], result)
         return
-    outputs = [leaf for leaf in tree_leaves(result) if _on_card(leaf)]
+    outputs = [part for leaf in tree_leaves(result) for part in _parts(leaf) if _on_card(part)]
     exact = [leaf for leaf in outputs if is_small_and_exact(leaf)]
     if not exact:
         return
-    inputs = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+    inputs = [part for leaf in tree_leaves((args, kwargs)) for part in _parts(leaf)]
     places = {_storage(leaf) for leaf in inputs if _on_card(leaf)}
     if not function._schema.is_mutable and any(_storage(leaf) in places for leaf in outputs):
         return  # a view
@@ -161,17 +183,18 @@ def _fetch(source, result):
 def _write(function, args, kwargs, outputs):
     """Write into `outputs` what the same operator gives on the host; False where the host has no such operator."""
     with torch._C._DisableTorchDispatch():
-        host_args, host_kwargs = tree_map(hosted, (args, kwargs))
-        if host_kwargs.get("device") is not None:
-            host_kwargs = dict(host_kwargs, device=torch.device("cpu"))
         try:
+            host_args, host_kwargs = tree_map(hosted, (args, kwargs))
+            if host_kwargs.get("device") is not None:
+                host_kwargs = dict(host_kwargs, device=torch.device("cpu"))
             values = function(*host_args, **host_kwargs)
         except RuntimeError:  # no such operator on the host: the caller notes that these values are not known
             return False
         if not function._schema.is_mutable:
-            found = [leaf for leaf in tree_leaves(values) if isinstance(leaf, torch.Tensor)]
+            found = [part for leaf in tree_leaves(values) for part in _parts(leaf)]
             for place, value in zip(outputs, found, strict=True):
-                on_host(place).copy_(value)
+                if place.numel():  # the host also gives what nobody asked for
+                    on_host(place).copy_(value)
     return True
 
 
@@ -188,30 +211,73 @@ def _exactly(operator, tensor):
     return on_host(tensor) if _on_card(tensor) else tensor
 
 
-def _by_nonzero(args):
-    return [int(torch.count_nonzero(_exactly("nonzero", args[0])))] if _on_card(args[0]) else []
+def _by_nonzero(tensor):
+    return [int(torch.count_nonzero(_exactly("nonzero", tensor)))] if _on_card(tensor) else []
 
 
-def _by_selection(args):
-    if not _on_card(args[0]):
+def _by_selection(tensor, mask):
+    if not _on_card(tensor):
         return []
-    mask = _exactly("masked_select", args[1])
-    return [int(torch.count_nonzero(mask.expand(torch.broadcast_shapes(mask.shape, args[0].shape))))]
+    mask = _exactly("masked_select", mask)
+    return [int(torch.count_nonzero(mask.expand(torch.broadcast_shapes(mask.shape, tensor.shape))))]
 
 
-def _by_indices(args):
-    indices = [index for index in args[1] if index is not None and _on_card(index)]
-    masks = [index for index in indices if index.dtype in (torch.bool, torch.uint8)]
+def _by_indices(tensor, indices, *_, **__):
+    masks = [index for index in indices if _on_card(index) and index.dtype in (torch.bool, torch.uint8)]
     return [int(torch.count_nonzero(_exactly("indexing by a mask", mask))) for mask in masks]
 
 
-def _by_unique(args):
-    return [int(torch.unique(_exactly("unique", args[0])).numel())] if _on_card(args[0]) else []
+def _by_unique(tensor, *_):
+    return [torch.unique(_exactly("unique", tensor)).numel()] if _on_card(tensor) else []
 
 
-def _by_repeats(args):
+def _by_unique_along(tensor, dim, *_):
+    return [torch.unique(_exactly("unique", tensor), dim=dim).size(dim)] if _on_card(tensor) else []
+
+
+def _by_unique_in_a_row(tensor, _inverse=False, _counts=False, dim=None):
+    if not _on_card(tensor):
+        return []
+    values = _exactly("unique_consecutive", tensor)
+    return [torch.unique_consecutive(values, dim=dim).size(dim or 0)]
+
+
+def _by_largest(tensor, *_, **__):
+    # It reads the least number, unless none can be negative, then the largest.
+    if not _on_card(tensor) or not tensor.numel():
+        return []
+    values = _exactly("bincount", tensor)
+    return [*([] if values.dtype is torch.uint8 else [int(values.min())]), int(values.max())]
+
+
+def _by_repeats(tensor, *_, **__):
     # It reads the sum, then whether no number is negative.
-    return [int(_exactly("repeat_interleave", args[0]).sum()), 1] if _on_card(args[0]) else []
+    return [int(_exactly("repeat_interleave", tensor).sum()), 1] if _on_card(tensor) else []
+
+
+def _by_places(tensor):
+    """Of a sparse tensor: how many places it has numbers for, each counted once."""
+    if not _on_card(tensor) or tensor.is_coalesced():
+        return []
+    return [torch.unique(_exactly("coalesce", tensor._indices()), dim=1).size(1)]
+
+
+def _by_sparsity(tensor, *dims, layout=None, **__):
+    if not _on_card(tensor) or tensor.layout is torch.sparse_coo:
+        return []
+    if layout not in (None, torch.sparse_coo) or dims not in ((), (tensor.dim(),)):
+        raise UnknownShapeError("to_sparse", "they are worked out for a COO tensor without dense dimensions")
+    return _by_nonzero(tensor)
+
+
+def _by_compressed(tensor, *_, **__):
+    if _on_card(tensor) and tensor.layout is torch.strided:
+        raise UnknownShapeError("to_sparse", "they are worked out for a COO tensor without dense dimensions")
+    return _by_places(tensor) if _on_card(tensor) and tensor.layout is torch.sparse_coo else []
+
+
+def _by_equality(one, other):
+    return [int(torch.equal(hosted(one), hosted(other)))] if is_known(one) and is_known(other) else []
 
 
 _READS = {
@@ -221,7 +287,18 @@ _READS = {
     aten.index_put: _by_indices,
     aten.index_put_: _by_indices,
     aten._index_put_impl_: _by_indices,
+    aten._unique: _by_unique,
     aten._unique2: _by_unique,
+    aten.unique_dim: _by_unique_along,
+    aten.unique_consecutive: _by_unique_in_a_row,
+    aten.bincount: _by_largest,
     aten.repeat_interleave: _by_repeats,
+    aten._coalesce: _by_places,
+    aten._to_sparse: _by_sparsity,
+    aten._to_sparse_csr: _by_compressed,
+    aten._to_sparse_csc: _by_compressed,
+    aten._to_sparse_bsr: _by_compressed,
+    aten._to_sparse_bsc: _by_compressed,
+    aten.equal: _by_equality,
 }
-"""What an operator reads back from the device before it knows the shape of its result, in order."""
+"""What an operator reads back from the device before it knows its result or the shape of it, in order."""

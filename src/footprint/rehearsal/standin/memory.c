@@ -156,7 +156,7 @@ EXPORT void footprint_answer(long long value) { if (said < 4) answers[said++] = 
 EXPORT void footprint_forget_answers(void) { said = read_ = 0; }
 
 static int copy(void *to, const void *from, size_t size) {
-    if (read_ < said && (size == 1 || size == 4 || size == 8)) {
+    if (read_ < said && (size == 1 || size == 2 || size == 4 || size == 8)) {
         memcpy(to, &answers[read_++], size);  /* little-endian: the low bytes come first */
     } else if (size <= SMALL && to && from) {
         memmove(to, from, size);
