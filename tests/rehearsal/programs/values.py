@@ -26,6 +26,13 @@ assert (values.tolist(), order.tolist()) == ([1, 2, 3], [1, 2, 0])
 repeats = torch.tensor([2, 1], device="cuda")
 assert torch.repeat_interleave(torch.tensor([7, 8], device="cuda"), repeats).tolist() == [7, 7, 8]
 
+noise = [torch.rand(64, device="cuda") > 0.5 for _ in range(4)]
+places = {mask.data_ptr() for mask in noise}
+del noise
+masks = [torch.tensor(64 * [True], device="cuda") for _ in range(4)]
+assert not places.isdisjoint(mask.data_ptr() for mask in masks)
+assert all(hidden.new_zeros(64)[mask].shape == (64,) for mask in masks)
+
 rows = torch.tensor([[1, 2], [0, 2], [1, 2]], device="cuda")
 found, where, counts = torch.unique(rows, dim=0, return_inverse=True, return_counts=True)
 assert (found.tolist(), where.tolist(), counts.tolist()) == ([[0, 2], [1, 2]], [1, 0, 1], [1, 2])

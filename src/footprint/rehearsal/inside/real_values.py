@@ -7,6 +7,7 @@ the stand-in hands it over as the answer to that copy.
 """
 
 import ctypes
+from weakref import finalize
 
 import torch
 from made_of import dense
@@ -28,7 +29,8 @@ _standin = ctypes.CDLL(None)
 
 _unknown: set[int] = set()
 """Where the storages of small integer and bool tensors lie whose values are leftovers: they follow from floating-point
-numbers, or the host could not work them out. Every operator that writes such a tensor adds its storage or removes it.
+numbers, or the host could not work them out. Every operator that writes such a tensor adds its storage or removes it;
+whatever comes to lie there later begins anew.
 """
 
 
@@ -78,8 +80,12 @@ def _storage(tensor):
 
 def remember(tensor, real):
     """Whether a tensor's values are real from now on."""
-    change = _unknown.difference_update if real else _unknown.update
-    change([_storage(tensor)])
+    place = _storage(tensor)
+    if real:
+        _unknown.discard(place)
+    elif place not in _unknown:
+        _unknown.add(place)
+        finalize(tensor.untyped_storage(), _unknown.discard, place).atexit = False
 
 
 def is_known(tensor):
@@ -170,8 +176,9 @@ def _carry_out(function, args, kwargs, result):
     else:
         follows = len(exact) == len(outputs) and all(map(is_known, inputs))
         known = name.startswith("aten::empty") or (follows and _write(function, args, kwargs, outputs))
-    change = _unknown.difference_update if known else _unknown.update
-    change(map(_storage, (leaf for leaf in exact if leaf.numel())))
+    for leaf in exact:
+        if leaf.numel():
+            remember(leaf, known)
 
 
 def _fetch(source, result):
