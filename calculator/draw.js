@@ -22,7 +22,7 @@ function table(caption, heads, rows) {
     "table",
     {},
     made("caption", { class: "hidden" }, caption),
-    made("thead", {}, made("tr", {}, ...heads.map((head) => made("th", { scope: "col" }, head)))),
+    made("thead", {}, made("tr", {}, ...heads.map((head) => (head ? made("th", { scope: "col" }, head) : made("td", {}))))),
     made("tbody", {}, ...rows.map((row) => made("tr", {}, ...row.map(cell)))),
   );
   return made("div", { class: "scroll" }, whole);
@@ -46,6 +46,9 @@ function bar(parts, label, mark = null) {
   return made("div", { class: "bar-line", "aria-hidden": "true" }, made("div", { class: "bar" }, ...drawn), made("span", {}, label));
 }
 
+const PLACES = ["cheapest", "timeline", "changes", "cards"];
+let unfolded = false;
+
 const draw = {
   prediction(part) {
     at("loading").hidden = true;
@@ -54,12 +57,17 @@ const draw = {
     at("headline").className = part.fits === null ? "" : part.fits ? "fits" : "exceeds";
     at("headline").replaceChildren(
       made("strong", {}, part.peak),
-      ` at the peak, in ${part.phase}. `,
+      ` at the peak${part.each}, in ${part.phase}. `,
       made("span", { class: "verdict" }, part.verdict),
     );
     at("run").textContent = `${part.run}; ${part.trains}.`;
     at("command").textContent = part.command;
-    for (const place of ["cheapest", "timeline", "changes", "cards"]) at(place).replaceChildren();
+    const heights = PLACES.map((place) => at(place).offsetHeight);
+    unfolded = at("timeline").querySelector("details")?.open ?? unfolded;
+    PLACES.forEach((place, i) => {
+      at(place).style.minHeight = `${heights[i]}px`;  // so that what is read stays where it is
+      at(place).replaceChildren();
+    });
     at("cheapest").hidden = true;
     at("notes").replaceChildren(...part.notes.map((note) => made("p", {}, note)));
 
@@ -71,7 +79,7 @@ const draw = {
       bar([["textbook", part.textbook_share / longest]], "textbook"),
       table("Buckets at the peak", ["bucket", "size", "share", "parts"], [...rows, ["total", part.peak, "", part.bytes]]),
       ...(part.on_card.length ? [table("Peaks on the card", ["peak", "size", "exactly", "what it counts"], part.on_card)] : []),
-      made("p", { class: "aside" }, marked ? `The line across the bar is where its memory ends: ${part.memory}. ` : "", part.textbook),
+      made("p", { class: "aside" }, marked ? `The line across the bar is where the memory of the card ends: ${part.memory}. ` : "", part.textbook),
     );
     at("phases").replaceChildren(
       ...part.heights.map((share, i) => bar([[PHASES[i] === part.phase ? "peak" : "phase", share]], PHASES[i])),
@@ -90,7 +98,7 @@ const draw = {
 
   nearest({ nearest }) {
     if (nearest === null) return at("nearest").replaceChildren(made("p", {}, "There are no reference tables here."));
-    const other = nearest.differs.length ? `It is another run: ${nearest.differs.join(", ")} differ.` : "It is this run.";
+    const other = nearest.differs.length ? `It is another run: ${nearest.differs.join(", ")} differ.` : "It has just these settings.";
     at("nearest").replaceChildren(
       made("p", {}, `The nearest run in the reference tables is ${nearest.run}. ${other}`),
       table(
@@ -125,10 +133,10 @@ const draw = {
       i % every ? [] : [[phase, ...BUCKETS.map((name) => `${(100 * part.buckets[name][i]).toFixed(1)}%`)]],
     );
     at("timeline").replaceChildren(
-      made("p", { class: "aside" }, `Live ${part.counts}, to the scale of what was allocated and released; the highest point is ${part.highest}.`),
+      made("p", { class: "aside" }, `Live ${part.counts} from one allocation or release to the next, not over time. The highest point is ${part.highest}.`),
       picture,
       made("div", { class: "names", "aria-hidden": "true" }, ...names),
-      made("details", {}, made("summary", {}, "As a table"), table("Live bytes as a share of the highest point", ["phase", ...BUCKETS], rows)),
+      made("details", unfolded ? { open: "" } : {}, made("summary", {}, "As a table"), table("Live bytes as a share of the highest point", ["phase", ...BUCKETS], rows)),
     );
   },
 
@@ -173,6 +181,7 @@ const draw = {
 
   done() {
     at("working").textContent = "";
+    for (const place of PLACES) at(place).style.minHeight = "";
   },
 };
 
@@ -201,7 +210,7 @@ function rowsOf(id, caption, heads) {
 function applying(change, apply, name = "") {
   if (!Object.keys(change).length) return [];
   const what = name || Object.entries(change).map(([axis, value]) => `${axis} ${value}`).join(", ");
-  const button = made("button", { type: "button", class: "quiet", "aria-label": `Take ${what}` }, "take it");
+  const button = made("button", { type: "button", class: "quiet", "aria-label": `take it: ${what}` }, "take it");
   button.addEventListener("click", () => apply(change));
   return [button];
 }

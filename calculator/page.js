@@ -12,6 +12,8 @@ let markdown = "";
 let worker = null;
 let answered = false;
 let slow = 0;
+let typing = false;
+let preset = null;
 
 function state() {
   const told = {};
@@ -25,18 +27,27 @@ function state() {
 
 function fill(told) {
   for (const field of form.querySelectorAll("[name]")) {
-    field.value = told[field.name] ?? "";
+    field.querySelector("[data-added]")?.remove();
+    field.value = told[field.name] ?? field.dataset.untold ?? "";
     if (field.tagName === "SELECT" && field.selectedIndex < 0) {
-      field.append(new Option(told[field.name], told[field.name], false, true));  // whatever a link says is asked
+      const added = new Option(told[field.name], told[field.name], false, true);  // whatever a link says is asked
+      added.dataset.added = "";
+      field.append(added);
     }
   }
   tidy();
 }
 
-// What does not apply is out of the way.
+// What does not apply is out of the way. Sizes of one's own begin with those of the model that was there before.
 function tidy() {
-  const { model, regime } = form.elements;
+  const { model, regime, gpus, layers } = form.elements;
+  const { sizes } = model.selectedOptions[0].dataset;
+  if (sizes) preset = JSON.parse(sizes);
+  if (model.value === "custom" && !layers.value) {
+    for (const [name, size] of Object.entries(preset ?? {})) form.elements[name].value = size;
+  }
   at("sizes").hidden = model.value !== "custom";
+  form.elements.sharding.disabled = ["", "1"].includes(gpus.value.trim());
   for (const name of ["rank", "targets"]) form.elements[name].disabled = regime.value === "full";
   form.elements.quantization.disabled = regime.value !== "qlora";
 }
@@ -51,31 +62,46 @@ function ask() {
 
 const address = () => `#${new URLSearchParams(state())}`;
 
-function changed({ type }) {
+// Typing is one step back, however many letters it takes; a field that is left, or chosen in, ends it.
+function changed({ type, target }) {
+  at("config-mistake").hidden = true;
+  if (target.name === "model") shorten();
   tidy();
   const there = address();
-  if (type === "change" && there !== history.state) history.pushState(there, "", there);
-  else history.replaceState(history.state, "", there);
-  if (type === "input" || there !== asked) ask();
-  asked = there;
+  if (there !== asked) {
+    typing ? history.replaceState(null, "", there) : history.pushState(null, "", there);
+    asked = there;
+    ask();
+  }
+  typing = type === "input";
+}
+
+// A model of learned positions takes no more tokens than it has positions.
+function shorten() {
+  const { model, seq } = form.elements;
+  const { longest } = model.selectedOptions[0].dataset;
+  if (longest && Number(seq.value) > Number(longest)) seq.value = longest;
 }
 
 let asked = "";
 const first = state();
 
 function restored() {
-  const told = Object.fromEntries(new URLSearchParams(location.hash.slice(1)));
-  fill(Object.keys(told).length ? told : first);
+  const told = [...new URLSearchParams(location.hash.slice(1))].filter(([name]) => form.elements.namedItem(name)?.name);
+  if (!told.length && location.hash && asked) return;  // a place on this page, and no question
+  fill(told.length ? Object.fromEntries(told) : first);
   asked = address();
+  typing = false;
   ask();
 }
 
 function apply(change) {
   fill({ ...state(), ...change });
-  history.pushState(address(), "", address());
+  history.pushState(null, "", address());
   asked = address();
+  typing = false;
   ask();
-  at("answer").focus();
+  at("headline").focus();
 }
 
 function received({ data }) {
@@ -145,6 +171,10 @@ form.addEventListener("input", changed);
 form.addEventListener("change", changed);
 form.addEventListener("submit", (event) => event.preventDefault());
 addEventListener("popstate", restored);
+at("skip").addEventListener("click", (event) => {
+  event.preventDefault();  // the address holds the question
+  at("headline").focus();
+});
 at("choose").addEventListener("click", () => at("file").click());
 at("file").addEventListener("change", (event) => {
   event.stopPropagation();

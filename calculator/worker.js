@@ -87,7 +87,7 @@ function pause() {
 }
 
 function readConfig({ number, name, content }) {
-  const file = name.replace(/[^A-Za-z0-9_.-]/g, "-").slice(-100);
+  const file = name.replace(/[^A-Za-z0-9_.-]/g, "-").replace(/^\.*/, "").slice(-100) || "config.json";
   try {
     postMessage({ kind: "config", number, ...JSON.parse(python.config_read(file, runtime.toPy(new Uint8Array(content)))) });
   } catch (error) {

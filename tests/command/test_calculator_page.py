@@ -101,6 +101,15 @@ class Page:
             f"const look = () => (({condition}) ? resolve() : setTimeout(look, 10)); look(); }})"
         )
 
+    def press(self, *keys: str) -> None:
+        for key in keys:
+            self._run(self.tab.press(key))
+
+    def write_into(self, name: str, text: str) -> None:
+        """Replace what stands in a field, as a person does."""
+        self.see(f"form.elements[{name!r}].select()")
+        self._run(self.tab.write(text))
+
     def text(self, place: str) -> str:
         return self.see(f"document.getElementById({place!r}).innerText")
 
@@ -109,6 +118,9 @@ class Page:
 
     def asked(self, state: dict[str, str]) -> str:
         return self.answer_to(f"fill({json.dumps(state)}); ask()")
+
+    def hear_workers(self) -> None:
+        self._run(self.tab.hear_workers())
 
     def forget(self) -> None:
         """As if the page had never been visited."""
@@ -202,10 +214,16 @@ def test_a_model_of_seventy_billion_and_a_custom_one_equal_a_process_of_their_ow
 # --- the network -----------------------------------------------------------------------------------------------------
 
 
-def test_nothing_is_asked_of_another_place_and_nothing_is_complained_of(opened):
-    opened.wait("document.getElementById('working').textContent === ''")
-    assert all(address.startswith((opened.address, f"blob:{opened.address}")) for address in opened.tab.requests())
-    assert opened.tab.complaints() == []
+def test_nothing_is_asked_of_another_place_and_nothing_is_complained_of(page):
+    """By the page and by its worker, which loads most of it."""
+    page.hear_workers()
+    page.forget()
+    page.open()
+    page.wait("document.getElementById('working').textContent === ''")
+    asked = page.tab.requests()
+    assert all(address.startswith((page.address, f"blob:{page.address}")) for address in asked)
+    assert {"memory.gz", "footprint.zip", "page.js"} <= {address.rsplit("/", 1)[-1] for address in asked}
+    assert page.tab.complaints() == []
 
 
 def test_the_policy_keeps_the_page_and_its_worker_from_other_places(opened, site):
@@ -241,6 +259,68 @@ def test_an_answer_can_be_sent_as_a_link_and_gone_back_to(opened):
     assert "--model minigpt-85m" in opened.text("command")
 
 
+def test_every_step_of_a_person_is_one_step_back(opened):
+    """Typing is one step, and so is every choice; back and back again, all that stood there stands there again."""
+    states = [opened.see("state()")]
+    opened.write_into("seq", "512")
+    opened.press("Tab")
+    states.append(opened.see("state()"))
+    opened.see("form.elements.regime.focus()")
+    for _ in range(2):
+        opened.press("ArrowUp")
+        states.append(opened.see("state()"))
+    assert [state["seq"] for state in states] == ["2048", "512", "512", "512"]
+    assert len({state["regime"] for state in states}) > 1
+    shown = list(dict.fromkeys(json.dumps(state) for state in states))
+    for state in reversed(shown[:-1]):
+        opened.answer_to("history.back()")
+        assert json.dumps(opened.see("state()")) == state
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_answer_can_be_skipped_to_without_losing_the_question(page, width):
+    page.open(width=width)
+    before, command = page.see("location.hash"), page.text("command")
+    page.see("document.getElementById('skip').focus()")
+    page.press("Enter")
+    assert page.see("document.activeElement.id") == "headline"
+    page.see("location.hash = '#h-cards'")
+    page.wait("location.hash === '#h-cards'")
+    assert page.text("command") == command
+    assert page.see("state().regime") == "qlora"
+    page.open(before)
+    assert page.text("command") == command
+
+
+def test_what_a_link_leaves_out_stands_in_the_form_as_the_command_line_takes_it(page):
+    page.open("#model=minigpt-85m&regime=lora")
+    assert json.loads(printed({"model": "minigpt-85m", "regime": "lora"}))["seq"] == 256
+    assert page.see("[form.elements.seq.value, form.elements.rank.value]") == ["256", "8"]
+    assert "batch 4 x 256" in page.text("run")
+
+
+def test_sizes_of_ones_own_begin_with_those_of_the_model_before(opened):
+    before = json.loads(opened.answer_to("ask()"))
+    row = json.loads(
+        opened.answer_to(
+            "form.elements.model.value = 'custom';"
+            "form.elements.model.dispatchEvent(new Event('change', {bubbles: true}))"
+        )
+    )
+    assert row["model"] == "custom"
+    assert row["peak_bytes"] == before["peak_bytes"]
+
+
+def test_a_model_of_learned_positions_shortens_the_sequence(opened):
+    row = json.loads(
+        opened.answer_to(
+            "form.elements.model.value = 'gpt2-124m';"
+            "form.elements.model.dispatchEvent(new Event('change', {bubbles: true}))"
+        )
+    )
+    assert (row["model"], row["seq"]) == ("gpt2-124m", 1024)
+
+
 def test_the_latest_of_quick_changes_is_answered(opened):
     typed = "; ".join(
         f"form.elements.seq.value = '{value}'; form.elements.seq.dispatchEvent(new Event('input', {{bubbles: true}}))"
@@ -273,6 +353,10 @@ def test_a_dropped_config_fills_in_the_sizes(opened):
         ("'{'", "config.json: is not JSON"),
         ('\'{"model_type": "mamba"}\'', "config.json: model_type: 'mamba' is not allowed"),
         ("new Uint8Array(1e7)", "config.json: is larger than 1 MiB"),
+        (
+            '\'{"a":\' + "[".repeat(3000) + "]".repeat(3000) + "}"',
+            "config.json: is not JSON (more than 100 levels deep)",
+        ),
     ],
 )
 def test_a_wrong_config_is_answered_in_the_command_lines_words_and_changes_nothing(opened, content, said):

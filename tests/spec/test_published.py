@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 import torch
@@ -179,6 +180,15 @@ def test_what_is_no_config_is_refused(content, tmp_path):
     (tmp_path / "config.json").write_bytes(content)
     with pytest.raises(FootprintError, match="config.json"):
         read_shape(tmp_path / "config.json")
+
+
+def test_brackets_in_a_string_are_no_levels(tmp_path):
+    told = {"model_type": "mamba", "chat_template": "[" * 5000, "deep": "LISTS"}
+    path = tmp_path / "config.json"
+    for levels, said in ((99, "model_type: 'mamba' is not allowed"), (100, "is not JSON (more than 100 levels deep)")):
+        path.write_text(json.dumps(told).replace('"LISTS"', "[" * levels + "]" * levels))
+        with pytest.raises(FootprintError, match=re.escape(said)):
+            read_shape(path)
 
 
 def test_a_pipe_or_a_file_that_is_too_large_is_refused(tmp_path):

@@ -82,7 +82,29 @@ class Tab:
         answer = json.loads(await asyncio.wait_for(self._socket.read_message(), timeout=60))
         if "method" in answer:
             self.events.append(answer)
+        if answer.get("method") == "Target.attachedToTarget":
+            session = answer["params"]["sessionId"]
+            for method in ("Network.enable", "Runtime.enable", "Log.enable", "Runtime.runIfWaitingForDebugger"):
+                message = {"id": next(self._numbers), "method": method, "sessionId": session}
+                await self._socket.write_message(json.dumps(message))
         return answer
+
+    async def hear_workers(self) -> None:
+        """From here on, what the page's workers request and complain of is among the events, too."""
+        await self.command("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=True, flatten=True)
+
+    async def press(self, key: str) -> None:
+        """Press and let go a key, as `Tab`, `Enter` or `ArrowUp`."""
+        codes = {"Tab": 9, "Enter": 13, "ArrowUp": 38}
+        told = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
+        text = {"Enter": "\r"}.get(key, "")
+        await self.command("Input.dispatchKeyEvent", type="keyDown", text=text, **told)
+        await self.command("Input.dispatchKeyEvent", type="keyUp", **told)
+
+    async def write(self, text: str) -> None:
+        """Put text where the cursor is, letter by letter."""
+        for letter in text:
+            await self.command("Input.insertText", text=letter)
 
     async def attach(self) -> None:
         """Open the tab and have it report requests, console messages and exceptions."""

@@ -99,7 +99,7 @@ def verdict(candidate: Candidate, change: Change | None) -> str:
     """Whether a run fits on its card and, if not, the cheapest change that makes it fit."""
     where, left = _room(candidate.capacity), candidate.headroom
     if candidate.verdict == TOO_LARGE:
-        said = [f"It does not fit {where}: {format_bytes(-left)} too much."]
+        said = [f"It does not fit {where}: {format_bytes(-left)} more would do."]
     else:
         said = [f"It fits {where}, with {format_bytes(left)} to spare."]
         if candidate.empties_cache:
@@ -259,7 +259,7 @@ def shape(spec: RunSpec) -> str:
 
 def _reason(candidate: Candidate) -> str:
     bucket, size = candidate.largest_bucket
-    return f"{format_bytes(-candidate.headroom)} too much; largest bucket: {bucket}, {format_bytes(size)}"
+    return f"{format_bytes(-candidate.headroom)} more would do; largest bucket: {bucket}, {format_bytes(size)}"
 
 
 def failure(measured: Mapping) -> str:

@@ -27,10 +27,8 @@ def trainer(run: RunSpec, found: Rehearsed, needed: Rehearsed, card: Card) -> st
     largest = [[format_bytes(size), kind.replace("_", " "), name] for kind, name, size in needed.live[:LARGEST]]
     said += ["Largest tensors at the peak, by shape", *aligned(largest), ""]
     spare = card.total - row["process_peak_bytes"]
-    verdict = f"fits on this card, with {format_bytes(spare)} to spare"
-    return "\n".join(
-        [*said, f"It {verdict if found.fits else f'needs {format_bytes(-spare)} more than this card has'}."]
-    )
+    fits = f"It fits on this card, with {format_bytes(spare)} to spare."
+    return "\n".join([*said, fits if found.fits else f"{format_bytes(-spare)} more than this card has would do."])
 
 
 LARGEST = 10

@@ -13,6 +13,9 @@ from footprint.spec.model import ModelSpec
 LARGEST_FILE = 2**20
 """Bytes of a config.json; those published have a few thousand."""
 
+DEEPEST = 100
+"""Levels of lists and objects in it; those published have a few."""
+
 
 def read_shape(path: Path) -> ModelSpec:
     """The shape of the model whose config.json is at `path` or in the folder `path`, named after its folder.
@@ -87,16 +90,29 @@ def _file(path: Path) -> Path:
     return path / "config.json" if path.is_dir() else path
 
 
+def _told(content: bytes) -> object:
+    """What JSON says; ValueError for what is none, or too deep: each level takes of a stack that ends differently from
+    one machine to the next, in a browser without a word.
+    """
+    text = content.decode(json.detect_encoding(content), "surrogatepass")
+    level = 0
+    for bracket in re.findall(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
+        level += 1 if bracket in "[{" else -1
+        if level > DEEPEST:
+            raise ValueError(f"more than {DEEPEST} levels deep")
+    return json.loads(text)
+
+
 def read_config(path: Path) -> dict:
     """What the config.json at `path`, or in the folder `path`, says; FootprintError where it is none."""
     path = _file(path)
     try:
-        told = json.loads(read_bounded(path, LARGEST_FILE))
+        told = _told(read_bounded(path, LARGEST_FILE))
     except OSError as error:
         raise FootprintError(f"{path}: cannot be read ({error.strerror}); use the config.json of a model") from None
     except FootprintError:
         raise
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FootprintError(f"{path}: is not JSON ({error}); use the config.json of a model") from None
     require(isinstance(told, dict), str(path), told, "the config.json of a model")
     stored = told.get("quantization_config")

@@ -58,10 +58,11 @@ def prediction(wanted: Question, candidate: Candidate | None, row: Mapping) -> P
         "trains": readout.trains(row),
         "peak": format_bytes(peak),
         "bytes": f"{peak:,} bytes",
+        "each": f" on each of {wanted.spec.gpus} GPUs" if wanted.spec.gpus > 1 else "",
         "phase": row["peak_phase"],
         "shares": {name: row[f"{name}_bytes"] / peak for name in BUCKETS},
         "buckets": readout.buckets(row),
-        "phases": readout.phases(row),
+        "phases": [[name, size, mark.removeprefix("<- ")] for name, size, mark in readout.phases(row)],
         "heights": [row[f"{phase}_peak_bytes"] / peak for phase in PHASES],
         "on_card": readout.on_card(row),
         "textbook": readout.textbook(row),
@@ -122,7 +123,7 @@ def _changes(wanted: Question, row: Mapping) -> Iterator[Part]:
         yield {
             "part": "change",
             "change": {axis: str(getattr(run, axis))},
-            "saves": format_bytes(saved) if saved >= 0 else f"{format_bytes(-saved)} more",
+            "saves": format_bytes(saved) if saved >= 0 else f"nothing: takes {format_bytes(-saved)} more",
             "share": saved / row["peak_bytes"],
             "peak": format_bytes(changed["peak_bytes"]),
             "fits": fits,
@@ -131,11 +132,11 @@ def _changes(wanted: Question, row: Mapping) -> Iterator[Part]:
 
 def _cards(wanted: Question) -> Iterator[Part]:
     """Whether the run fits on each card of the catalogue, those with the least memory first."""
+    several = f"{wanted.spec.gpus} × " if wanted.spec.gpus > 1 else ""
     for card in sorted(catalogue().values(), key=lambda card: card.total):
         yield {"part": "working", "at": "every card of the catalogue"}
-        yield {"part": "card", "card": card.key, "name": card.name, "memory": format_bytes(card.total)} | _fits(
-            wanted, card
-        )
+        told = {"card": card.key, "name": f"{several}{card.name}", "memory": format_bytes(card.total)}
+        yield {"part": "card"} | told | _fits(wanted, card)
 
 
 def _fits(wanted: Question, card: Card) -> Part:
@@ -147,8 +148,9 @@ def _fits(wanted: Question, card: Card) -> Part:
     candidate = Candidate(run, capacity, wanted.training)
     left = candidate.headroom
     if candidate.verdict == FITS:
-        return {"fits": True, "left": f"{format_bytes(left)} to spare"}
-    return {"fits": False, "left": f"lacks {format_bytes(-left)}"}
+        emptied = ", its cache emptied" if candidate.empties_cache else ""
+        return {"fits": True, "left": f"{format_bytes(left)} to spare{emptied}"}
+    return {"fits": False, "left": f"{format_bytes(-left)} more would do"}
 
 
 def _markdown(wanted: Question, row: Mapping, verdict: Sequence[str]) -> str:
@@ -167,8 +169,8 @@ def _markdown(wanted: Question, row: Mapping, verdict: Sequence[str]) -> str:
             "",
             *phases,
             "",
-            *([*sizes, ""] if sizes else []),
-            *([verdict[0], ""] if verdict else []),
+            *(["On the card:", "", *sizes, ""] if sizes else []),
+            *(line for said in verdict for line in (said, "")),
             readout.textbook(row),
             "",
             "```console",

@@ -59,7 +59,11 @@ def question(state: State) -> Question:
 
 def sizes_in(path: Path) -> dict[str, str]:
     """The state of a model whose config.json is at `path`; FootprintError for a file that is none."""
-    model = read_shape(path)
+    return sizes_of(read_shape(path))
+
+
+def sizes_of(model: ModelSpec) -> dict[str, str]:
+    """The state of a model."""
     own = ["head_width"] if model.heads * model.head_width != model.width else []
     told = {name: getattr(model, name) for name in (*REQUIRED, "block", *own)}
     plain = ModelSpec(name=asked.CUSTOM, **told)

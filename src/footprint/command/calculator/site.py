@@ -21,11 +21,12 @@ from pathlib import Path
 from string import Template
 
 from footprint.command.arguments import AXES
+from footprint.command.calculator.question import sizes_of
 from footprint.errors import FootprintError
 from footprint.spec.block import CHOICES
 from footprint.spec.cards import catalogue
 from footprint.spec.columns import INTEGERS
-from footprint.spec.model import BLOCKS, TARGETS
+from footprint.spec.model import BLOCKS, TARGETS, ModelSpec
 from footprint.spec.presets import PRESETS
 from footprint.spec.run import AXES as AXIS_NAMES
 from footprint.spec.run import AXIS_DEFAULTS
@@ -56,6 +57,10 @@ FIRST = {
     "card": "a10g",
 }
 """What stands in the page when it is opened."""
+
+UNTOLD = AXIS_DEFAULTS | {name: FIRST[name] for name in ("regime", "sharding")}
+"""What stands in a field of which a link says nothing: what the command line takes then, and a regime, which it must be
+told."""
 
 REQUIRED = {"layers": "layers", "width": "width", "heads": "heads", "vocab": "vocabulary", "context": "context"}
 OPTIONAL = {
@@ -206,8 +211,8 @@ def page(folder: str) -> str:
     kinds = "".join(_choice(name, name.replace("_", " "), ("", *values), "") for name, values in CHOICES.items())
     return template.substitute(
         parts=folder,
-        models=_options(PRESETS, FIRST["model"]),
-        sizes=required + _choice("block", "block", BLOCKS, "llama") + optional,
+        models="".join(map(_model, PRESETS.values())),
+        sizes=required + _choice("block", "block", BLOCKS, "llama", **{"data-untold": "llama"}) + optional,
         kinds=kinds + _choice("tied_head", "tied head", ("", "true", "false"), ""),
         axes="".join(_axis(name) for name in AXES),
         cards="".join(
@@ -220,15 +225,24 @@ def page(folder: str) -> str:
     )
 
 
+def _model(model: ModelSpec) -> str:
+    """A preset, with its sizes as fields have them and, where positions are learned, how many there are."""
+    sizes = {name: size for name, size in sizes_of(model).items() if name != "model"}
+    told = {"value": model.name, "data-sizes": json.dumps(sizes)}
+    told |= {"data-longest": str(model.context)} if model.kind.positions == "learned" else {}
+    return f"<option{_attributes(told)}{' selected' if model.name == FIRST['model'] else ''}>{model.name}</option>"
+
+
 def _axis(name: str) -> str:
     says, allowed = AXES[name]
-    first = FIRST.get(name, str(AXIS_DEFAULTS.get(name, "")))
+    untold = str(UNTOLD[name])
+    first, told = FIRST.get(name, untold), {"data-untold": untold}
     if not isinstance(allowed, str):
-        return _choice(name, name, allowed, first, title=says)
+        return _choice(name, name, allowed, first, title=says, **told)
+    told |= {"value": first, "placeholder": untold, "title": f"{says}: {allowed}"}
     if name == "targets":
-        proposed = f'<datalist id="sets">{_options(TARGETS, None)}</datalist>'
-        return _entry(name, name, value=first, list="sets", title=f"{says}: {allowed}") + proposed
-    return _entry(name, name, value=first, inputmode="numeric", title=f"{says}: {allowed}")
+        return _entry(name, name, list="sets", **told) + f'<datalist id="sets">{_options(TARGETS, None)}</datalist>'
+    return _entry(name, name, **told)
 
 
 def _entry(name: str, says: str, **attributes: str) -> str:
