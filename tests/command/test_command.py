@@ -456,7 +456,11 @@ MISTAKES = [
     ([*RUN, "--batch", "２"], "batch: '２' is not allowed", "a whole number from 1 to 65536"),
     ([*RUN, "--batch", "1.5"], "batch: '1.5' is not allowed", "a whole number from 1 to 65536"),
     ([*RUN, "--batch", "9" * 5000], "batch: '9999", "a whole number from 1 to 65536"),
-    ([*RUN, "--seq", "257"], "seq: 257 is not allowed", "a whole number from 1 to 256"),
+    (
+        [*RUN, "--seq", "257"],
+        "seq: 257 is not allowed",
+        "a whole number from 1 to 256, where its learned positions end",
+    ),
     ([*RUN, "--seq", ""], "seq: '' is not allowed", "a whole number from 1 to 256"),
     ([*RUN, "--device", "tpu"], "device: 'tpu' is not allowed", "one of cpu, cuda"),
     ([*FIT, "--regime", "full,dora"], "regime: 'dora' is not allowed", "one of full, lora, qlora"),

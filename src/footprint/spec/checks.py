@@ -14,9 +14,9 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def whole(key: str, value: object, low: int, high: int) -> None:
+def whole(key: str, value: object, low: int, high: int, because: str = "") -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
-    require(whole and low <= value <= high, key, value, f"a whole number from {low} to {high}")
+    require(whole and low <= value <= high, key, value, f"a whole number from {low} to {high}{because}")
 
 
 def one_of(key: str, value: object, names: tuple[str, ...]) -> str:

@@ -65,7 +65,8 @@ class RunSpec:
         if published:
             check_axes(self.model, precision=self.precision, checkpointing=self.checkpointing, seq=self.seq)
         else:
-            whole("seq", self.seq, 1, self.model.longest_seq)
+            learned = ", where its learned positions end" if self.model.positions == "learned" else ""
+            whole("seq", self.seq, 1, self.model.longest_seq, learned)
         self._read("device", DEVICES)
         require(self.card is None or self.device == "cuda", "card", self.card, "null unless device is cuda")
         require(
