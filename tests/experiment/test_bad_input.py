@@ -160,7 +160,7 @@ MISTAKES = [
     ),
     ("grids/1/rank", 65, "grids[1].rank: 65 is not allowed", "at most 64, the narrowest adapted Linear of tiny [in"),
     ("grids/1/rank", 0, "grids[1].rank: 0 is not allowed", "from 1 to 65536 [in model tiny, regime qlora, rank 0"),
-    ("grids/1/seq", 129, "grids[1].seq: 129 is not allowed", "from 1 to 128, where its learned positions end [in model tiny"),
+    ("grids/1/seq", 129, "grids[1].seq: 129 is not allowed", "from 1 to 128, where its learned positions end [in"),
     (
         "grids/1/targets",
         ["q_proj", "o_pro"],
