@@ -10,7 +10,7 @@ from itertools import groupby
 import pytest
 from clone import REPOSITORY
 
-from footprint.rehearsal.launch import environment
+from footprint.rehearsal.launch import INSIDE, environment
 from footprint.spec.cards import find
 from footprint.spec.columns import COMPARED
 from rehearsal import PROGRAMS, PYTHON, command, needs_cuda_build, rehearsed
@@ -254,6 +254,21 @@ def test_a_run_of_the_projects_own_is_rehearsed_beside_its_prediction():
     assert SAID in " ".join(command(*asked).stdout.split())
     small = command(*asked, "--gpu-memory", "200MiB")
     assert (small.returncode, small.stdout.count("Out of memory in ")) == (1, 1)
+
+
+@needs_cuda_build
+def test_a_programs_own_modules_are_found_whatever_they_are_called(tmp_path):
+    """Those of a rehearsal have one name in common, which no program has."""
+    names = sorted(path.stem for path in (INSIDE / "footprint_inside").glob("*.py") if path.stem != "__init__")
+    assert "world" in names
+    for name in names:
+        (tmp_path / f"{name}.py").write_text("mine = True\n")
+    program = tmp_path / "train.py"
+    imports = "\n".join(f"import {name}; assert {name}.mine" for name in names)
+    program.write_text(f"import torch\n{imports}\ntorch.ones(3, device='cuda')\n")
+    done = command("rehearse", "--card", "t4", "--gpus", "2", "--json", "--", PYTHON, program)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["peak_requested_bytes"] == 12
 
 
 def test_an_interpreter_without_a_cuda_build_is_told_what_it_lacks(tmp_path):

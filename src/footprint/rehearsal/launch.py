@@ -115,7 +115,7 @@ def real_values() -> AbstractContextManager:
     """The mode in which small integers are real on a card, for a process of this package that is on one."""
     if str(INSIDE) not in sys.path:
         sys.path.append(str(INSIDE))  # its modules know one another as they do in a program's process
-    from real_values import RealValues
+    from footprint_inside.real_values import RealValues
 
     return RealValues()
 

@@ -30,10 +30,11 @@ class _Attach:
 
         def exec_module(module):
             execute(module)
-            sys.path.append(_HERE)
-            import footprint_rehearsal
+            sys.path.insert(0, _HERE)
+            from footprint_inside import watching
 
-            footprint_rehearsal.attach(module)
+            sys.path.remove(_HERE)
+            watching.attach(module)
 
         spec.loader.exec_module = exec_module
         return spec

@@ -15,7 +15,7 @@ import traceback
 from contextlib import contextmanager
 from weakref import WeakSet
 
-from footprint_history import at_the_peak, own, shown, timeline, told_apart
+from footprint_inside.history import at_the_peak, own, shown, timeline, told_apart
 
 SETTINGS = json.loads(os.environ["FOOTPRINT_REHEARSAL"])
 """`report`: the folder for reports. `steps`: optimizer steps after which the program ends, or null. `timeline` and
@@ -30,14 +30,14 @@ _rehearsal = None
 
 def attach(torch):
     """Let small values be real from now on, and watch this process from the moment it first uses the card."""
-    from made_of import places
-    from real_values import RealValues
-    from shown_values import show_no_leftovers
+    from footprint_inside.made_of import places
+    from footprint_inside.real_values import RealValues
+    from footprint_inside.shown_values import show_no_leftovers
 
     world = collectives = None
     if SETTINGS["gpus"]:
-        from collectives import Collectives
-        from world import World
+        from footprint_inside.collectives import Collectives
+        from footprint_inside.world import World
 
         world = World(torch, SETTINGS["gpus"], SETTINGS["rank"])
         world.leave_unless_asked(int(os.environ["RANK"]))

@@ -4,7 +4,8 @@ from functools import wraps
 
 import torch
 import torch._tensor_str
-from real_values import hosted, is_known
+
+from footprint_inside.known import hosted, is_known
 
 
 def show_no_leftovers():

@@ -10,8 +10,9 @@ from functools import wraps
 from inspect import signature
 
 import torch
-from real_values import hosted, is_known, is_small_and_exact, remember
 from torch.utils._pytree import tree_leaves
+
+from footprint_inside.known import hosted, is_known, is_small_and_exact, remember
 
 REDUCING = (
     "all_reduce",

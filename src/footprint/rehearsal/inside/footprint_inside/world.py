@@ -10,7 +10,7 @@ import subprocess
 import sys
 from urllib.parse import parse_qs, urlparse
 
-from refusal import refuse
+from footprint_inside.refusal import refuse
 
 
 class World:
