@@ -65,7 +65,7 @@ const address = () => `#${new URLSearchParams(state())}`;
 // Typing is one step back, however many letters it takes; a field that is left, or chosen in, ends it.
 function changed({ type, target }) {
   at("config-mistake").hidden = true;
-  if (target.name === "model") shorten();
+  follow(target.name);
   tidy();
   const there = address();
   if (there !== asked) {
@@ -76,11 +76,13 @@ function changed({ type, target }) {
   typing = type === "input";
 }
 
-// A model of learned positions takes no more tokens than it has positions.
-function shorten() {
-  const { model, seq } = form.elements;
+// What has to follow a change: a model of learned positions takes no more tokens than it has of them, and GPUs share a
+// batch of as many sequences each.
+function follow(name) {
+  const { model, seq, gpus, batch } = form.elements;
   const { longest } = model.selectedOptions[0].dataset;
-  if (longest && Number(seq.value) > Number(longest)) seq.value = longest;
+  if (name === "model" && longest && Number(seq.value) > Number(longest)) seq.value = longest;
+  if (name === "gpus" && batch.value % gpus.value > 0) batch.value = Math.ceil(batch.value / gpus.value) * gpus.value;
 }
 
 let asked = "";

@@ -311,14 +311,17 @@ def test_sizes_of_ones_own_begin_with_those_of_the_model_before(opened):
     assert row["peak_bytes"] == before["peak_bytes"]
 
 
-def test_a_model_of_learned_positions_shortens_the_sequence(opened):
-    row = json.loads(
-        opened.answer_to(
-            "form.elements.model.value = 'gpt2-124m';"
-            "form.elements.model.dispatchEvent(new Event('change', {bubbles: true}))"
-        )
-    )
-    assert (row["model"], row["seq"]) == ("gpt2-124m", 1024)
+@pytest.mark.parametrize(
+    ("name", "value", "follows", "becomes"),
+    [("model", "gpt2-124m", "seq", 1024), ("gpus", "8", "batch", 8), ("gpus", "3", "batch", 6)],
+)
+def test_what_has_to_follow_a_change_does(opened, name, value, follows, becomes):
+    """Learned positions end, and GPUs share a batch; at first there are 4 sequences of 2048 tokens."""
+    field = f"form.elements[{name!r}]"
+    chosen = f"{field}.value = {value!r}; {field}.dispatchEvent(new Event('change', {{bubbles: true}}))"
+    row = json.loads(opened.answer_to(chosen))
+    assert row[follows] == becomes
+    assert opened.see(f"form.elements[{follows!r}].value") == str(becomes)
 
 
 def test_the_latest_of_quick_changes_is_answered(opened):
