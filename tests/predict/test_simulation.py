@@ -10,7 +10,7 @@ from test_formula import runs
 from tiny import run
 
 from footprint.predict.allocator import Allocator, DoesNotFitError, MiB
-from footprint.predict.events import PHASE_OF
+from footprint.predict.events import PHASE_OF, Events, Stretch
 from footprint.predict.formula import Evaluation
 from footprint.predict.kernels.choice import kernels_for
 from footprint.predict.kernels.cuda import CudaKernels
@@ -18,6 +18,7 @@ from footprint.predict.phases import structure_of
 from footprint.predict.prediction import sampled_timeline, timeline
 from footprint.predict.simulation import MARK, Replay, _events_of, recipe_of, simulate, tape
 from footprint.predict.sizes import sizes_of
+from footprint.predict.unroll import Body, Round
 from footprint.spec.columns import PHASES
 from footprint.spec.run import SHARDINGS, RunSpec
 from footprint.spec.timeline import sampled
@@ -99,6 +100,19 @@ def test_what_is_said_to_repeat_does_for_ever():
         assert replay.reserved == reserved
     assert known["ddp", 2] > 0
     assert known["ddp", 3] > 0
+
+
+def test_a_step_in_which_something_lasts_after_a_use_of_its_pool_is_not_said_to_repeat():
+    """The second tensor that lasts takes the block of the one that passed, which needs a new segment once more."""
+    lasts, passes = Body([0], [0], [True]), Body([0, 0], [1, ~1], [False, False])
+    first = [Stretch("forward", [Round(lasts, [0]), Round(passes, [5]), Round(lasts, [1])])]
+    events = Events(Stretch("build", []), [first], [stretch.passing() for stretch in first])
+    replay = Replay(events, [(30 * MiB, "optimizer", "moment"), (40 * MiB, "activations", "sum")], Allocator())
+    replay.step()
+    assert not replay.steady
+    before = replay.reserved
+    replay.step()
+    assert replay.reserved == before + 40 * MiB
 
 
 def test_a_step_of_a_fused_optimizer_in_which_nothing_is_allocated_is_in_the_timeline():

@@ -200,9 +200,10 @@ class Replay:
         self.allocator.watch()
         stretches = self._events.step(self._steps)
         peaks = [self._carry_out(stretch) for stretch in stretches]
-        last_of_first = self._steps >= len(self._events.first) - 1
-        self.steady = last_of_first and self.allocator.alike and self._repeats(stretches)
         self._steps += 1
+        first = len(self._events.first)
+        repeats = self._steps > first or (self._steps == first and self._repeats(stretches))
+        self.steady = repeats and self.allocator.alike
         return peaks
 
     def _repeats(self, stretches: Sequence[Stretch]) -> bool:
@@ -211,7 +212,8 @@ class Replay:
         DDP's buckets come before all else in their pool, an optimizer's state after much else.
         """
         begun = set()
-        for body in dict.fromkeys(one.body for stretch in stretches for one in stretch.rounds):
+        rounds = [one for stretch in stretches for one in stretch.rounds]
+        for body in (one.body for one in rounds for _ in one.places[:2]):  # what comes again comes after itself
             for sort, lasting in zip(body.sorts, body.lasting, strict=True):
                 if request := self._requests[sort]:
                     pool = id(request[-2])

@@ -34,6 +34,7 @@ def on_host(tensor):
 
 
 def on_card(value):
+    """Whether it is a tensor there."""
     return isinstance(value, torch.Tensor) and value.device.type == "cuda"
 
 
@@ -55,6 +56,7 @@ def is_small_and_exact(tensor):
 
 
 def storage_of(tensor):
+    """Where a tensor's memory begins, which its views share."""
     return tensor.untyped_storage().data_ptr()
 
 
